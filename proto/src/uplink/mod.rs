@@ -199,7 +199,7 @@ impl Uplink {
             agent: self.config.agent.clone(),
             agent_id: outbox.agent_id(),
             workspace: self.config.workspace.clone(),
-            encodings: Encoding::WRITTEN.to_vec(),
+            encodings: Encoding::SUPPORTED.to_vec(),
             ledger_id: outbox.ledger_id(),
         }));
         self.link = Link::Greeting { since: now };
