@@ -18,7 +18,7 @@
 //!   with a [`CodecError`]; it never panics, and its memory follows the count that it was told, never what the bytes say.
 
 mod plain;
-mod shuffle;
+pub mod shuffle;
 mod shuffle_zstd;
 #[cfg(test)]
 mod tests;

@@ -3,12 +3,16 @@
 //! A transposition of count × width bytes into width planes. It is written as whole-word shifts over blocks that stay
 //! in the first-level cache, because that is what compilers turn into vector code on every target without unsafe;
 //! indexing the bytes one by one is four times slower. Samples wider than four bytes are taken as lanes of four.
+//! Public for the benchmark alone, whose peers use it.
 
 /// Samples moved at a time: one lane and its four planes take 2 KiB.
 const BLOCK_SAMPLES: usize = 256;
 
 /// Writes the planes of `raw`, samples of `width` bytes (2, 4, 8 or 16), into `planes` of the same length.
-pub(super) fn shuffle(width: usize, raw: &[u8], planes: &mut [u8]) {
+///
+/// # Panics
+/// If the lengths differ, or are not whole samples of such a width.
+pub fn shuffle(width: usize, raw: &[u8], planes: &mut [u8]) {
     check(width, raw, planes);
     match width {
         2 => shuffle_pairs(raw, planes),
@@ -19,8 +23,11 @@ pub(super) fn shuffle(width: usize, raw: &[u8], planes: &mut [u8]) {
     }
 }
 
-/// The inverse of [`shuffle`].
-pub(super) fn unshuffle(width: usize, planes: &[u8], raw: &mut [u8]) {
+/// The inverse of [`shuffle()`].
+///
+/// # Panics
+/// As [`shuffle()`] does.
+pub fn unshuffle(width: usize, planes: &[u8], raw: &mut [u8]) {
     check(width, planes, raw);
     match width {
         2 => unshuffle_pairs(planes, raw),
