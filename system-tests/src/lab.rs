@@ -1,0 +1,195 @@
+//! A lab in a temporary directory: one server with its private Postgres, and agents with their outboxes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::process::Process;
+
+/// How long a server may take to be ready: initdb on a busy machine included.
+pub const READY: Duration = Duration::from_secs(60);
+
+/// See the module's documentation. Dropping it stops everything.
+pub struct Lab {
+    folder: TempDir,
+    /// The server, while it runs.
+    pub server: Option<Process>,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    extra: Vec<String>,
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free loopback port")?;
+    Ok(listener.local_addr()?)
+}
+
+impl Lab {
+    /// Starts a server (`dev`: private Postgres, migrated, workspace `main`) and waits until it is ready.
+    pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more options for the server.
+    pub fn start_with(options: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("wavekeep-lab-").tempdir()?;
+        // The private Postgres runs as another user when the tests run as root.
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let (grpc, http) = (free_port()?, free_port()?);
+        let extra = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut lab = Self { folder, server: None, grpc, http, extra };
+        lab.start_server()?;
+        Ok(lab)
+    }
+
+    /// Where everything of it lies.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What agents and readers connect to.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// The gRPC address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("server")
+    }
+
+    /// Starts the server (again): it adopts a Postgres that a killed one left running.
+    pub fn start_server(&mut self) -> Result<()> {
+        let (data, grpc, http) = (self.data(), self.grpc.to_string(), self.http.to_string());
+        let data = data.to_str().context("the temporary directory is UTF-8")?;
+        let mut args = vec!["dev", "--data-dir", data, "--listen", &grpc, "--http", &http];
+        args.extend(self.extra.iter().map(String::as_str));
+        let server = Process::start("wavekeep-server", "server", self.folder.path(), &args)?;
+        self.server = Some(server);
+        self.wait_ready()
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let since = Instant::now();
+        let server = self.server.as_mut().context("the server was not started")?;
+        while since.elapsed() < READY {
+            if server.has_ended()? {
+                bail!("the server ended; its log:\n{}", server.log_tail());
+            }
+            if http_get(self.http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        bail!("the server is not ready after {READY:?}; its log:\n{}", server.log_tail())
+    }
+
+    /// The server's metrics.
+    pub fn metrics(&self) -> Result<String> {
+        http_get(self.http, "/metrics")
+    }
+
+    /// SIGKILL of the server alone: its Postgres lives on.
+    pub fn kill_server(&mut self) -> Result<()> {
+        self.server.take().context("the server runs")?.kill9()
+    }
+
+    /// SIGTERM: drains, stops its Postgres, ends with 0.
+    pub fn stop_server(&mut self) -> Result<()> {
+        let mut server = self.server.take().context("the server runs")?;
+        let status = server.terminate(READY)?;
+        if !status.success() {
+            bail!("the server ended with {status}; its log:\n{}", server.log_tail());
+        }
+        Ok(())
+    }
+
+    /// Starts an agent with its outbox at `NAME` under the lab.
+    pub fn agent(&self, outbox: &str, verb: &[&str], options: &[&str]) -> Result<Process> {
+        self.agent_at(&self.url(), outbox, verb, options)
+    }
+
+    /// The same, with another URL (a proxy's, say).
+    pub fn agent_at(&self, url: &str, outbox: &str, verb: &[&str], options: &[&str]) -> Result<Process> {
+        let path = self.outbox(outbox);
+        let path = path.to_str().context("the temporary directory is UTF-8")?;
+        let mut args = verb.to_vec();
+        args.extend(["--server", url, "--outbox", path]);
+        args.extend(options);
+        Process::start("wavekeep-agent", outbox, self.folder.path(), &args)
+    }
+
+    /// Where an agent's outbox lies.
+    #[must_use]
+    pub fn outbox(&self, name: &str) -> PathBuf {
+        self.folder.path().join(format!("outbox-{name}"))
+    }
+
+    /// Runs the reader's command line and returns its standard output.
+    pub fn reader(&self, args: &[&str]) -> Result<String> {
+        let output = std::process::Command::new(crate::process::binary("wavekeep")?)
+            .env("WAVEKEEP_SERVER", self.url())
+            .args(args)
+            .output()?;
+        if !output.status.success() {
+            bail!("wavekeep {args:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The private Postgres' URL, as the server printed it.
+    pub fn database_url(&self) -> Result<String> {
+        let path = self.data().join("database-url");
+        let url = std::fs::read_to_string(&path).with_context(|| format!("{} is missing", path.display()))?;
+        Ok(url.trim().to_owned())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A killed server leaves its Postgres running: start it once more, so that it stops it in order.
+        if self.server.is_none() && self.data().exists() && std::fs::exists(self.data().join("database-url")).unwrap_or(false) {
+            let _ = self.start_server();
+        }
+        if let Some(mut server) = self.server.take() {
+            let _ = server.terminate(READY);
+        }
+        if std::thread::panicking() || std::env::var_os("WAVEKEEP_KEEP").is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!("the lab is kept in {}", self.folder.path().display());
+        }
+    }
+}
+
+/// One HTTP/1.1 GET over loopback; the whole answer.
+pub fn http_get(address: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Waits until `done` says so.
+pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let since = Instant::now();
+    while since.elapsed() < limit {
+        if done()? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    bail!("{what}: not within {limit:?}")
+}

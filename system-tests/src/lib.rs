@@ -1,0 +1,15 @@
+//! Real processes, a private Postgres and faults: what the system tests, the demo and the benchmarks are made of.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`process`] | one of our binaries as a child: started, killed, waited for; its log kept |
+//! | [`lab`] | a server and agents in a temporary directory, on free loopback ports |
+//! | [`proxy`] | a TCP proxy that cuts and holds a link |
+//! | [`stored`] | what the database says, by SQL and by `Query`, decoded |
+//! | [`truth`] | the same, checked against the simulator's truth |
+
+pub mod lab;
+pub mod process;
+pub mod proxy;
+pub mod stored;
+pub mod truth;

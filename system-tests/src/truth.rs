@@ -1,0 +1,85 @@
+//! Stored streams of simulated instruments against the simulator's truth: every sample, bit for bit, and every gap.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use wavekeep_agent::source::simulated::SPEC_ATTRIBUTE;
+use wavekeep_agent::source::simulator::{Coverage, SimulatedSignal, Simulator, SimulatorSpec};
+use wavekeep_proto::chunk::{Header, Reason};
+use wavekeep_proto::stream::StreamDefinition;
+
+use crate::stored::Sink;
+
+/// What was found, per stream or in all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Samples of the axis that are stored and true.
+    pub samples: u64,
+    /// Samples in named gaps.
+    pub gaps: BTreeMap<Reason, u64>,
+    /// Encoded bytes are the database's to say; these are decoded values compared (samples × signals).
+    pub values: u64,
+}
+
+impl Report {
+    /// Samples in all gaps.
+    #[must_use]
+    pub fn gap_samples(&self) -> u64 {
+        self.gaps.values().sum()
+    }
+
+    /// Adds another.
+    pub fn add(&mut self, other: &Self) {
+        self.samples += other.samples;
+        self.values += other.values;
+        for (reason, count) in &other.gaps {
+            *self.gaps.entry(*reason).or_default() += count;
+        }
+    }
+}
+
+/// Compares what a stream holds with the truth.
+pub struct Truth {
+    simulator: Simulator,
+    expected: Vec<f32>,
+    /// Found so far.
+    pub report: Report,
+}
+
+impl Truth {
+    /// Of a simulated device's stream: its definition names the specification.
+    pub fn new(definition: &StreamDefinition) -> Result<Self> {
+        let spec = definition.attributes.get(SPEC_ATTRIBUTE).context("the stream is not a simulated one")?;
+        let spec: SimulatorSpec = spec.parse()?;
+        Ok(Self { simulator: Simulator::new(&spec), expected: Vec::new(), report: Report::default() })
+    }
+}
+
+impl Sink for Truth {
+    fn samples(&mut self, header: &Header, columns: &[Option<Vec<u8>>]) -> Result<()> {
+        let (first, end) = (header.first_sample, header.end_sample());
+        let lost = self.simulator.next_loss(first, end);
+        ensure!(lost.is_none(), "samples {first}..{end} are stored, yet the instrument lost {lost:?}");
+        self.expected.resize(header.count as usize, 0.0);
+        for (signal, column) in SimulatedSignal::ALL.into_iter().zip(columns) {
+            let column = column.as_ref().context("the simulator never leaves out a column")?;
+            self.simulator.fill(signal, first, &mut self.expected);
+            let same = self.expected.iter().zip(column.chunks_exact(4)).all(|(truth, bytes)| truth.to_le_bytes() == bytes);
+            ensure!(same, "{} of samples {first}..{end} is not what the instrument delivered", signal.name());
+            self.report.values += header.count;
+        }
+        self.report.samples += header.count;
+        Ok(())
+    }
+
+    fn gap(&mut self, header: &Header) -> Result<()> {
+        if header.reason == Reason::SourceLoss {
+            let range = header.first_sample..header.end_sample();
+            let mut parts = self.simulator.covered(range.start, range.end);
+            let all_lost = parts.all(|part| matches!(part, Coverage::Lost(_)));
+            ensure!(all_lost, "{range:?} is a gap source_loss, yet the instrument delivered samples there");
+        }
+        *self.report.gaps.entry(header.reason).or_default() += header.count;
+        Ok(())
+    }
+}
