@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::process::Process;
@@ -148,12 +150,66 @@ impl Lab {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// The process id of the private Postgres' first process.
+    pub fn postmaster(&self) -> Result<Pid> {
+        let file = find(&self.data(), "postmaster.pid").context("the private Postgres is not running")?;
+        let text = std::fs::read_to_string(file)?;
+        let id = text.lines().next().context("postmaster.pid is empty")?.trim().parse()?;
+        Ok(Pid::from_raw(id))
+    }
+
+    /// Signals every process of the private Postgres.
+    pub fn signal_postgres(&self, signal: Signal) -> Result<()> {
+        let postmaster = self.postmaster()?;
+        let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))?;
+        for child in children.split_whitespace() {
+            // A backend may have ended meanwhile.
+            let _ = kill(Pid::from_raw(child.parse()?), signal);
+        }
+        Ok(kill(postmaster, signal)?)
+    }
+
+    /// Takes the last `share` of the newest write-ahead log of an agent's outbox, as a power cut takes what was not synced.
+    /// Returns how many bytes are gone.
+    pub fn cut_outbox_log(&self, outbox: &str, share: f64) -> Result<u64> {
+        let mut logs = Vec::new();
+        walk(&self.outbox(outbox), &mut |path| {
+            if path.extension().is_some_and(|extension| extension == "log") {
+                logs.push(path.to_owned());
+            }
+        });
+        logs.sort();
+        let newest = logs.last().context("the outbox has no write-ahead log")?;
+        let file = std::fs::File::options().write(true).open(newest)?;
+        let length = file.metadata()?.len();
+        let kept = (length as f64 * (1.0 - share)) as u64;
+        file.set_len(kept)?;
+        Ok(length - kept)
+    }
+
     /// The private Postgres' URL, as the server printed it.
     pub fn database_url(&self) -> Result<String> {
         let path = self.data().join("database-url");
         let url = std::fs::read_to_string(&path).with_context(|| format!("{} is missing", path.display()))?;
         Ok(url.trim().to_owned())
     }
+}
+
+fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { walk(&path, visit) } else { visit(&path) }
+    }
+}
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let mut found = None;
+    walk(folder, &mut |path| {
+        if path.file_name().is_some_and(|own| own == name) {
+            found = Some(path.to_owned());
+        }
+    });
+    found
 }
 
 impl Drop for Lab {

@@ -8,7 +8,8 @@ use wavekeep_agent::source::simulator::{Coverage, SimulatedSignal, Simulator, Si
 use wavekeep_proto::chunk::{Header, Reason};
 use wavekeep_proto::stream::StreamDefinition;
 
-use crate::stored::Sink;
+use crate::lab::Lab;
+use crate::stored::{self, Sink, read_by_query, read_by_sql};
 
 /// What was found, per stream or in all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,4 +83,30 @@ impl Sink for Truth {
         *self.report.gaps.entry(header.reason).or_default() += header.count;
         Ok(())
     }
+}
+
+/// Checks every stream of a simulated device, by SQL and by `Query`: what was captured is stored and true, or in named gaps.
+pub async fn check_device(database_url: &str, server_url: &str, device: &str) -> Result<(usize, Report)> {
+    let mut connection = stored::sql(database_url).await?;
+    let streams = stored::streams(&mut connection, device).await?;
+    ensure!(!streams.is_empty(), "device {device} has no streams");
+    let mut total = Report::default();
+    for stream in &streams {
+        let mut by_sql = Truth::new(&stream.definition)?;
+        read_by_sql(&mut connection, stream, &mut by_sql).await.context("by SQL")?;
+        let mut by_query = Truth::new(&stream.definition)?;
+        read_by_query(server_url, stream, &mut by_query).await.context("by Query")?;
+        ensure!(by_sql.report == by_query.report, "SQL and Query disagree: {:?}, {:?}", by_sql.report, by_query.report);
+        let covered = by_sql.report.samples + by_sql.report.gap_samples();
+        let captured = stream.at.next_sample - stream.definition.first_sample;
+        ensure!(covered == captured, "I13: {captured} samples were captured, {covered} are stored or in gaps");
+        total.add(&by_sql.report);
+    }
+    Ok((streams.len(), total))
+}
+
+/// The same, of a lab.
+pub fn check_lab(lab: &Lab, device: &str) -> Result<(usize, Report)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(check_device(&lab.database_url()?, &lab.url(), device))
 }

@@ -5,10 +5,10 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use sqlx::Row;
-use wavekeep_system_tests::stored::{self, read_by_query, read_by_sql};
-use wavekeep_system_tests::truth::{Report, Truth};
+use wavekeep_system_tests::stored;
+use wavekeep_system_tests::truth::{Report, check_device};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -21,23 +21,10 @@ fn main() -> Result<()> {
 }
 
 async fn check(database_url: &str, server_url: &str, device: &str) -> Result<()> {
-    let mut connection = stored::sql(database_url).await?;
-    let streams = stored::streams(&mut connection, device).await?;
-    ensure!(!streams.is_empty(), "device {device} has no streams");
     let since = Instant::now();
-    let mut total = Report::default();
-    for stream in &streams {
-        let mut by_sql = Truth::new(&stream.definition)?;
-        read_by_sql(&mut connection, stream, &mut by_sql).await.context("by SQL")?;
-        let mut by_query = Truth::new(&stream.definition)?;
-        read_by_query(server_url, stream, &mut by_query).await.context("by Query")?;
-        ensure!(by_sql.report == by_query.report, "SQL and Query disagree: {:?}, {:?}", by_sql.report, by_query.report);
-        let covered = by_sql.report.samples + by_sql.report.gap_samples();
-        let captured = stream.at.next_sample - stream.definition.first_sample;
-        ensure!(covered == captured, "I13: {captured} samples were captured, {covered} are stored or in gaps");
-        total.add(&by_sql.report);
-    }
-    print(&mut connection, device, streams.len(), &total, since.elapsed().as_secs_f64()).await
+    let (streams, total) = check_device(database_url, server_url, device).await?;
+    let seconds = since.elapsed().as_secs_f64();
+    print(&mut stored::sql(database_url).await?, device, streams, &total, seconds).await
 }
 
 async fn print(

@@ -1,0 +1,29 @@
+//! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
+//!
+//!     make bench                  all of them
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, end-to-end, real-time
+
+mod codecs;
+mod end_to_end;
+mod processes;
+mod real_time;
+
+use anyhow::{Result, bail};
+use wavekeep_system_tests::recordings::shared;
+
+const ALL: [&str; 3] = ["codecs", "end-to-end", "real-time"];
+
+fn main() -> Result<()> {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    let names = if names.is_empty() { ALL.map(String::from).to_vec() } else { names };
+    for name in names {
+        println!("\n## {name}\n");
+        match name.as_str() {
+            "codecs" => codecs::run(&shared())?,
+            "end-to-end" => end_to_end::run()?,
+            "real-time" => real_time::run()?,
+            other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Real processes are killed, stopped, cut off and starved; every sample is stored once and true, or in a named gap.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use wavekeep_proto::chunk::Reason;
+use wavekeep_system_tests::lab::Lab;
+use wavekeep_system_tests::process::Process;
+use wavekeep_system_tests::proxy::Proxy;
+use wavekeep_system_tests::truth::{Report, check_lab};
+
+const SPEC: &str = "js220,rate=200000,seed=11,loss=1e-5";
+const PATIENCE: Duration = Duration::from_secs(90);
+
+fn record(lab: &Lab, device: &str, seconds: u32, more: &[&str]) -> Process {
+    record_at(lab, &lab.url(), device, seconds, more)
+}
+
+fn record_at(lab: &Lab, url: &str, device: &str, seconds: u32, more: &[&str]) -> Process {
+    let duration = format!("{seconds}s");
+    let mut options = vec!["--device", device, "--simulate", SPEC, "--duration", &duration];
+    options.extend(more);
+    lab.agent_at(url, device, &["run"], &options).expect("the agent starts")
+}
+
+fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// Different on every run, printed, and settable: a failing run can be repeated.
+fn random_ms(from: u64, to: u64) -> u64 {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").expect("Linux"), &mut bytes).expect("Linux");
+    let ms = from + u64::from_le_bytes(bytes) % (to - from);
+    eprintln!("waits {ms} ms");
+    ms
+}
+
+fn only_source_losses(report: &Report) {
+    assert!(report.samples > 0, "nothing was recorded");
+    let reasons: Vec<Reason> = report.gaps.keys().copied().collect();
+    assert!(reasons.iter().all(|reason| *reason == Reason::SourceLoss), "gaps of other causes: {:?}", report.gaps);
+}
+
+#[test]
+fn i1_i13_server_and_agent_killed_at_random_moments() {
+    let mut lab = Lab::start().unwrap();
+    let mut first = record(&lab, "crash-1", 600, &[]);
+    for _ in 0..3 {
+        pause(random_ms(300, 1_500));
+        lab.kill_server().unwrap();
+        pause(random_ms(0, 700));
+        lab.start_server().unwrap();
+    }
+    pause(random_ms(200, 1_500));
+    first.kill9().unwrap();
+    let mut second = record(&lab, "crash-1", 3, &[]);
+    pause(random_ms(0, 1_500));
+    second.kill9().unwrap();
+    record(&lab, "crash-1", 3, &[]).wait_success(PATIENCE).unwrap();
+    let (streams, report) = check_lab(&lab, "crash-1").unwrap();
+    assert_eq!(streams, 3, "each opening of the device is an epoch of its own (I11)");
+    only_source_losses(&report);
+    assert!(report.gap_samples() > 0, "the simulated instrument did lose samples");
+}
+
+#[test]
+fn i1_link_cut_refused_and_held() {
+    let lab = Lab::start().unwrap();
+    let proxy = Proxy::start(lab.address()).unwrap();
+    let mut agent = record_at(&lab, &proxy.url(), "cut-1", 8, &[]);
+    for _ in 0..5 {
+        pause(random_ms(200, 900));
+        proxy.cut();
+    }
+    proxy.refuse(true);
+    proxy.cut();
+    pause(1_000);
+    proxy.refuse(false);
+    proxy.hold(true);
+    pause(800);
+    proxy.hold(false);
+    agent.wait_success(PATIENCE).unwrap();
+    assert!(proxy.accepted() >= 6, "the agent connected again and again");
+    only_source_losses(&check_lab(&lab, "cut-1").unwrap().1);
+}
+
+#[test]
+fn drain_on_sigterm_commits_what_was_accepted_and_ends_with_0() {
+    let mut lab = Lab::start().unwrap();
+    let mut agent = record(&lab, "drain-1", 5, &[]);
+    pause(1_500);
+    lab.stop_server().unwrap();
+    lab.start_server().unwrap();
+    agent.wait_success(PATIENCE).unwrap();
+    only_source_losses(&check_lab(&lab, "drain-1").unwrap().1);
+}
+
+#[test]
+fn capture_goes_on_without_a_server_and_is_sent_later() {
+    let mut lab = Lab::start().unwrap();
+    lab.kill_server().unwrap();
+    let mut agent = record(&lab, "offline-1", 3, &[]);
+    pause(5_000);
+    assert!(!agent.has_ended().unwrap(), "it waits until all is acked");
+    lab.start_server().unwrap();
+    agent.wait_success(PATIENCE).unwrap();
+    let (_, report) = check_lab(&lab, "offline-1").unwrap();
+    only_source_losses(&report);
+    assert!(report.samples + report.gap_samples() >= 590_000, "three seconds at 200 kHz: {report:?}");
+}
+
+#[test]
+fn database_that_hangs_then_dies_loses_nothing() {
+    let mut lab = Lab::start().unwrap();
+    let postmaster = lab.postmaster().unwrap();
+    let mut agent = record(&lab, "database-1", 8, &[]);
+    pause(1_000);
+    let signal_all = |signal| lab.signal_postgres(signal).unwrap();
+    signal_all(Signal::SIGSTOP);
+    pause(1_500);
+    signal_all(Signal::SIGCONT);
+    pause(1_000);
+    nix::sys::signal::kill(postmaster, Signal::SIGKILL).unwrap();
+    pause(500);
+    // The operator's part: the server is started again, and brings its Postgres back.
+    let _ = lab.kill_server();
+    lab.start_server().unwrap();
+    agent.wait_success(PATIENCE).unwrap();
+    only_source_losses(&check_lab(&lab, "database-1").unwrap().1);
+}
+
+#[test]
+fn i7_second_agent_on_one_outbox_is_refused_with_one_sentence() {
+    let lab = Lab::start().unwrap();
+    let mut first = record(&lab, "twin-1", 4, &[]);
+    pause(1_000);
+    let mut second = record(&lab, "twin-1", 4, &[]);
+    let status = second.wait(Duration::from_secs(20)).unwrap();
+    assert_eq!(status.code(), Some(1));
+    let log = second.log();
+    assert!(log.contains("outbox") && !log.contains("panicked"), "{log}");
+    first.wait_success(PATIENCE).unwrap();
+    only_source_losses(&check_lab(&lab, "twin-1").unwrap().1);
+}
+
+#[test]
+fn i14_evicted_samples_are_a_named_gap() {
+    let mut lab = Lab::start().unwrap();
+    lab.kill_server().unwrap();
+    let mut agent = record(&lab, "evict-1", 8, &["--quota", "4MiB", "--when-full", "evict"]);
+    pause(9_000);
+    lab.start_server().unwrap();
+    agent.wait_success(PATIENCE).unwrap();
+    let (_, report) = check_lab(&lab, "evict-1").unwrap();
+    let evicted = report.gaps.get(&Reason::Evicted).copied().unwrap_or_default();
+    assert!(evicted > 0, "8 s of 200 kHz × 2 do not fit 4 MiB: {report:?}");
+    assert!(report.samples > 0, "the newest samples are kept: {report:?}");
+}
+
+#[test]
+fn i11_power_cut_of_the_agent_adopts_what_the_server_has() {
+    let lab = Lab::start().unwrap();
+    let mut agent = record(&lab, "power-1", 600, &["--fsync", "never"]);
+    pause(3_000);
+    agent.kill9().unwrap();
+    // What a power cut takes: the end of the write-ahead log that was never synced.
+    let cut = lab.cut_outbox_log("power-1", 0.5).unwrap();
+    assert!(cut > 0, "the log held something");
+    record(&lab, "power-1", 2, &[]).wait_success(PATIENCE).unwrap();
+    let (streams, report) = check_lab(&lab, "power-1").unwrap();
+    assert_eq!(streams, 2);
+    only_source_losses(&report);
+}
