@@ -1,0 +1,256 @@
+//! The objects of `--json`. Their fields are a surface that scripts depend on: they are added to, never renamed.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use wavekeep::proto::chunk::{ChunkKind, ColumnContent};
+use wavekeep::time::rfc3339;
+use wavekeep::{ChunkInfo, Device, Gap, Statistics, StreamInfo};
+
+#[derive(Serialize)]
+pub(super) struct DeviceLine {
+    device: String,
+    streams: u64,
+    from: Option<String>,
+    to: Option<String>,
+    sample_count: u64,
+    gap_sample_count: u64,
+    stored_bytes: u64,
+    live: bool,
+}
+
+impl From<&Device> for DeviceLine {
+    fn from(device: &Device) -> Self {
+        Self {
+            device: device.name.clone(),
+            streams: device.streams,
+            from: device.first_time_ns.map(rfc3339),
+            to: device.last_time_ns.map(rfc3339),
+            sample_count: device.sample_count,
+            gap_sample_count: device.gap_sample_count,
+            stored_bytes: device.stored_bytes,
+            live: device.live,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SignalObject {
+    name: String,
+    #[serde(rename = "type")]
+    sample_type: &'static str,
+    unit: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct StreamLine {
+    stream: String,
+    device: String,
+    epoch: String,
+    signals: Vec<SignalObject>,
+    rate_hz: f64,
+    first_sample: u64,
+    next_sample: u64,
+    from: Option<String>,
+    to: Option<String>,
+    sample_count: u64,
+    gap_sample_count: u64,
+    stored_bytes: u64,
+    quarantined: u64,
+    watermark: u64,
+    digest: String,
+    ended: bool,
+    end_reason: Option<&'static str>,
+    run: String,
+    labels: BTreeMap<String, String>,
+    attributes: BTreeMap<String, String>,
+    file: bool,
+    predecessor: Option<String>,
+}
+
+impl From<&StreamInfo> for StreamLine {
+    fn from(stream: &StreamInfo) -> Self {
+        let definition = &stream.definition;
+        let signals = definition.signals.iter();
+        Self {
+            stream: stream.id().to_string(),
+            device: definition.device.clone(),
+            epoch: definition.epoch.to_string(),
+            signals: signals
+                .map(|signal| SignalObject {
+                    name: signal.name.clone(),
+                    sample_type: signal.sample_type.name(),
+                    unit: signal.unit.clone(),
+                })
+                .collect(),
+            rate_hz: definition.rate_hz,
+            first_sample: definition.first_sample,
+            next_sample: stream.at.next_sample,
+            from: stream.first_time_ns.map(rfc3339),
+            to: stream.last_time_ns.map(rfc3339),
+            sample_count: stream.sample_count,
+            gap_sample_count: stream.gap_sample_count,
+            stored_bytes: stream.stored_bytes,
+            quarantined: stream.quarantined,
+            watermark: stream.at.seq,
+            digest: stream.at.digest.to_string(),
+            ended: stream.at.ended,
+            end_reason: stream.end_reason.map(|reason| reason.name()),
+            run: stream.run.clone(),
+            labels: stream.labels.clone(),
+            attributes: definition.attributes.clone(),
+            file: definition.is_file(),
+            predecessor: definition
+                .predecessor
+                .map(|predecessor| predecessor.stream_id.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct GapLine {
+    stream: String,
+    device: String,
+    first_sample: u64,
+    count: u64,
+    reason: &'static str,
+    from: String,
+    to: String,
+    signals: Vec<String>,
+}
+
+impl From<&Gap> for GapLine {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            stream: gap.stream.to_string(),
+            device: gap.device.clone(),
+            first_sample: gap.first_sample,
+            count: gap.count,
+            reason: gap.reason.name(),
+            from: rfc3339(gap.from_ns),
+            to: rfc3339(gap.to_ns),
+            signals: gap.signals.clone(),
+        }
+    }
+}
+
+/// As people and SQL write it.
+pub(super) fn kind_name(chunk: &ChunkInfo) -> &'static str {
+    match chunk.header.kind {
+        ChunkKind::Samples => "samples",
+        ChunkKind::Gap => "gap",
+        ChunkKind::End => "end",
+    }
+}
+
+/// Of the present columns.
+pub(super) fn encodings(chunk: &ChunkInfo) -> Vec<&'static str> {
+    let columns = chunk.header.columns.iter();
+    columns
+        .filter_map(|column| match column.content {
+            ColumnContent::Present { encoding, .. } => Some(encoding.name()),
+            ColumnContent::Absent(_) => None,
+        })
+        .collect()
+}
+
+#[derive(Serialize)]
+pub(super) struct ChunkLine {
+    stream: String,
+    device: String,
+    first_seq: u64,
+    seq: u64,
+    kind: &'static str,
+    reason: &'static str,
+    first_sample: u64,
+    count: u64,
+    from: String,
+    encodings: Vec<&'static str>,
+    column_bytes: Vec<u64>,
+    markers: usize,
+    digest: String,
+    loaded_at: String,
+    quarantined: bool,
+}
+
+impl From<&ChunkInfo> for ChunkLine {
+    fn from(chunk: &ChunkInfo) -> Self {
+        let header = &chunk.header;
+        Self {
+            stream: chunk.stream.to_string(),
+            device: chunk.device.clone(),
+            first_seq: header.first_seq,
+            seq: header.seq,
+            kind: kind_name(chunk),
+            reason: header.reason.name(),
+            first_sample: header.first_sample,
+            count: header.count,
+            from: rfc3339(header.utc_ns),
+            encodings: encodings(chunk),
+            column_bytes: chunk.column_bytes.clone(),
+            markers: header.markers.len(),
+            digest: chunk.digest.to_string(),
+            loaded_at: rfc3339(chunk.loaded_at_ns),
+            quarantined: chunk.quarantined,
+        }
+    }
+}
+
+/// Numbers that are not finite print as null.
+#[derive(Serialize)]
+pub(super) struct StatisticsLine {
+    device: String,
+    signal: String,
+    unit: String,
+    from: String,
+    to: String,
+    sample_count: u64,
+    gap_sample_count: u64,
+    finite_count: u64,
+    min: f64,
+    max: f64,
+    mean: f64,
+    std: f64,
+    rms: f64,
+    integral: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_joule: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charge_coulomb: Option<f64>,
+}
+
+impl From<&Statistics> for StatisticsLine {
+    fn from(statistics: &Statistics) -> Self {
+        Self {
+            device: statistics.device.clone(),
+            signal: statistics.signal.clone(),
+            unit: statistics.unit.clone(),
+            from: rfc3339(statistics.from_ns),
+            to: rfc3339(statistics.to_ns),
+            sample_count: statistics.sample_count,
+            gap_sample_count: statistics.gap_sample_count,
+            finite_count: statistics.finite_count,
+            min: statistics.min,
+            max: statistics.max,
+            mean: statistics.mean,
+            std: statistics.std,
+            rms: statistics.rms,
+            integral: statistics.integral,
+            energy_joule: statistics.energy_joule,
+            charge_coulomb: statistics.charge_coulomb,
+        }
+    }
+}
+
+/// What an export wrote.
+#[derive(Serialize)]
+pub(super) struct ExportLine {
+    pub(super) output: String,
+    pub(super) bytes: u64,
+    pub(super) signals: Vec<String>,
+    pub(super) types: Vec<&'static str>,
+    pub(super) sample_count: u64,
+    pub(super) filled_sample_count: u64,
+    pub(super) skipped_sample_count: u64,
+    pub(super) streams: Vec<String>,
+}

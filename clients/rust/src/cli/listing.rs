@@ -1,0 +1,194 @@
+//! `devices`, `streams`, `gaps`, `chunks`.
+
+use wavekeep::proto::id::StreamId;
+use wavekeep::time::rfc3339;
+use wavekeep::{Client, StreamInfo};
+
+use super::Select;
+use super::failure::Failure;
+use super::json::{ChunkLine, DeviceLine, GapLine, StreamLine, encodings, kind_name};
+use super::table::{Output, number, text};
+use super::words::{si, size, thousands};
+
+/// Digits of an id that a terminal shows; `--stream` takes them.
+const STREAM_DIGITS_SHOWN: usize = 8;
+
+fn time(ns: Option<i64>) -> String {
+    ns.map(rfc3339).unwrap_or_default()
+}
+
+fn stream_name(id: StreamId, output: &Output) -> String {
+    let mut digits = id.to_string();
+    if output.is_narrow() {
+        digits.truncate(STREAM_DIGITS_SHOWN);
+    }
+    digits
+}
+
+pub(super) async fn devices(client: &Client, output: &mut Output) -> Result<(), Failure> {
+    output.table([
+        text("DEVICE"),
+        text("STATE"),
+        number("STREAMS"),
+        number("SAMPLES"),
+        number("MISSING"),
+        number("STORED"),
+        text("FROM"),
+        text("TO"),
+    ]);
+    for device in client.devices().await? {
+        if output.json {
+            output.json_line(&DeviceLine::from(&device))?;
+            continue;
+        }
+        output.row([
+            device.name.clone(),
+            if device.live { "live" } else { "ended" }.into(),
+            thousands(device.streams),
+            thousands(device.sample_count),
+            thousands(device.gap_sample_count),
+            size(device.stored_bytes),
+            time(device.first_time_ns),
+            time(device.last_time_ns),
+        ])?;
+    }
+    Ok(())
+}
+
+fn state(stream: &StreamInfo) -> &'static str {
+    stream.end_reason.map_or("live", |reason| reason.name())
+}
+
+pub(super) async fn streams(client: &Client, select: &Select, output: &mut Output) -> Result<(), Failure> {
+    let selection = select.selection(client).await?;
+    output.table([
+        text("STREAM"),
+        text("DEVICE"),
+        text("STATE"),
+        text("SIGNALS"),
+        number("RATE"),
+        number("SAMPLES"),
+        number("MISSING"),
+        number("STORED"),
+        text("RUN"),
+        text("FROM"),
+        text("TO"),
+    ]);
+    for stream in client.streams(&selection).await? {
+        if output.json {
+            output.json_line(&StreamLine::from(&stream))?;
+            continue;
+        }
+        let signals: Vec<&str> = stream
+            .definition
+            .signals
+            .iter()
+            .map(|signal| signal.name.as_str())
+            .collect();
+        output.row([
+            stream_name(stream.id(), output),
+            stream.definition.device.clone(),
+            state(&stream).into(),
+            signals.join(","),
+            si(stream.definition.rate_hz, "Hz"),
+            thousands(stream.sample_count),
+            thousands(stream.gap_sample_count),
+            size(stream.stored_bytes),
+            stream.run.clone(),
+            time(stream.first_time_ns),
+            time(stream.last_time_ns),
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) async fn gaps(client: &Client, select: &Select, output: &mut Output) -> Result<(), Failure> {
+    let selection = select.selection(client).await?;
+    output.table([
+        text("DEVICE"),
+        text("STREAM"),
+        text("REASON"),
+        text("SIGNALS"),
+        number("FIRST SAMPLE"),
+        number("MISSING"),
+        text("FROM"),
+        text("TO"),
+    ]);
+    let mut gaps = client.gaps(&selection).await?;
+    while let Some(gap) = gaps.next().await? {
+        if output.json {
+            output.json_line(&GapLine::from(&gap))?;
+            continue;
+        }
+        let signals = if gap.signals.is_empty() {
+            "all".into()
+        } else {
+            gap.signals.join(",")
+        };
+        output.row([
+            gap.device.clone(),
+            stream_name(gap.stream, output),
+            gap.reason.name().into(),
+            signals,
+            gap.first_sample.to_string(),
+            thousands(gap.count),
+            rfc3339(gap.from_ns),
+            rfc3339(gap.to_ns),
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) async fn chunks(
+    client: &Client,
+    select: &Select,
+    (limit, newest_first): (u32, bool),
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let selection = select.selection(client).await?;
+    output.table([
+        text("DEVICE"),
+        text("STREAM"),
+        number("SEQ"),
+        text("KIND"),
+        text("REASON"),
+        number("FIRST SAMPLE"),
+        number("SAMPLES"),
+        number("BYTES"),
+        text("ENCODING"),
+        text("FROM"),
+    ]);
+    let mut chunks = client.chunks(&selection, limit, newest_first).await?;
+    while let Some(chunk) = chunks.next().await? {
+        if output.json {
+            output.json_line(&ChunkLine::from(&chunk))?;
+            continue;
+        }
+        let header = &chunk.header;
+        let mut encodings = encodings(&chunk);
+        encodings.dedup();
+        let reason = match (chunk.quarantined, header.reason.name()) {
+            (true, _) => "quarantined",
+            (false, "none") => "",
+            (false, name) => name,
+        };
+        let seqs = if header.first_seq == header.seq {
+            header.seq.to_string()
+        } else {
+            format!("{}-{}", header.first_seq, header.seq)
+        };
+        output.row([
+            chunk.device.clone(),
+            stream_name(chunk.stream, output),
+            seqs,
+            kind_name(&chunk).into(),
+            reason.into(),
+            header.first_sample.to_string(),
+            thousands(header.count),
+            thousands(chunk.column_bytes.iter().sum()),
+            encodings.join(","),
+            rfc3339(header.utc_ns),
+        ])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Standard output: tables that fit the terminal, or JSON lines.
+//!
+//! # Invariants
+//! - I12: at most [`ROWS_MEASURED`] rows wait to be printed. They decide the columns' widths; what follows keeps to them.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// Rows that decide how wide columns are.
+const ROWS_MEASURED: usize = 500;
+/// Between two columns.
+const JOINT: &str = "  ";
+/// What a text column is never cut under.
+const WIDTH_MIN: usize = 8;
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heading {
+    name: &'static str,
+    is_number: bool,
+}
+
+/// Left-aligned; cut where the terminal is narrow.
+pub(super) const fn text(name: &'static str) -> Heading {
+    Heading { name, is_number: false }
+}
+
+/// Right-aligned; never cut.
+pub(super) const fn number(name: &'static str) -> Heading {
+    Heading { name, is_number: true }
+}
+
+/// See the module's documentation.
+pub(super) struct Output {
+    /// Print JSON instead.
+    pub(super) json: bool,
+    out: io::BufWriter<io::Stdout>,
+    width_max: Option<usize>,
+    headings: Vec<Heading>,
+    rows: Vec<Vec<String>>,
+    widths: Vec<usize>,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self {
+            json,
+            out: io::BufWriter::new(io::stdout()),
+            width_max: terminal_width(),
+            headings: Vec::new(),
+            rows: Vec::new(),
+            widths: Vec::new(),
+        }
+    }
+
+    /// Does a person look at a terminal? Then ids are shortened.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.width_max.is_some()
+    }
+
+    pub(super) fn json_line(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        serde_json::to_writer(&mut self.out, object)?;
+        Ok(self.out.write_all(b"\n")?)
+    }
+
+    pub(super) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.out, "{line}")?)
+    }
+
+    pub(super) fn table(&mut self, headings: impl Into<Vec<Heading>>) {
+        self.headings = headings.into();
+    }
+
+    pub(super) fn row(&mut self, cells: impl Into<Vec<String>>) -> Result<(), Failure> {
+        let cells: Vec<String> = cells.into();
+        assert_eq!(cells.len(), self.headings.len(), "a row has a cell for each column");
+        self.rows
+            .push(cells.iter().map(|cell| cell.replace(char::is_control, "?")).collect());
+        if self.widths.is_empty() && self.rows.len() < ROWS_MEASURED {
+            return Ok(());
+        }
+        self.print_rows()
+    }
+
+    fn print_rows(&mut self) -> Result<(), Failure> {
+        if self.widths.is_empty() && !self.headings.is_empty() {
+            self.widths = widths(&self.headings, &self.rows, self.width_max);
+            let names: Vec<String> = self.headings.iter().map(|heading| heading.name.into()).collect();
+            self.rows.insert(0, names);
+        }
+        for row in std::mem::take(&mut self.rows) {
+            writeln!(self.out, "{}", line(&self.headings, &self.widths, &row))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        if !self.rows.is_empty() {
+            self.print_rows()?;
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+/// None where nobody looks: then nothing is cut.
+fn terminal_width() -> Option<usize> {
+    if let Some(columns) = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()) {
+        return Some(columns);
+    }
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+}
+
+fn length(cell: &str) -> usize {
+    cell.chars().count()
+}
+
+/// As wide as the cells, but the widest texts give way until the line fits.
+fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) -> Vec<usize> {
+    let cells = |column: usize| rows.iter().map(move |row| length(&row[column]));
+    let widest = |(column, heading): (usize, &Heading)| cells(column).chain([length(heading.name)]).max().unwrap_or(0);
+    let mut widths: Vec<usize> = headings.iter().enumerate().map(widest).collect();
+    let total = |widths: &[usize]| widths.iter().sum::<usize>() + JOINT.len() * widths.len().saturating_sub(1);
+    while width_max.is_some_and(|width_max| total(&widths) > width_max) {
+        let texts = (0..widths.len()).filter(|column| !headings[*column].is_number && widths[*column] > WIDTH_MIN);
+        let Some(column) = texts.max_by_key(|column| widths[*column]) else {
+            break;
+        };
+        widths[column] -= 1;
+    }
+    widths
+}
+
+fn line(headings: &[Heading], widths: &[usize], row: &[String]) -> String {
+    let cell = |((heading, width), cell): ((&Heading, &usize), &String)| {
+        let width = *width;
+        if heading.is_number {
+            format!("{cell:>width$}")
+        } else if length(cell) > width {
+            let kept: String = cell.chars().take(width.saturating_sub(1)).collect();
+            format!("{kept}…")
+        } else {
+            format!("{cell:<width$}")
+        }
+    };
+    let cells: Vec<String> = headings.iter().zip(widths).zip(row).map(cell).collect();
+    cells.join(JOINT).trim_end().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows() -> Vec<Vec<String>> {
+        [["js220-on-the-long-bench", "1,200"], ["b", "7"]]
+            .iter()
+            .map(|row| row.map(str::to_owned).to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_cells() {
+        let headings = [text("DEVICE"), number("SAMPLES")];
+        let widths = widths(&headings, &rows(), None);
+        assert_eq!(widths, [23, 7]);
+        assert_eq!(
+            line(&headings, &widths, &rows()[1]),
+            format!("b{}7", " ".repeat(22 + 2 + 6))
+        );
+    }
+
+    #[test]
+    fn texts_give_way_to_a_narrow_terminal_and_numbers_do_not() {
+        let headings = [text("DEVICE"), number("SAMPLES")];
+        let widths = widths(&headings, &rows(), Some(20));
+        assert_eq!(line(&headings, &widths, &rows()[0]), "js220-on-t…    1,200");
+        assert_eq!(super::widths(&headings, &rows(), Some(3)), [WIDTH_MIN, 7]);
+    }
+}

@@ -1,0 +1,180 @@
+//! A connection to a server: one method per question.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use wavekeep_proto::codec::Encoding;
+use wavekeep_proto::v1::query_client::QueryClient;
+use wavekeep_proto::{limits, v1};
+
+use crate::{Chunks, Device, Error, Gaps, Selection, Statistics, StreamInfo, Waveform};
+
+/// For a connection.
+const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes is asked whether it is still there.
+const KEEP_ALIVE_SECONDS: Duration = Duration::from_secs(20);
+/// Bytes under way on a connection and in each answer: a fixed window was faster than an adaptive one.
+const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Asks one workspace of one server. Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct Client {
+    query: QueryClient<Channel>,
+    server: String,
+    workspace: String,
+}
+
+impl Client {
+    /// Connects to `server` (`http://` or `https://`, host and port), to read from `workspace`.
+    pub async fn connect(server: &str, workspace: &str) -> Result<Self, Error> {
+        let channel = endpoint(server)?
+            .connect()
+            .await
+            .map_err(|error| Error::unreachable(server, &error))?;
+        let query = QueryClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+        Ok(Self {
+            query,
+            server: server.into(),
+            workspace: workspace.into(),
+        })
+    }
+
+    fn refused(&self) -> impl Fn(tonic::Status) -> Error + '_ {
+        |status| Error::refused(&self.server, &status)
+    }
+
+    /// Every device, by name.
+    pub async fn devices(&self) -> Result<Vec<Device>, Error> {
+        let request = v1::ListDevicesRequest {
+            workspace: self.workspace.clone(),
+        };
+        let answer = self.query.clone().list_devices(request).await.map_err(self.refused())?;
+        Ok(answer.into_inner().devices.into_iter().map(Device::from_wire).collect())
+    }
+
+    /// The streams of a selection, in order of time. Those that have no sample in its range are not among them.
+    pub async fn streams(&self, selection: &Selection) -> Result<Vec<StreamInfo>, Error> {
+        let request = v1::ListStreamsRequest {
+            workspace: self.workspace.clone(),
+            selection: Some(selection.to_wire()),
+        };
+        let answer = self.query.clone().list_streams(request).await.map_err(self.refused())?;
+        answer
+            .into_inner()
+            .streams
+            .into_iter()
+            .map(StreamInfo::from_wire)
+            .collect()
+    }
+
+    /// The stored chunks of a selection without their samples; at most `limit`, or all for 0.
+    pub async fn chunks(&self, selection: &Selection, limit: u32, newest_first: bool) -> Result<Chunks, Error> {
+        let selection = Some(selection.to_wire());
+        let request = v1::ListChunksRequest {
+            workspace: self.workspace.clone(),
+            selection,
+            limit,
+            newest_first,
+        };
+        let answer = self.query.clone().list_chunks(request).await.map_err(self.refused())?;
+        Ok(Chunks(answer.into_inner()))
+    }
+
+    /// What is missing in a selection, and why: gaps, quarantined chunks, absent signals, and outages.
+    pub async fn gaps(&self, selection: &Selection) -> Result<Gaps, Error> {
+        let request = v1::ListGapsRequest {
+            workspace: self.workspace.clone(),
+            selection: Some(selection.to_wire()),
+        };
+        let answer = self.query.clone().list_gaps(request).await.map_err(self.refused())?;
+        Ok(Gaps(answer.into_inner()))
+    }
+
+    /// What each signal of a selection comes to.
+    pub async fn statistics(&self, selection: &Selection) -> Result<Vec<Statistics>, Error> {
+        let request = v1::GetStatisticsRequest {
+            workspace: self.workspace.clone(),
+            selection: Some(selection.to_wire()),
+        };
+        let answer = self
+            .query
+            .clone()
+            .get_statistics(request)
+            .await
+            .map_err(self.refused())?;
+        Ok(answer
+            .into_inner()
+            .signals
+            .into_iter()
+            .map(Statistics::from_wire)
+            .collect())
+    }
+
+    /// The samples of a selection, verified.
+    pub async fn waveform(&self, selection: &Selection) -> Result<Waveform, Error> {
+        let request = v1::GetWaveformRequest {
+            workspace: self.workspace.clone(),
+            selection: Some(selection.to_wire()),
+            points_max: 0,
+            encodings: Encoding::SUPPORTED
+                .iter()
+                .map(|encoding| encoding.to_wire().cast_signed())
+                .collect(),
+        };
+        let answer = self.query.clone().get_waveform(request).await.map_err(self.refused())?;
+        Ok(Waveform::new(answer.into_inner(), selection.signal_names().to_vec()))
+    }
+}
+
+fn endpoint(server: &str) -> Result<Endpoint, Error> {
+    let bad = |why: &str| Error::Address {
+        url: server.into(),
+        why: why.into(),
+    };
+    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|_| bad("it does not parse"))?;
+    let uri = endpoint.uri().clone();
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(bad("it names no host"));
+    }
+    let endpoint = match uri.scheme_str() {
+        Some("http") => endpoint,
+        Some("https") => {
+            let tls = ClientTlsConfig::new().with_native_roots();
+            endpoint
+                .tls_config(tls)
+                .map_err(|error| Error::unreachable(server, &error))?
+        }
+        _ => return Err(bad("it starts with neither http:// nor https://")),
+    };
+    Ok(endpoint
+        .connect_timeout(CONNECT_SECONDS_MAX)
+        .http2_keep_alive_interval(KEEP_ALIVE_SECONDS)
+        .keep_alive_timeout(KEEP_ALIVE_SECONDS)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(2 * WINDOW_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_are_none_are_refused_in_words() {
+        for bad in [
+            "",
+            "localhost",
+            "localhost:7460",
+            "ftp://host:1",
+            "http://",
+            "http://a b",
+            "7460",
+        ] {
+            let error = endpoint(bad).expect_err(bad).to_string();
+            assert!(
+                error.contains("is no server address") && error.contains("WAVEKEEP_SERVER"),
+                "{bad}: {error}"
+            );
+        }
+        assert!(endpoint("http://127.0.0.1:7460").is_ok() && endpoint("https://example.com").is_ok());
+    }
+}

@@ -1,0 +1,214 @@
+//! What can go wrong when reading, in sentences that say what to do.
+
+use std::error::Error as _;
+
+use wavekeep_proto::chunk::BadHeader;
+use wavekeep_proto::codec::CodecError;
+use wavekeep_proto::id::StreamId;
+use wavekeep_proto::wire::ChunkFault;
+
+/// Why there is no answer, or none to be trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is none.
+    #[error(
+        "{url:?} is no server address ({why}): give one like http://127.0.0.1:7460, with --server or WAVEKEEP_SERVER"
+    )]
+    Address {
+        /// As given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody answers there.
+    #[error(
+        "cannot reach a server at {server} ({why}): start one with `wavekeep-server dev`, or say where it is with --server or \
+         WAVEKEEP_SERVER"
+    )]
+    Unreachable {
+        /// The address.
+        server: String,
+        /// What the system says.
+        why: String,
+    },
+    /// The server answered no. Its sentence says why and what to do.
+    #[error("{message}")]
+    Refused {
+        /// The kind of refusal.
+        code: tonic::Code,
+        /// For people.
+        message: String,
+    },
+    /// The answer ended in the middle.
+    #[error("the answer ended in the middle ({0}): ask again")]
+    Interrupted(String),
+    /// The answer is not what was captured, or does not prove it.
+    #[error(
+        "stream {stream}: {fault}; ask again, and if it happens again tell the server's operator: `wavekeep-server scrub` finds it"
+    )]
+    Refuted {
+        /// The stream it is about.
+        stream: StreamId,
+        /// What does not hold.
+        fault: Fault,
+    },
+    /// The answer makes no sense to this version.
+    #[error("this version does not understand the server's answer ({0}): update whichever of the two is older")]
+    Malformed(&'static str),
+}
+
+/// Why an answer is refused. Every one of them means: what came is not what the instrument delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The frame hash fails.
+    #[error("the frame hash of the chunk after seq {after} does not match its bytes")]
+    FrameHash {
+        /// The seq before; 0 when it is the first.
+        after: u64,
+    },
+    /// The header is not understood.
+    #[error("the header of the chunk after seq {after} is unusable: {why}")]
+    HeaderBytes {
+        /// The seq before.
+        after: u64,
+        /// Why.
+        why: ChunkFault,
+    },
+    /// The header breaks a rule.
+    #[error("the header of seq {seq} is wrong: {why}")]
+    Header {
+        /// Of the chunk.
+        seq: u64,
+        /// Which rule.
+        why: BadHeader,
+    },
+    /// A chunk is missing, or came twice.
+    #[error("a chunk is missing: after seq {} comes seq {found}", .expected.saturating_sub(1))]
+    MissingChunk {
+        /// The seq that had to follow.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// I4: chunks tile.
+    #[error("I4: seq {seq} starts at sample {found}, not at {expected} where the chunk before it ended")]
+    Tiling {
+        /// Of the chunk.
+        seq: u64,
+        /// Where it had to start.
+        expected: u64,
+        /// Where it starts.
+        found: u64,
+    },
+    /// I14: the chain does not hold.
+    #[error("I14: the digest at seq {seq} does not follow from the chunks before it")]
+    Digest {
+        /// Of the chunk.
+        seq: u64,
+    },
+    /// The bytes are no samples.
+    #[error("signal {signal} of seq {seq} cannot be decoded: {why}")]
+    Decode {
+        /// Of the chunk.
+        seq: u64,
+        /// Its name.
+        signal: String,
+        /// Why.
+        why: CodecError,
+    },
+    /// The samples are others than were captured.
+    #[error(
+        "signal {signal} of seq {seq} decodes to other samples than were captured: the column's hash does not match"
+    )]
+    ColumnHash {
+        /// Of the chunk.
+        seq: u64,
+        /// Its name.
+        signal: String,
+    },
+    /// Other columns than were asked for.
+    #[error("seq {seq} came with {found} columns instead of {expected}")]
+    Columns {
+        /// Of the chunk.
+        seq: u64,
+        /// How many had to come.
+        expected: usize,
+        /// How many came.
+        found: usize,
+    },
+    /// The cut leaves samples out.
+    #[error("the range that seq {seq} is cut to leaves samples out")]
+    Cut {
+        /// Of the chunk.
+        seq: u64,
+    },
+    /// The manifest says something else than what came.
+    #[error("the manifest does not agree with what came: {what} is {stated} there, and {found} here")]
+    Manifest {
+        /// Which statement.
+        what: &'static str,
+        /// What the manifest says.
+        stated: String,
+        /// What came.
+        found: String,
+    },
+    /// The answer has no manifest, or none for this stream.
+    #[error("the answer came without its manifest, so it may be incomplete")]
+    ManifestMissing,
+}
+
+/// The innermost cause: what the operating system says, not the layers above it.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+impl Error {
+    pub(crate) fn unreachable(server: &str, error: &tonic::transport::Error) -> Self {
+        Self::Unreachable {
+            server: server.into(),
+            why: root_cause(error),
+        }
+    }
+
+    /// A refusal before the answer began.
+    pub(crate) fn refused(server: &str, status: &tonic::Status) -> Self {
+        match status.source() {
+            // No server said this: the connection could not be had, or broke.
+            Some(source) if status.code() == tonic::Code::Unavailable || status.code() == tonic::Code::Unknown => {
+                Self::Unreachable {
+                    server: server.into(),
+                    why: root_cause(source),
+                }
+            }
+            _ if status.code() == tonic::Code::Unimplemented && status.message().is_empty() => {
+                Self::Malformed("it does not know this question")
+            }
+            _ => Self::Refused {
+                code: status.code(),
+                message: sentence(status),
+            },
+        }
+    }
+
+    /// A failure in the middle of an answer.
+    pub(crate) fn interrupted(status: &tonic::Status) -> Self {
+        match status.source() {
+            Some(source) => Self::Interrupted(root_cause(source)),
+            None => Self::Refused {
+                code: status.code(),
+                message: sentence(status),
+            },
+        }
+    }
+}
+
+fn sentence(status: &tonic::Status) -> String {
+    match status.message() {
+        "" => format!("the server refused: {}", status.code()),
+        message => message.into(),
+    }
+}

@@ -1,0 +1,61 @@
+//! Reads what Wavekeep stored: devices, streams, gaps, statistics and the samples themselves, each one verified.
+//!
+//! ```no_run
+//! use wavekeep::{Client, Part, Selection};
+//!
+//! # async fn read() -> Result<(), wavekeep::Error> {
+//! let client = Client::connect("http://127.0.0.1:7460", "main").await?;
+//! let mut waveform = client.waveform(&Selection::device("js220-001").signals(["current"])).await?;
+//! let mut charge_coulomb = 0.0;
+//! while let Some(part) = waveform.next().await? {
+//!     match part {
+//!         Part::Samples(block) => {
+//!             let samples = block.columns[0].f32s().expect("current is f32");
+//!             charge_coulomb += samples.map(f64::from).sum::<f64>() / block.stream.definition.rate_hz;
+//!         }
+//!         Part::Gap(gap) => eprintln!("{} samples are missing: {}", gap.count, gap.reason.name()),
+//!         _ => (),
+//!     }
+//! }
+//! println!("{charge_coulomb} C");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`Client`] | a connection; one method per question |
+//! | [`Selection`] | what to read: a device, a stream or a run; which signals; when |
+//! | [`Waveform`] | the samples as blocks, and the gaps between them, in memory that does not grow with the range |
+//! | [`Fault`] | what an answer may be refused for |
+//! | [`time`] | times as people write them |
+//!
+//! # Invariants
+//! - I14: no sample reaches the caller before its frame hash, its column's hash (of the decoded samples) and its place in the
+//!   stream's digest chain were checked; an answer is complete only when its manifest agrees with what came.
+//! - I4: chunks tile: a missing, repeated or overlapping chunk is a [`Fault`], never a silent shift.
+//! - Bytes from the server never panic.
+#![forbid(unsafe_code)]
+
+mod client;
+mod column;
+mod error;
+mod listing;
+mod manifest;
+mod selection;
+mod stream_info;
+pub mod time;
+mod verify;
+mod waveform;
+
+pub use client::Client;
+pub use column::Column;
+pub use error::{Error, Fault};
+pub use listing::{ChunkInfo, Chunks, Device, Gap, Gaps, Statistics};
+pub use manifest::StreamManifest;
+pub use selection::{Selection, TimeRange};
+pub use stream_info::StreamInfo;
+pub use waveform::{Block, Part, Waveform};
+
+/// The words of the protocol: definitions, headers, reasons, identifiers, hashes.
+pub use wavekeep_proto as proto;

@@ -1,0 +1,50 @@
+//! `wavekeep`: the reader's command line. Results go to standard output, progress and errors to standard error.
+//!
+//! Exit codes: 0 on full success only, 2 for a usage error, 1 otherwise, with one sentence that says what to do.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Arguments;
+use crate::cli::failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Failure::Failed(format!("cannot start: {error}"))),
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = cli::run(&arguments) => outcome,
+            // Dropping the run removes what it has half written.
+            _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted: nothing was written".into())),
+        }
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => report(&failure),
+    }
+}
+
+fn report(failure: &Failure) -> ExitCode {
+    match failure {
+        Failure::Usage(sentence) => {
+            eprintln!("error: {sentence}");
+            ExitCode::from(2)
+        }
+        Failure::Failed(sentence) => {
+            eprintln!("error: {sentence}");
+            ExitCode::FAILURE
+        }
+        // Who read our output has had enough, as `head` does.
+        Failure::OutputClosed => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,144 @@
+//! What an answer says about itself at its end, held against what came.
+//!
+//! A server names the gaps of an answer in manifests of their own when they become many; such a one has no digest. The last
+//! part of an answer is the manifest with the digests of every stream, and the gaps not yet named.
+
+use wavekeep_proto::chunk::Reason;
+use wavekeep_proto::id::{Hash, StreamId};
+use wavekeep_proto::v1;
+
+use crate::verify::StreamCheck;
+use crate::{Error, Fault};
+
+/// What was answered of a stream; every number was checked against what came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamManifest {
+    /// The stream.
+    pub stream: StreamId,
+    /// The first sample of the range, and the one after its last.
+    pub from_sample: u64,
+    /// See `from_sample`.
+    pub to_sample: u64,
+    /// Samples that came.
+    pub sample_count: u64,
+    /// Samples missing.
+    pub gap_sample_count: u64,
+    /// The seqs that the chunks stand for.
+    pub first_seq: u64,
+    /// See `first_seq`.
+    pub last_seq: u64,
+    /// The digest before the first chunk; None where retention has removed the row that held it: then the chain is proven from
+    /// the first chunk on.
+    pub digest_before: Option<Hash>,
+    /// The digest after the last chunk.
+    pub digest: Hash,
+    /// Chunks that came.
+    pub chunks: u64,
+}
+
+fn same<T: PartialEq + std::fmt::Display>(what: &'static str, stated: T, found: T) -> Result<(), Fault> {
+    if stated == found {
+        return Ok(());
+    }
+    Err(Fault::Manifest {
+        what,
+        stated: stated.to_string(),
+        found: found.to_string(),
+    })
+}
+
+/// Is this the last manifest, or does it only name gaps?
+pub(crate) fn is_last(manifest: &v1::Manifest) -> bool {
+    manifest.streams.iter().all(|stream| !stream.digest.is_empty())
+}
+
+/// Every gap that the manifest names came, in order.
+fn check_gaps(check: &mut StreamCheck, gaps: &[v1::Gap]) -> Result<(), Fault> {
+    let words = |first: u64, count: u64, reason: Option<Reason>, signals: &[String]| {
+        let reason = reason.map_or("unknown", Reason::name);
+        format!("{count} samples from {first} on, {reason} {}", signals.join(" "))
+    };
+    for stated in gaps {
+        let reason = Reason::from_number(stated.reason.cast_unsigned());
+        let stated = words(stated.first_sample, stated.count, reason, &stated.signals);
+        let found = check.gaps.pop_front();
+        let found = found.map_or_else(
+            || "none".into(),
+            |gap| words(gap.first_sample, gap.count, Some(gap.reason), &gap.signals),
+        );
+        same("a gap", stated, found)?;
+    }
+    Ok(())
+}
+
+fn check_totals(check: &StreamCheck, stated: &v1::StreamManifest) -> Result<StreamManifest, Fault> {
+    let (from_sample, to_sample) = check.cut.unwrap_or_default();
+    same("the first sample", stated.from_sample, from_sample)?;
+    same("the end of the range", stated.to_sample, to_sample)?;
+    same("the number of samples", stated.sample_count, check.sample_count)?;
+    same(
+        "the number of missing samples",
+        stated.gap_sample_count,
+        check.gap_sample_count,
+    )?;
+    same("the number of chunks", stated.chunks, check.chunks)?;
+    same("the first seq", stated.first_seq, check.first_seq())?;
+    same("the last seq", stated.last_seq, check.last_seq())?;
+    let digest = Hash::from_slice(&stated.digest).unwrap_or_default();
+    same("the digest", digest, check.last_digest())?;
+    let at = check.info.at;
+    if at.seq == check.last_seq() {
+        same("the digest at the watermark", at.digest, digest)?;
+    }
+    let unnamed = check.gaps.len();
+    same("the number of gaps", 0, unnamed)?;
+    let digest_before = match &stated.digest_before[..] {
+        [] => None,
+        bytes => Some(Hash::from_slice(bytes).unwrap_or_default()),
+    };
+    if let Some(before) = digest_before
+        && !check.follows(before)
+    {
+        return Err(Fault::Digest { seq: check.first_seq() });
+    }
+    Ok(StreamManifest {
+        stream: check.info.id(),
+        from_sample,
+        to_sample,
+        sample_count: check.sample_count,
+        gap_sample_count: check.gap_sample_count,
+        first_seq: check.first_seq(),
+        last_seq: check.last_seq(),
+        digest_before,
+        digest,
+        chunks: check.chunks,
+    })
+}
+
+/// Holds a manifest against the streams that came, in the order they came. `Some` when it was the last.
+pub(crate) fn check(checks: &mut [StreamCheck], manifest: &v1::Manifest) -> Result<Option<Vec<StreamManifest>>, Error> {
+    let refuted = |stream, fault| Error::Refuted { stream, fault };
+    if !is_last(manifest) {
+        for stated in &manifest.streams {
+            let known = checks
+                .iter_mut()
+                .find(|check| check.info.id().as_bytes()[..] == stated.stream_id[..]);
+            let check = known.ok_or(Error::Malformed("a manifest names a stream that did not come"))?;
+            check_gaps(check, &stated.gaps).map_err(|fault| refuted(check.info.id(), fault))?;
+        }
+        return Ok(None);
+    }
+    let mut stated = manifest.streams.iter();
+    let mut streams = Vec::with_capacity(checks.len());
+    for check in checks {
+        let id = check.info.id();
+        let stated = stated.next().filter(|stated| stated.stream_id[..] == id.as_bytes()[..]);
+        let stated = stated.ok_or_else(|| refuted(id, Fault::ManifestMissing))?;
+        check_gaps(check, &stated.gaps).map_err(|fault| refuted(id, fault))?;
+        streams.push(check_totals(check, stated).map_err(|fault| refuted(id, fault))?);
+    }
+    match stated.next() {
+        Some(_) => Err(Error::Malformed("the manifest names a stream that did not come")),
+        None => Ok(Some(streams)),
+    }
+}

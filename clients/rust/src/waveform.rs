@@ -1,0 +1,215 @@
+//! The samples of a selection, as they arrive: streams in order of time, each in order of its samples.
+//!
+//! # Invariants
+//! - Memory does not grow with the range: one chunk is held, and what waits for its manifest is limited (I12).
+//! - `Ok(None)` means complete: the last manifest came and agrees with everything before it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use wavekeep_proto::chunk::{Marker, Reason};
+use wavekeep_proto::codec::Decoder;
+use wavekeep_proto::v1;
+use wavekeep_proto::v1::waveform_part::Part as Wire;
+
+use crate::listing::Gap;
+use crate::manifest;
+use crate::stream_info::StreamInfo;
+use crate::verify::{Accepted, GAPS_PENDING_MAX, StreamCheck};
+use crate::{Column, Error, Fault, StreamManifest};
+
+/// Streams of one answer (I12).
+const STREAMS_MAX: usize = 100_000;
+
+/// Samples without a break, verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a> {
+    /// Of this stream.
+    pub stream: &'a StreamInfo,
+    /// Where it starts on the sample axis.
+    pub first_sample: u64,
+    /// Samples of each column.
+    pub count: u64,
+    /// UTC of the first sample, in nanoseconds; the next follow at the stream's rate.
+    pub utc_ns: i64,
+    /// The signals asked for, in the order of the definition.
+    pub columns: &'a [Column],
+}
+
+/// One step of an answer.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// What follows, up to the next one, is of this stream.
+    Stream(&'a StreamInfo),
+    /// Notes on the samples that follow.
+    Markers(Vec<Marker>),
+    /// Samples, for all the signals asked for or for some of them, or none.
+    Samples(Block<'a>),
+    /// Samples that are missing: of all signals, or of the named ones in the block that follows.
+    Gap(Gap),
+    /// The stream is over, and why.
+    End(Reason),
+    /// All came, and this is what it was.
+    Manifest(Vec<StreamManifest>),
+}
+
+/// What is ready to be given out.
+#[derive(Debug)]
+enum Ready {
+    Stream,
+    Markers(Vec<Marker>),
+    Samples(Accepted),
+    Gap(Gap),
+    End(Reason),
+    Manifest(Vec<StreamManifest>),
+}
+
+/// See the module's documentation.
+pub struct Waveform {
+    answer: tonic::Streaming<v1::WaveformPart>,
+    signals: Vec<String>,
+    /// The streams so far; the last one is the current one.
+    checks: Vec<StreamCheck>,
+    columns: Vec<Column>,
+    decoder: Decoder,
+    ready: VecDeque<Ready>,
+    complete: bool,
+}
+
+impl std::fmt::Debug for Waveform {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Waveform")
+            .field("streams", &self.checks.len())
+            .field("complete", &self.complete)
+            .finish()
+    }
+}
+
+impl Waveform {
+    pub(crate) fn new(answer: tonic::Streaming<v1::WaveformPart>, signals: Vec<String>) -> Self {
+        Self {
+            answer,
+            signals,
+            checks: Vec::new(),
+            columns: Vec::new(),
+            decoder: Decoder::new(),
+            ready: VecDeque::new(),
+            complete: false,
+        }
+    }
+
+    /// The next part; None after the last. What it borrows is reused by the next call. After an error there is nothing more.
+    /// Cancel-safe.
+    pub async fn next(&mut self) -> Result<Option<Part<'_>>, Error> {
+        while self.ready.is_empty() {
+            match self
+                .answer
+                .message()
+                .await
+                .map_err(|status| Error::interrupted(&status))?
+            {
+                Some(part) if !self.complete => self.take_in(part)?,
+                Some(_) => return Err(Error::Malformed("something follows the manifest")),
+                None if self.complete => return Ok(None),
+                None => {
+                    let stream = self.checks.last().map(|check| check.info.id()).unwrap_or_default();
+                    return Err(Error::Refuted {
+                        stream,
+                        fault: Fault::ManifestMissing,
+                    });
+                }
+            }
+        }
+        let ready = self.ready.pop_front().expect("the loop ends when something is ready");
+        self.give_out(ready).map(Some)
+    }
+
+    fn take_in(&mut self, part: v1::WaveformPart) -> Result<(), Error> {
+        match part.part.ok_or(Error::Malformed("an unknown part"))? {
+            Wire::Stream(stream) => self.take_stream(stream),
+            Wire::Chunk(chunk) => self.take_chunk(chunk),
+            Wire::Manifest(manifest) => {
+                if let Some(streams) = manifest::check(&mut self.checks, &manifest)? {
+                    self.complete = true;
+                    self.ready.push_back(Ready::Manifest(streams));
+                }
+                Ok(())
+            }
+            Wire::Columns(_) => Err(Error::Malformed("points instead of samples")),
+        }
+    }
+
+    fn take_stream(&mut self, stream: v1::WaveformStream) -> Result<(), Error> {
+        let info = stream.info.ok_or(Error::Malformed("a stream without a description"))?;
+        let info = Arc::new(StreamInfo::from_wire(info)?);
+        let asked = info.asked(&self.signals);
+        let known = self.checks.iter().any(|check| check.info.id() == info.id());
+        if asked.is_empty() || known || self.checks.len() == STREAMS_MAX {
+            return Err(Error::Malformed("a stream that does not belong to the answer"));
+        }
+        let column = |signal: &usize| Column::new(*signal, info.definition.signals[*signal].sample_type);
+        self.columns = asked.iter().map(column).collect();
+        self.checks.push(StreamCheck::new(info, asked));
+        self.ready.push_back(Ready::Stream);
+        Ok(())
+    }
+
+    fn take_chunk(&mut self, chunk: v1::WaveformChunk) -> Result<(), Error> {
+        let check = self
+            .checks
+            .last_mut()
+            .ok_or(Error::Malformed("a chunk before its stream"))?;
+        let stream = check.info.id();
+        if chunk.stream_id[..] != stream.as_bytes()[..] {
+            return Err(Error::Malformed("a chunk of another stream"));
+        }
+        let accepted = check.chunk(chunk).map_err(|fault| Error::Refuted { stream, fault })?;
+        if check.gaps.len() > GAPS_PENDING_MAX {
+            return Err(Error::Refuted {
+                stream,
+                fault: Fault::ManifestMissing,
+            });
+        }
+        if !accepted.header.markers.is_empty() && !accepted.quarantined {
+            self.ready.push_back(Ready::Markers(accepted.header.markers.clone()));
+        }
+        self.ready.extend(check.gaps_of(&accepted).into_iter().map(Ready::Gap));
+        if accepted.has_samples() {
+            self.ready.push_back(Ready::Samples(accepted));
+        } else if accepted.header.reason.is_end() && !accepted.quarantined {
+            self.ready.push_back(Ready::End(accepted.header.reason));
+        }
+        Ok(())
+    }
+
+    fn give_out(&mut self, ready: Ready) -> Result<Part<'_>, Error> {
+        let current = self.checks.last();
+        let current = || current.expect("a stream comes before its chunks");
+        Ok(match ready {
+            Ready::Stream => Part::Stream(&current().info),
+            Ready::Markers(markers) => Part::Markers(markers),
+            Ready::Gap(gap) => Part::Gap(gap),
+            Ready::End(reason) => Part::End(reason),
+            Ready::Manifest(streams) => Part::Manifest(streams),
+            Ready::Samples(chunk) => {
+                let check = current();
+                let stream = check.info.id();
+                check
+                    .decode(&chunk, &mut self.decoder, &mut self.columns)
+                    .map_err(|fault| Error::Refuted { stream, fault })?;
+                let skipped = chunk.from_sample - chunk.header.first_sample;
+                Part::Samples(Block {
+                    stream: &check.info,
+                    first_sample: chunk.from_sample,
+                    count: chunk.count(),
+                    utc_ns: chunk
+                        .header
+                        .utc_ns
+                        .saturating_add(check.info.definition.duration_ns(skipped)),
+                    columns: &self.columns,
+                })
+            }
+        })
+    }
+}
