@@ -118,7 +118,11 @@ fn judge<O: Outbox>(
     let agrees = match outbox.position_at(stream, at.seq)? {
         Some(ours) => same(ours),
         // Inside a replacing gap, or no longer held: there is no digest to compare, but the axis must still fit.
-        None => at.next_sample >= view.definition.first_sample && at.next_sample <= tail.next_sample,
+        None => match outbox.next(stream, at.seq)?.map(|held| held.chunk.header) {
+            None => at.next_sample <= tail.next_sample,
+            Some(next) if next.first_seq > at.seq + 1 => at.next_sample <= next.first_sample,
+            Some(around) => (around.first_sample..=around.end_sample()).contains(&at.next_sample),
+        },
     };
     let over = at.ended && at.seq < tail.seq;
     Ok(if agrees && !over {

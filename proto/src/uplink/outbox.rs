@@ -59,6 +59,10 @@ pub trait Outbox {
     fn streams(&self) -> Vec<StreamId>;
     /// One of them.
     fn view(&self, stream: StreamId) -> Option<StreamView>;
+    /// Where its capture stands: asked for each slot at each turn, so worth answering without the rest of the view.
+    fn tail(&self, stream: StreamId) -> Option<Position> {
+        self.view(stream).map(|view| view.tail)
+    }
     /// Where the capture stood after `seq`, where that can be known: at 0, at the tail, and at both ends of each held record.
     fn position_at(&self, stream: StreamId, seq: u64) -> Result<Option<Position>, Self::Error>;
     /// The first held record that ends after `seq` (a replacing gap may start at or before it). A record whose bytes are bad

@@ -128,7 +128,7 @@ impl Uplink {
             .get_mut(&stream)
             .map_or(Duration::ZERO, |state| state.backoff.next(random));
         self.close_slot(slot, now + delay);
-        if code.reaction() == Reaction::ReopenAndAlarm {
+        if code.reaction() != Reaction::Reopen {
             self.alarms.push_back(Alarm::StreamRefused { stream, code, message });
         }
     }

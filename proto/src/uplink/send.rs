@@ -180,7 +180,10 @@ fn chunk_after<O: Outbox>(
     outbox: &O,
     alarms: &mut VecDeque<Alarm>,
 ) -> Result<Option<Chunk>, O::Error> {
-    let Some(view) = outbox.view(stream).filter(|view| view.tail.seq > sent.seq) else {
+    if outbox.tail(stream).is_none_or(|tail| tail.seq <= sent.seq) {
+        return Ok(None);
+    }
+    let Some(view) = outbox.view(stream) else {
         return Ok(None);
     };
     let Some(held) = outbox.next(stream, sent.seq)? else {
