@@ -58,7 +58,7 @@ struct Outcome {
 ///
 /// # Errors
 /// If a recording cannot be read, or a candidate does not give back what it was given.
-pub fn run(shared: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(shared: &Path) -> anyhow::Result<()> {
     let mut recordings = synthetic_recordings();
     recordings.extend(real_recordings(&shared.join("data"))?);
     let candidates = candidates();
