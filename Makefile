@@ -1,0 +1,83 @@
+# Every target does its own set-up, on a machine with Rust and Debian's or Ubuntu's base. `make` alone lists them.
+#
+# One profile and one set of packages for everything: RocksDB takes 14 minutes to build, and another profile, other flags or
+# another choice of packages can mean another RocksDB. So cargo is always asked for `--release --workspace`.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Outside the tree, so that a fresh clone starts warm. Without HOME, the shell looks up whose it is.
+HOME := $(or $(HOME),$(shell unset HOME; echo ~))
+CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/wavekeep/target)
+# Where the tests find the real binaries.
+WAVEKEEP_BIN := $(CURDIR)/bin
+export HOME CARGO_TARGET_DIR WAVEKEEP_BIN
+
+BUILT := $(CARGO_TARGET_DIR)/release
+BINARIES := wavekeep-agent wavekeep-server wavekeep
+SEEDS ?= 2000
+BENCH ?=
+
+.PHONY: help
+help: ## lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## installs what is missing (Debian and Ubuntu, as root or through sudo; otherwise prints the exact line)
+	@scripts/setup
+
+# Copied under another name first: a binary that is running cannot be written, but it can be replaced.
+.PHONY: build
+build: setup ## release binaries in ./bin
+	cargo build --release --workspace --locked --bins
+	@mkdir -p bin
+	@for name in $(BINARIES); do \
+	    if ! cmp -s "$(BUILT)/$$name" "bin/$$name"; then cp "$(BUILT)/$$name" "bin/.$$name.new" && mv -f "bin/.$$name.new" "bin/$$name"; fi; \
+	done
+
+.PHONY: demo
+demo: build ## the main job: a simulated JS220 into a private Postgres through kill -9 of both, then every sample checked
+	"$(BUILT)/demo"
+
+.PHONY: test
+test: build ## all fast tests (2,000 seeds of the simulation among them)
+	@scripts/cargo-test --workspace
+
+.PHONY: simulate
+simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one)
+	@WAVEKEEP_SEEDS=$(SEEDS) scripts/cargo-test --workspace --test simulation -- --nocapture
+
+.PHONY: mutations
+mutations: build ## takes out one rule of the protocol after the other: the simulation must notice each
+	"$(BUILT)/mutate"
+
+.PHONY: bench
+bench: build ## the benchmarks and their peers, as ratios within one run (BENCH=name: one of them)
+	"$(BUILT)/wavekeep-bench" $(BENCH)
+
+.PHONY: lint
+lint: setup ## formatting, the rules of the tree, bans, licences and sources of dependencies, clippy
+	@scripts/lint
+
+.PHONY: deny
+deny: setup ## all that cargo-deny checks, known vulnerabilities too (their list is fetched)
+	scripts/cargo-deny check -D warnings
+
+.PHONY: fmt
+fmt: ## formats the code
+	cargo fmt --all
+
+.PHONY: generate
+generate: setup ## writes the committed protobuf code anew from proto/wavekeep/v1/*.proto
+	WAVEKEEP_GENERATE=1 cargo test --release --workspace --locked --test generated
+
+.PHONY: ci
+ci: ## what .ci/run calls: setup, build, lint, test, simulate, demo; each timed, tests counted
+	@scripts/ci
+
+.PHONY: clean
+clean: ## removes ./bin and what was built of our own crates; RocksDB and other dependencies stay
+	rm -rf bin .run
+	cargo metadata --no-deps --format-version 1 | grep -oP '"name":"\K[^"]+(?=","version")' | sed 's/^/-p/' | xargs cargo clean --release
