@@ -1,0 +1,104 @@
+//! Table `chunk`: a row for every chunk, also for gaps, ends and what is in quarantine.
+
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+use wavekeep_proto::hash::chunk_hash;
+use wavekeep_proto::id::{Hash, StreamId};
+use wavekeep_proto::wire;
+
+use super::copy::BinaryCopy;
+use super::error::StoreError;
+use super::{bigint, statement, unsigned};
+use crate::ledger::{Entry, Row};
+
+const COPY: &str =
+    "COPY chunk (stream_id, first_seq, seq, kind, reason, quarantined, first_sample, sample_count, start_time,
+                                utc_ns, stored_bytes, hash, digest, header) FROM STDIN (FORMAT binary)";
+
+/// The chunk's start is between the stream's earliest start and latest end; a second more either way for what arithmetic rounds.
+const ROW_AT: &str = "
+SELECT seq, digest FROM chunk
+ WHERE stream_id = $1 AND seq <= $2
+   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $3::bigint - interval '1 second'
+                      AND timestamptz 'epoch' + interval '1 microsecond' * $4::bigint + interval '1 second'
+ ORDER BY seq DESC LIMIT 1";
+
+/// The rows of one stream, on their way into the tables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamRows<'a> {
+    /// Their stream.
+    pub(super) stream: StreamId,
+    /// In order.
+    pub(super) rows: &'a [Row],
+}
+
+/// The entries that the compare-and-set let through.
+pub(super) fn moved_rows<'a>(entries: &'a [Entry], moved: &[bool]) -> Vec<StreamRows<'a>> {
+    let kept = entries.iter().zip(moved).filter(|(_, moved)| **moved);
+    kept.map(|(entry, _)| StreamRows {
+        stream: entry.stream,
+        rows: &entry.rows,
+    })
+    .collect()
+}
+
+/// Stores the rows.
+pub(super) async fn copy(connection: &mut PgConnection, streams: &[StreamRows<'_>]) -> Result<(), StoreError> {
+    let mut copy = BinaryCopy::begin(connection, COPY).await?;
+    let mut rows = 0;
+    for stream in streams {
+        for row in stream.rows {
+            write(&mut copy, stream.stream, row).await?;
+            rows += 1;
+        }
+    }
+    assert_eq!(
+        copy.finish().await?,
+        rows,
+        "I1: a COPY that answers has stored every row"
+    );
+    Ok(())
+}
+
+async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row) -> Result<(), StoreError> {
+    let header = &row.chunk.header;
+    copy.row(14).await?;
+    copy.bytes(stream.as_bytes());
+    copy.i64(bigint(header.first_seq, "first_seq")?);
+    copy.i64(bigint(header.seq, "seq")?);
+    copy.i16(header.kind as i16);
+    copy.i16(header.reason as i16);
+    copy.bool(row.quarantine.is_some());
+    copy.i64(bigint(header.first_sample, "the first sample id")?);
+    copy.i64(bigint(header.count, "the number of samples")?);
+    copy.time(header.utc_ns);
+    copy.i64(header.utc_ns);
+    copy.i64(bigint(
+        row.chunk.columns.iter().map(|column| column.len() as u64).sum(),
+        "the number of bytes",
+    )?);
+    copy.bytes(chunk_hash(header).as_bytes());
+    copy.bytes(row.chunk.digest.as_bytes());
+    copy.payload(&wire::header_to_bytes(header)).await?;
+    Ok(())
+}
+
+/// The last row at or under `seq`, of a stream whose chunks lie between these times.
+pub(super) async fn row_at(
+    connection: &mut PgConnection,
+    stream: StreamId,
+    seq: u64,
+    times_ns: (i64, i64),
+) -> Result<Option<(u64, Hash)>, StoreError> {
+    let query = statement(ROW_AT)
+        .bind(stream.to_vec())
+        .bind(i64::try_from(seq).unwrap_or(i64::MAX));
+    let query = query
+        .bind(times_ns.0.div_euclid(1_000))
+        .bind(times_ns.1.div_euclid(1_000));
+    let Some(row) = query.fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    let digest = Hash::from_slice(row.try_get("digest")?).map_err(|_| StoreError::Unexpected("chunk.digest"))?;
+    Ok(Some((unsigned(row.try_get("seq")?, "chunk.seq")?, digest)))
+}

@@ -1,0 +1,151 @@
+//! The connections to Postgres, what is known of its workspaces, and which primary it is.
+//!
+//! # Invariants
+//! - I6: a transaction that writes begins only where commits are durable, and only on the primary that the one before had.
+//! - I10: a workspace is entered by [`Database::begin`] or [`Database::begin_read`], and nowhere else.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+use tokio::sync::watch;
+
+use super::error::StoreError;
+use super::limits;
+use super::transaction::{Transaction, within_limit};
+use super::workspace_row::{self, Workspace};
+
+/// The schema of what all workspaces share.
+pub(crate) const REGISTRY_SCHEMA: &str = "wavekeep";
+
+/// Why there is no connection at all. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Not a URL that Postgres' clients know.
+    #[error("the database URL is not usable ({0}): give one like postgres://user@host:5432/database")]
+    Url(String),
+    /// It does not answer.
+    #[error("the database at {place} does not answer ({why}): is Postgres running there, and may this user connect?")]
+    Unreachable {
+        /// Host and port, or the socket's directory; never the password.
+        place: String,
+        /// What the attempt said.
+        why: String,
+    },
+    /// It answers, but cannot be written durably.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A pool of connections to one database. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: PgPool,
+    workspaces: Arc<RwLock<HashMap<String, Arc<Workspace>>>>,
+    timeline: Arc<watch::Sender<u32>>,
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(directory) => format!("{} port {}", directory.display(), options.get_port()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+impl Database {
+    /// Connects at most so often at a time, and checks that the database answers, is a primary and commits durably.
+    pub async fn connect(url: &str, connections: u32) -> Result<Self, DatabaseError> {
+        let options = PgConnectOptions::from_str(url).map_err(|error| DatabaseError::Url(error.to_string()))?;
+        let options = options.application_name("wavekeep-server").disable_statement_logging();
+        let unreachable = |why: String| DatabaseError::Unreachable {
+            place: place(&options),
+            why,
+        };
+        let first = tokio::time::timeout(limits::CONNECT_SECONDS_MAX, options.connect()).await;
+        let connection = first
+            .map_err(|_| unreachable("no answer".into()))?
+            .map_err(|error| unreachable(error.to_string()))?;
+        drop(connection);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(limits::CONNECT_SECONDS_MAX)
+            .connect_lazy_with(options);
+        let database = Self {
+            pool,
+            workspaces: Arc::default(),
+            timeline: Arc::new(watch::Sender::new(0)),
+        };
+        database.begin_in(REGISTRY_SCHEMA).await?.rollback().await;
+        Ok(database)
+    }
+
+    /// Changes when a standby was promoted: every session must end then, because acks may have been lost with the old primary.
+    #[must_use]
+    pub fn timeline(&self) -> watch::Receiver<u32> {
+        self.timeline.subscribe()
+    }
+
+    /// Closes all connections once they are free.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Begins a transaction in a workspace.
+    pub async fn begin(&self, workspace: &Workspace) -> Result<Transaction, StoreError> {
+        self.begin_in(&workspace.schema).await
+    }
+
+    /// Begins a transaction that only reads, and sees one state of the database throughout.
+    pub async fn begin_read(&self, workspace: &Workspace) -> Result<Transaction, StoreError> {
+        Transaction::begin_read(self.pool.acquire().await?, &workspace.schema).await
+    }
+
+    /// Begins a transaction in the registry or, while it is being created, in a workspace's schema.
+    pub(crate) async fn begin_in(&self, schema: &str) -> Result<Transaction, StoreError> {
+        let (tx, began) = Transaction::begin(self.pool.acquire().await?, schema).await?;
+        let before = self.timeline.send_replace(began.timeline);
+        if before != 0 && before != began.timeline {
+            tx.rollback().await;
+            return Err(StoreError::PrimaryChanged {
+                before,
+                after: began.timeline,
+            });
+        }
+        Ok(tx)
+    }
+
+    /// Begins a transaction that only reads the registry.
+    pub(crate) async fn begin_registry_read(&self) -> Result<Transaction, StoreError> {
+        Transaction::begin_read(self.pool.acquire().await?, REGISTRY_SCHEMA).await
+    }
+
+    /// A workspace by name, from memory if it was read before: nothing of it ever changes.
+    pub async fn workspace(&self, name: &str) -> Result<Arc<Workspace>, StoreError> {
+        let known = self
+            .workspaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned();
+        match known {
+            Some(workspace) => Ok(workspace),
+            None => self.workspace_now(name).await,
+        }
+    }
+
+    /// A workspace by name, as the database has it now: another database may answer than before.
+    pub async fn workspace_now(&self, name: &str) -> Result<Arc<Workspace>, StoreError> {
+        if !workspace_row::is_valid_name(name) {
+            return Err(StoreError::UnknownWorkspace(name.to_owned()));
+        }
+        let mut tx = self.begin_registry_read().await?;
+        let found = within_limit(workspace_row::find(tx.connection(), name)).await?;
+        tx.rollback().await;
+        let workspace = Arc::new(found.ok_or_else(|| StoreError::UnknownWorkspace(name.to_owned()))?);
+        let mut known = self.workspaces.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name.to_owned(), workspace.clone());
+        Ok(workspace)
+    }
+}

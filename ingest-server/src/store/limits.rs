@@ -1,0 +1,25 @@
+//! The limits of everything that waits for the database (I12).
+
+use std::time::Duration;
+
+/// Connections that one server opens, unless told otherwise.
+pub const CONNECTIONS_MAX: u32 = 16;
+/// For a connection, new or from the pool.
+pub const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// For all of a transaction but its COMMIT: no answer by then means that the database is not available.
+pub const TRANSACTION_SECONDS_MAX: Duration = Duration::from_secs(60);
+/// For the answer to COMMIT: none by then means that it may or may not have happened.
+pub const COMMIT_SECONDS_MAX: Duration = Duration::from_secs(30);
+/// For the answer to ROLLBACK: none by then closes the connection, which rolls back as well.
+pub const ROLLBACK_SECONDS_MAX: Duration = Duration::from_secs(5);
+
+/// How long the database lets us wait for a row that another server has locked.
+pub(super) const LOCK_WAIT: &str = "10s";
+/// After how much silence of ours the database gives a transaction up: a server that lost its network holds no lock for longer.
+pub(super) const IDLE_IN_TRANSACTION: &str = "60s";
+
+/// Bytes gathered before they are sent to a COPY. A payload of at least this is sent from where it lies.
+pub(super) const COPY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Days for which partitions are made ahead, after today.
+pub(super) const PARTITION_DAYS_AHEAD: i64 = 2;

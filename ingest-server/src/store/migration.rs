@@ -1,0 +1,120 @@
+//! The embedded migrations: `migrations/registry` once for a database, `migrations/workspace` once for each workspace's schema.
+//! Forward only. They run inside of a [`super::Transaction`] of the caller, which also holds the lock that makes servers that
+//! start together migrate one after the other.
+
+use sqlx::SqlStr;
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
+use sqlx::postgres::PgConnection;
+
+use super::error::StoreError;
+use super::statement;
+
+const REGISTRY: [(i64, &str, &str); 1] = [(
+    1,
+    "registry",
+    include_str!("../../../migrations/registry/0001_registry.sql"),
+)];
+const WORKSPACE: [(i64, &str, &str); 1] = [(
+    1,
+    "workspace",
+    include_str!("../../../migrations/workspace/0001_workspace.sql"),
+)];
+
+/// Held until the transaction ends by whoever migrates.
+const LOCK_ID: i64 = 0x57_41_56_45_4b_45_45_50;
+
+/// Why a schema was not brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// An older program met a newer database.
+    #[error("a newer version has migrated this database (migration {0}): use that version, or a newer one")]
+    Newer(i64),
+    /// A migration file was edited after it had been applied.
+    #[error(
+        "migration {0} is not the one that was applied here: use the version that this database came from, or a newer one"
+    )]
+    Edited(i64),
+    /// What Postgres says.
+    #[error("a migration failed and was undone: {0}")]
+    Failed(String),
+}
+
+fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
+    // Without transactions of their own: the caller's covers all of them.
+    let migration = |&(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            SqlStr::from_static(sql),
+            true,
+        )
+    };
+    let mut migrator = Migrator::with_migrations(files.iter().map(migration).collect());
+    migrator.set_locking(false);
+    migrator.dangerous_set_table_name("migration");
+    migrator
+}
+
+/// Waits for other servers that migrate; released with the transaction.
+pub(crate) async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
+    statement("SET LOCAL lock_timeout = '10min'")
+        .execute(&mut *connection)
+        .await?;
+    statement("SELECT pg_advisory_xact_lock($1)")
+        .bind(LOCK_ID)
+        .execute(&mut *connection)
+        .await?;
+    statement("SET LOCAL lock_timeout = '10s'").execute(connection).await?;
+    Ok(())
+}
+
+/// Creates the schema that the transaction has entered, if it is not there. Says whether it was not.
+pub(crate) async fn create_schema(connection: &mut PgConnection, schema: &str) -> Result<bool, StoreError> {
+    // CREATE SCHEMA IF NOT EXISTS asks for the right to create one even where it is there.
+    let there = statement("SELECT FROM pg_namespace WHERE nspname = $1")
+        .bind(schema)
+        .fetch_optional(&mut *connection)
+        .await?;
+    if there.is_some() {
+        return Ok(false);
+    }
+    connection
+        .create_schema_if_not_exists(&format!("\"{schema}\""))
+        .await
+        .map_err(|error| match error {
+            MigrateError::Execute(error) => error.into(),
+            _ => StoreError::Unexpected("CREATE SCHEMA"),
+        })?;
+    Ok(true)
+}
+
+async fn run(connection: &mut PgConnection, files: &[(i64, &'static str, &'static str)]) -> Result<(), MigrationError> {
+    migrator(files)
+        .run_direct(None, connection, false)
+        .await
+        .map_err(|error| match error {
+            MigrateError::VersionMissing(version) => MigrationError::Newer(version),
+            MigrateError::VersionMismatch(version) => MigrationError::Edited(version),
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+                MigrationError::Failed(StoreError::from(error).to_string())
+            }
+            other => MigrationError::Failed(other.to_string()),
+        })
+}
+
+/// Brings the registry, whose schema the transaction has entered, up to date.
+pub(crate) async fn run_registry(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    run(connection, &REGISTRY).await
+}
+
+/// Brings the workspace whose schema the transaction has entered up to date.
+pub(crate) async fn run_workspace(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    run(connection, &WORKSPACE).await
+}
+
+/// Which branch the first migration of the workspace has taken.
+pub(crate) async fn is_native(connection: &mut PgConnection) -> Result<bool, StoreError> {
+    let partitioned = statement("SELECT FROM pg_class WHERE oid = 'chunk'::regclass AND relkind = 'p'");
+    Ok(partitioned.fetch_optional(connection).await?.is_some())
+}

@@ -1,0 +1,53 @@
+//! All SQL of the server: a file per table, and what they share.
+//!
+//! | file | what |
+//! |---|---|
+//! | `database`, `transaction` | connections; the one type that opens transactions |
+//! | `ledger` | the write path: `PostgresLedger` |
+//! | `workspace_row` | `wavekeep.workspace` |
+//! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `marker`, `quarantine` | the tables of a workspace |
+//! | `partition`, `partition_plan` | partitions of the big tables, for any date |
+//! | `copy` | binary COPY |
+//! | `migration` | the embedded migrations |
+//! | `error`, `limits` | what a failure means; what every wait is limited to |
+//!
+//! # Invariants
+//! - I1, I6, I7, I10: see `ledger`, `transaction` and `stream`.
+//! - I12: every wait has a limit in `limits`.
+
+pub(crate) mod chunk;
+pub(crate) mod chunk_signal;
+mod copy;
+mod database;
+pub(crate) mod device;
+mod error;
+mod ledger;
+pub mod limits;
+pub(crate) mod marker;
+pub(crate) mod migration;
+mod partition;
+mod partition_plan;
+pub(crate) mod quarantine;
+pub(crate) mod run;
+pub(crate) mod stream;
+mod text;
+mod transaction;
+pub(crate) mod workspace_row;
+
+pub(crate) use database::REGISTRY_SCHEMA;
+pub use database::{Database, DatabaseError};
+pub use error::{CommitFailure, StoreError};
+pub use ledger::PostgresLedger;
+pub use transaction::Transaction;
+pub(crate) use transaction::statement;
+pub use workspace_row::{Kind, Workspace};
+
+/// Numbers of the protocol are below 2^62; what comes from outside may not be.
+pub(crate) fn bigint(number: u64, what: &'static str) -> Result<i64, StoreError> {
+    i64::try_from(number).map_err(|_| StoreError::TooLarge(what))
+}
+
+/// A bigint that this program wrote.
+pub(crate) fn unsigned(number: i64, what: &'static str) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| StoreError::Unexpected(what))
+}

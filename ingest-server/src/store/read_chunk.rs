@@ -1,0 +1,253 @@
+//! Reads of tables `chunk` and `chunk_signal`: where a time lies, and chunks page by page as they are stored.
+//!
+//! Every statement is bounded by the times between which the stream's chunks start, so that the database opens only the
+//! partitions that hold them.
+//!
+//! # Invariants
+//! - I12: a page has at most so many rows, or so many bytes of payload, as its caller says.
+
+use bytes::Bytes;
+use sqlx::Row;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use wavekeep_proto::chunk::Header;
+use wavekeep_proto::id::{Hash, StreamId};
+use wavekeep_proto::wire;
+
+use super::error::StoreError;
+use super::transaction::within_limit;
+use super::{bigint, statement, unsigned};
+
+/// A chunk without its samples.
+#[derive(Debug, Clone)]
+pub(crate) struct ChunkRow {
+    /// As it was hashed and sent.
+    pub(crate) header_bytes: Bytes,
+    pub(crate) header: Header,
+    pub(crate) digest: Hash,
+    pub(crate) quarantined: bool,
+    /// Encoded bytes of all its columns.
+    pub(crate) stored_bytes: u64,
+    pub(crate) loaded_at_ns: i64,
+}
+
+/// A column's encoded samples.
+#[derive(Debug, Clone)]
+pub(crate) struct PayloadRow {
+    pub(crate) seq: u64,
+    pub(crate) signal: u16,
+    pub(crate) payload: Bytes,
+}
+
+/// A stream, and the times between which its chunks start.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) stream: StreamId,
+    pub(crate) times_ns: (i64, i64),
+}
+
+macro_rules! columns {
+    ($rest:literal) => {
+        concat!(
+            "SELECT seq, header, digest, quarantined, stored_bytes,
+                    (extract(epoch FROM loaded_at) * 1000000)::bigint * 1000 AS loaded_at_ns
+               FROM chunk
+              WHERE stream_id = $1
+                AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
+                                   AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'",
+            $rest
+        )
+    };
+}
+
+fn placed(sql: &'static str, place: Place) -> Query<'static, sqlx::Postgres, PgArguments> {
+    statement(sql)
+        .bind(place.stream.to_vec())
+        .bind(place.times_ns.0.div_euclid(1_000))
+        .bind(place.times_ns.1.div_euclid(1_000))
+}
+
+fn from_row(row: &PgRow) -> Result<ChunkRow, StoreError> {
+    let header_bytes = Bytes::from(row.try_get::<Vec<u8>, _>("header")?);
+    let header = wire::header_from_bytes(&header_bytes).map_err(|_| StoreError::Unexpected("chunk.header"))?;
+    if unsigned(row.try_get("seq")?, "chunk.seq")? != header.seq {
+        return Err(StoreError::Unexpected("chunk.seq"));
+    }
+    Ok(ChunkRow {
+        header,
+        header_bytes,
+        digest: Hash::from_slice(row.try_get("digest")?).map_err(|_| StoreError::Unexpected("chunk.digest"))?,
+        quarantined: row.try_get("quarantined")?,
+        stored_bytes: unsigned(row.try_get("stored_bytes")?, "chunk.stored_bytes")?,
+        loaded_at_ns: row.try_get("loaded_at_ns")?,
+    })
+}
+
+async fn one(
+    connection: &mut PgConnection,
+    query: Query<'static, sqlx::Postgres, PgArguments>,
+) -> Result<Option<ChunkRow>, StoreError> {
+    let row = within_limit(query.fetch_optional(connection)).await?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Chunks with `after < seq ≤ last`, in order, at most `limit`.
+pub(crate) async fn page(
+    connection: &mut PgConnection,
+    place: Place,
+    (after, last): (u64, u64),
+    limit: usize,
+) -> Result<Vec<ChunkRow>, StoreError> {
+    let query = placed(columns!(" AND seq > $4 AND seq <= $5 ORDER BY seq LIMIT $6"), place);
+    rows(connection, query, (after, last), limit).await
+}
+
+/// Chunks with `first ≤ seq < before`, the last one first, at most `limit`.
+pub(crate) async fn page_backwards(
+    connection: &mut PgConnection,
+    place: Place,
+    (first, before): (u64, u64),
+    limit: usize,
+) -> Result<Vec<ChunkRow>, StoreError> {
+    let query = placed(columns!(" AND seq >= $4 AND seq < $5 ORDER BY seq DESC LIMIT $6"), place);
+    rows(connection, query, (first, before), limit).await
+}
+
+async fn rows(
+    connection: &mut PgConnection,
+    query: Query<'static, sqlx::Postgres, PgArguments>,
+    (low, high): (u64, u64),
+    limit: usize,
+) -> Result<Vec<ChunkRow>, StoreError> {
+    let query = query
+        .bind(bigint(low, "the seq")?)
+        .bind(bigint(high, "the seq")?)
+        .bind(bigint(limit as u64, "the number of chunks")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The chunk before `seq`, where there is one.
+pub(crate) async fn before(
+    connection: &mut PgConnection,
+    place: Place,
+    seq: u64,
+) -> Result<Option<ChunkRow>, StoreError> {
+    let query = placed(columns!(" AND seq < $4 ORDER BY seq DESC LIMIT 1"), place);
+    one(connection, query.bind(bigint(seq, "the seq")?)).await
+}
+
+/// The first chunk from `seq` on, up to `last`.
+pub(crate) async fn first(
+    connection: &mut PgConnection,
+    place: Place,
+    (seq, last): (u64, u64),
+) -> Result<Option<ChunkRow>, StoreError> {
+    Ok(page(connection, place, (seq.saturating_sub(1), last), 1).await?.pop())
+}
+
+/// Of the chunks up to `last`, that which starts latest at or before this time.
+pub(crate) async fn started_at(
+    connection: &mut PgConnection,
+    place: Place,
+    last: u64,
+    time_ns: i64,
+) -> Result<Option<ChunkRow>, StoreError> {
+    let sql = columns!(
+        " AND seq <= $4 AND start_time <= timestamptz 'epoch' + interval '1 microsecond' * $5::bigint
+          ORDER BY start_time DESC, seq DESC LIMIT 1"
+    );
+    let query = placed(sql, place)
+        .bind(bigint(last, "the seq")?)
+        .bind(time_ns.div_euclid(1_000));
+    one(connection, query).await
+}
+
+// `seq + 0`: the smallest of the few that an index on time finds, not the first of an index on seq that happens to fit.
+const STARTED_WITHIN: &str = "
+SELECT min(seq + 0), max(seq + 0) FROM chunk
+ WHERE stream_id = $1
+   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
+                      AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+   AND seq <= $4
+   AND ($5::bigint IS NULL OR start_time >= timestamptz 'epoch' + interval '1 microsecond' * $5)
+   AND ($6::bigint IS NULL OR start_time < timestamptz 'epoch' + interval '1 microsecond' * $6)";
+
+/// Of the chunks up to `last` that start in this time, the lowest and the highest seq. Microseconds decide: at the edges a
+/// chunk more may be among them.
+pub(crate) async fn started_within(
+    connection: &mut PgConnection,
+    place: Place,
+    last: u64,
+    from_ns: Option<i64>,
+    to_ns: Option<i64>,
+) -> Result<Option<(u64, u64)>, StoreError> {
+    let query = placed(STARTED_WITHIN, place)
+        .bind(bigint(last, "the seq")?)
+        .bind(from_ns.map(|ns| ns.div_euclid(1_000)))
+        .bind(to_ns.map(|ns| ns.div_euclid(1_000).saturating_add(1)));
+    let row = within_limit(query.fetch_one(connection)).await?;
+    let seqs: (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    let seq = |seq| unsigned(seq, "chunk.seq");
+    seqs.0
+        .zip(seqs.1)
+        .map(|(low, high)| Ok((seq(low)?, seq(high)?)))
+        .transpose()
+}
+
+const PAYLOADS: &str = "
+SELECT seq, signal, payload FROM chunk_signal
+ WHERE stream_id = $1 AND signal = ANY($4) AND seq BETWEEN $5 AND $6 AND payload IS NOT NULL
+   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
+                      AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+ ORDER BY seq, signal";
+
+const PAYLOAD_SIZES: &str = "
+SELECT seq, signal, octet_length(payload)::bigint AS size FROM chunk_signal
+ WHERE stream_id = $1 AND seq BETWEEN $4 AND $5 AND payload IS NOT NULL
+   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
+                      AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+ ORDER BY seq, signal";
+
+fn payload_place(row: &PgRow) -> Result<(u64, u16), StoreError> {
+    let signal = u16::try_from(row.try_get::<i32, _>("signal")?);
+    let signal = signal.map_err(|_| StoreError::Unexpected("chunk_signal.signal"))?;
+    Ok((unsigned(row.try_get("seq")?, "chunk_signal.seq")?, signal))
+}
+
+/// The present columns of these signals, of chunks whose seqs lie in this range, in order of seq and signal.
+pub(crate) async fn payloads(
+    connection: &mut PgConnection,
+    place: Place,
+    signals: &[u16],
+    (first, last): (u64, u64),
+) -> Result<Vec<PayloadRow>, StoreError> {
+    let query = placed(PAYLOADS, place)
+        .bind(signals.iter().copied().map(i32::from).collect::<Vec<_>>())
+        .bind(bigint(first, "the seq")?)
+        .bind(bigint(last, "the seq")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    let payload = |row: &PgRow| {
+        let (seq, signal) = payload_place(row)?;
+        let payload = Bytes::from(row.try_get::<Vec<u8>, _>("payload")?);
+        Ok(PayloadRow { seq, signal, payload })
+    };
+    rows.iter().map(payload).collect()
+}
+
+/// The sizes of the present columns: seq, bytes; in order of seq and signal.
+pub(crate) async fn payload_sizes(
+    connection: &mut PgConnection,
+    place: Place,
+    (first, last): (u64, u64),
+) -> Result<Vec<(u64, u64)>, StoreError> {
+    let query = placed(PAYLOAD_SIZES, place)
+        .bind(bigint(first, "the seq")?)
+        .bind(bigint(last, "the seq")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    let size = |row: &PgRow| {
+        let bytes = unsigned(row.try_get("size")?, "chunk_signal.payload")?;
+        Ok((payload_place(row)?.0, bytes))
+    };
+    rows.iter().map(size).collect()
+}

@@ -1,0 +1,190 @@
+//! Reads of table `stream`: which streams a question is about, and where they stand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message;
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+use wavekeep_proto::chunk::{Position, Reason};
+use wavekeep_proto::id::{Hash, StreamId};
+use wavekeep_proto::stream::StreamDefinition;
+use wavekeep_proto::{v1, wire};
+
+use super::error::StoreError;
+use super::transaction::within_limit;
+use super::{bigint, statement, unsigned};
+
+/// Which streams. What is unset does not restrict.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct StreamFilter {
+    pub(crate) id: Option<StreamId>,
+    pub(crate) device: Option<String>,
+    pub(crate) run: Option<String>,
+    /// All of them.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Streams that lie before it or start with it are left out.
+    pub(crate) to_ns: Option<i64>,
+    /// Streams that ended before it or with it are left out.
+    pub(crate) from_ns: Option<i64>,
+}
+
+/// A row.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamRow {
+    pub(crate) definition: Arc<StreamDefinition>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) run: String,
+    pub(crate) at: Position,
+    pub(crate) end_reason: Option<Reason>,
+    /// Earliest start and latest end of its chunks; None before the first.
+    pub(crate) times_ns: Option<(i64, i64)>,
+    pub(crate) sample_count: u64,
+    pub(crate) gap_sample_count: u64,
+    pub(crate) stored_bytes: u64,
+    pub(crate) quarantined: u64,
+    /// The lowest seq after which a successor continues it.
+    pub(crate) succeeded_at: Option<u64>,
+}
+
+impl StreamRow {
+    pub(crate) fn id(&self) -> StreamId {
+        self.definition.id
+    }
+}
+
+const SELECT: &str = "
+SELECT s.definition, s.labels::text AS labels, s.run, s.watermark, s.next_sample, s.digest, s.ended, s.end_reason,
+       s.first_time_ns, s.last_time_ns, s.sample_count, s.gap_sample_count, s.stored_bytes, s.quarantined, p.succeeded_at
+  FROM stream s
+  LEFT JOIN (SELECT predecessor_id, min(predecessor_seq) AS succeeded_at FROM stream
+              WHERE predecessor_id IS NOT NULL GROUP BY predecessor_id) p ON p.predecessor_id = s.id
+ WHERE ($1::bytea IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.device = $2) AND ($3::text IS NULL OR s.run = $3)
+   AND s.labels @> $4::text::jsonb
+   AND ($5::bigint IS NULL OR s.first_time_ns < $5) AND ($6::bigint IS NULL OR s.last_time_ns > $6)
+ ORDER BY s.first_time_ns NULLS LAST, s.id
+ LIMIT $7";
+
+/// The streams, in order of time, at most `limit`.
+pub(crate) async fn select(
+    connection: &mut PgConnection,
+    filter: &StreamFilter,
+    limit: usize,
+) -> Result<Vec<StreamRow>, StoreError> {
+    let query = statement(SELECT)
+        .bind(filter.id.map(StreamId::to_vec))
+        .bind(filter.device.as_deref())
+        .bind(filter.run.as_deref())
+        .bind(super::text::json_object(&filter.labels))
+        .bind(filter.to_ns)
+        .bind(filter.from_ns)
+        .bind(bigint(limit as u64, "the number of streams")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(from_row).collect()
+}
+
+fn from_row(row: &PgRow) -> Result<StreamRow, StoreError> {
+    let unexpected = StoreError::Unexpected;
+    let definition = v1::StreamDefinition::decode(row.try_get::<&[u8], _>("definition")?);
+    let definition = definition.map_err(|_| unexpected("stream.definition"))?;
+    let definition = wire::definition_from_wire(definition).map_err(|_| unexpected("stream.definition"))?;
+    definition.validate().map_err(|_| unexpected("stream.definition"))?;
+    let digest = Hash::from_slice(row.try_get("digest")?).map_err(|_| unexpected("stream.digest"))?;
+    let end_reason: Option<i16> = row.try_get("end_reason")?;
+    let end_reason = end_reason
+        .map(|number| reason(number).ok_or(unexpected("stream.end_reason")))
+        .transpose()?;
+    let times_ns: (Option<i64>, Option<i64>) = (row.try_get("first_time_ns")?, row.try_get("last_time_ns")?);
+    let count = |column| unsigned(row.try_get(column)?, column);
+    let succeeded_at: Option<i64> = row.try_get("succeeded_at")?;
+    Ok(StreamRow {
+        labels: serde_json::from_str(row.try_get("labels")?).map_err(|_| unexpected("stream.labels"))?,
+        run: row.try_get::<Option<String>, _>("run")?.unwrap_or_default(),
+        at: Position {
+            seq: count("watermark")?,
+            next_sample: count("next_sample")?,
+            digest,
+            ended: row.try_get("ended")?,
+        },
+        end_reason,
+        times_ns: times_ns.0.zip(times_ns.1),
+        sample_count: count("sample_count")?,
+        gap_sample_count: count("gap_sample_count")?,
+        stored_bytes: count("stored_bytes")?,
+        quarantined: count("quarantined")?,
+        succeeded_at: succeeded_at
+            .map(|seq| unsigned(seq, "stream.predecessor_seq"))
+            .transpose()?,
+        definition: Arc::new(definition),
+    })
+}
+
+/// A reason as a row has it.
+pub(super) fn reason(number: i16) -> Option<Reason> {
+    u32::try_from(number).ok().and_then(Reason::from_number)
+}
+
+/// What is stored of a device, over all its streams.
+#[derive(Debug, Clone)]
+pub(crate) struct DeviceRow {
+    pub(crate) name: String,
+    pub(crate) streams: u64,
+    pub(crate) times_ns: Option<(i64, i64)>,
+    pub(crate) sample_count: u64,
+    pub(crate) gap_sample_count: u64,
+    pub(crate) stored_bytes: u64,
+    pub(crate) live: bool,
+}
+
+const DEVICES: &str = "
+SELECT device, count(*) AS streams, min(first_time_ns) AS first_time_ns, max(last_time_ns) AS last_time_ns,
+       sum(sample_count)::bigint AS sample_count, sum(gap_sample_count)::bigint AS gap_sample_count,
+       sum(stored_bytes)::bigint AS stored_bytes, bool_or(NOT ended) AS live
+  FROM stream GROUP BY device ORDER BY device LIMIT $1";
+
+/// The devices that have a stream, by name, at most `limit`.
+pub(crate) async fn devices(connection: &mut PgConnection, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
+    let query = statement(DEVICES).bind(bigint(limit as u64, "the number of devices")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    let device = |row: &PgRow| {
+        let count = |column| unsigned(row.try_get(column)?, column);
+        let times_ns: (Option<i64>, Option<i64>) = (row.try_get("first_time_ns")?, row.try_get("last_time_ns")?);
+        Ok(DeviceRow {
+            name: row.try_get("device")?,
+            streams: count("streams")?,
+            times_ns: times_ns.0.zip(times_ns.1),
+            sample_count: count("sample_count")?,
+            gap_sample_count: count("gap_sample_count")?,
+            stored_bytes: count("stored_bytes")?,
+            live: row.try_get("live")?,
+        })
+    };
+    rows.iter().map(device).collect()
+}
+
+/// Names that a mistyped one may have meant, at most `limit`: of devices, or of runs.
+pub(crate) async fn names(
+    connection: &mut PgConnection,
+    of_runs: bool,
+    limit: usize,
+) -> Result<Vec<String>, StoreError> {
+    let sql = if of_runs {
+        "SELECT DISTINCT run FROM stream WHERE run IS NOT NULL LIMIT $1"
+    } else {
+        "SELECT DISTINCT device FROM stream LIMIT $1"
+    };
+    let query = statement(sql).bind(bigint(limit as u64, "the number of names")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Is there anything under this name?
+pub(crate) async fn exists(connection: &mut PgConnection, of_runs: bool, name: &str) -> Result<bool, StoreError> {
+    let sql = if of_runs {
+        "SELECT EXISTS (SELECT FROM stream WHERE run = $1)"
+    } else {
+        "SELECT EXISTS (SELECT FROM stream WHERE device = $1)"
+    };
+    let row = within_limit(statement(sql).bind(name).fetch_one(connection)).await?;
+    Ok(row.try_get(0)?)
+}
