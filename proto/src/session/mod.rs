@@ -158,6 +158,11 @@ impl Session {
         }
     }
 
+    /// The shell does not read, for reasons of its own: that is not the agent's silence.
+    pub fn paused(&mut self, now: Duration) {
+        self.last_received = now;
+    }
+
     /// A frame arrived, or bytes that are none.
     pub fn received(&mut self, now: Duration, frame: Result<AgentFrame, WireError>) {
         if self.phase == Phase::Closed || self.draining {

@@ -1,0 +1,175 @@
+//! Is the content of an intact chunk what its header says? Pure, and CPU work: it runs on blocking threads, before the
+//! transaction.
+//!
+//! The frame hash has shown that nothing was damaged on the way, and the session that the header tiles and its digest chains.
+//! What is left is the encoder: each present column is decoded, counted, and hashed. What fails is quarantined: kept, counted,
+//! shown as a gap, acked.
+//!
+//! # Invariants
+//! - Poison never blocks a stream: every byte string gives a verdict, and none panics.
+//! - I8, I13: samples that a reader is told of are the samples that were hashed at capture.
+
+use wavekeep_proto::chunk::{Chunk, ColumnContent};
+use wavekeep_proto::codec::Decoder;
+use wavekeep_proto::hash;
+use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
+
+use crate::ledger::Quarantine;
+
+/// Validates chunk after chunk, reusing its buffers: one for each thread that validates.
+#[derive(Default)]
+pub struct Validator {
+    decoder: Decoder,
+    samples: Vec<u8>,
+}
+
+impl Validator {
+    /// `None`: the content is as the header says. The header itself was checked by the session.
+    pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Option<Quarantine> {
+        let columns = chunk.header.columns.iter().zip(&definition.signals);
+        let mut encoded = chunk.columns.iter();
+        for (column, signal) in columns {
+            let ColumnContent::Present { encoding, hash } = column.content else {
+                continue;
+            };
+            let Some(encoded) = encoded.next() else {
+                return Some(quarantine(signal, "its bytes are missing"));
+            };
+            // A samples chunk has at most `limits::CHUNK_SAMPLES_MAX`; another count fails to decode.
+            let Ok(count) = u32::try_from(chunk.header.count) else {
+                return Some(quarantine(signal, "no chunk holds so many samples"));
+            };
+            let bits = signal.sample_type.bits();
+            if let Err(error) = self
+                .decoder
+                .decode_into(encoding, bits, count as usize, encoded, &mut self.samples)
+            {
+                return Some(quarantine(signal, &error.to_string()));
+            }
+            if hash::column_hash(signal.number, signal.sample_type, count, &self.samples) != hash {
+                return Some(quarantine(
+                    signal,
+                    "the decoded samples are not those that were hashed at capture",
+                ));
+            }
+            if signal.finite_only && !all_finite(signal.sample_type, &self.samples) {
+                return Some(quarantine(
+                    signal,
+                    "it holds a sample that is not finite, which this signal forbids",
+                ));
+            }
+        }
+        None
+    }
+}
+
+fn quarantine(signal: &Signal, what: &str) -> Quarantine {
+    Quarantine {
+        why: format!("signal {:?}: {what}", signal.name),
+    }
+}
+
+/// Integers always are.
+fn all_finite(sample_type: SampleType, samples: &[u8]) -> bool {
+    const F32_EXPONENT: u32 = 0x7f80_0000;
+    const F64_EXPONENT: u64 = 0x7ff0_0000_0000_0000;
+    // Without an early exit, so that it becomes vector code.
+    match sample_type {
+        SampleType::F32 => samples.as_chunks::<4>().0.iter().fold(true, |finite, sample| {
+            finite & (u32::from_le_bytes(*sample) & F32_EXPONENT != F32_EXPONENT)
+        }),
+        SampleType::F64 => samples.as_chunks::<8>().0.iter().fold(true, |finite, sample| {
+            finite & (u64::from_le_bytes(*sample) & F64_EXPONENT != F64_EXPONENT)
+        }),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use wavekeep_proto::chunk::Reason;
+    use wavekeep_proto::codec::Encoding;
+
+    use super::*;
+    use crate::ingest::fixtures;
+
+    fn why(definition: &StreamDefinition, chunk: &Chunk) -> Option<String> {
+        Validator::default()
+            .check(definition, chunk)
+            .map(|quarantine| quarantine.why)
+    }
+
+    #[test]
+    fn good_content_passes_in_every_encoding() {
+        let definition = fixtures::definition(1);
+        for encoding in Encoding::SUPPORTED {
+            let chunk = fixtures::Capture::new(&definition).samples_encoded(encoding, &[1.0, f32::NAN, -0.0, f32::MAX]);
+            assert_eq!(why(&definition, &chunk), None);
+        }
+    }
+
+    #[test]
+    fn an_absent_column_shifts_no_other() {
+        let definition = fixtures::definition(1);
+        let mut chunk = fixtures::Capture::new(&definition).samples(&[1.0, 2.0]);
+        chunk.header.columns[0].content = ColumnContent::Absent(Reason::SignalOff);
+        chunk.columns.remove(0);
+        assert_eq!(why(&definition, &chunk), None);
+    }
+
+    #[test]
+    fn each_mismatch_says_what_is_wrong() {
+        let definition = fixtures::definition(1);
+        let good = fixtures::Capture::new(&definition).samples(&[1.0, 2.0]);
+        let with = |change: fn(&mut Chunk)| {
+            let mut chunk = good.clone();
+            change(&mut chunk);
+            why(&definition, &chunk).expect("it is quarantined")
+        };
+        assert!(with(|chunk| chunk.header.count = 3).contains("signal \"current\""));
+        assert!(with(|chunk| chunk.header.count = 1 << 40).contains("no chunk holds so many"));
+        assert!(with(|chunk| chunk.columns[1] = Bytes::from_static(b"poison")).contains("signal \"voltage\""));
+        assert!(with(|chunk| chunk.columns[0] = vec![0; 8].into()).contains("hashed at capture"));
+        assert!(with(|chunk| drop(chunk.columns.pop())).contains("missing"));
+    }
+
+    #[test]
+    fn what_is_not_finite_is_quarantined_only_where_it_is_forbidden() {
+        let mut definition = fixtures::definition(1);
+        let chunk = |sample| fixtures::Capture::new(&fixtures::definition(1)).samples(&[0.0, sample, 1.0]);
+        for (sample, finite) in [
+            (f32::MAX, true),
+            (-0.0, true),
+            (f32::NAN, false),
+            (f32::NEG_INFINITY, false),
+        ] {
+            definition.signals[1].finite_only = false;
+            assert_eq!(why(&definition, &chunk(sample)), None);
+            definition.signals[1].finite_only = true;
+            assert_eq!(why(&definition, &chunk(sample)).is_none(), finite, "{sample}");
+        }
+        assert!(!all_finite(
+            SampleType::F64,
+            &[1.0, f64::INFINITY].map(f64::to_le_bytes).concat()
+        ));
+        assert!(all_finite(
+            SampleType::F64,
+            &[1.0, f64::MIN].map(f64::to_le_bytes).concat()
+        ));
+        assert!(all_finite(SampleType::U32, &[0xff; 8]));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), plain: bool) {
+            let definition = fixtures::definition(1);
+            let encoding = if plain { Encoding::Plain } else { Encoding::ShuffleZstd };
+            let mut chunk = fixtures::Capture::new(&definition).samples_encoded(encoding, &[1.0; 20]);
+            let unchanged = chunk.columns[0] == bytes;
+            chunk.columns[0] = bytes.into();
+            prop_assert_eq!(why(&definition, &chunk).is_none(), unchanged);
+        }
+    }
+}
