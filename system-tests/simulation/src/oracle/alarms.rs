@@ -1,0 +1,71 @@
+//! Every alarm and every refusal must have a reason in this world: honest parties on a good day hear of nothing.
+
+use wavekeep_proto::code::Code;
+use wavekeep_proto::id::StreamId;
+use wavekeep_proto::uplink::Alarm;
+
+use super::Oracle;
+
+/// How often each was raised.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct AlarmCounts {
+    pub(super) rewinds: u64,
+    pub(super) jump_gaps: u64,
+    pub(super) adoptions: u64,
+    pub(super) divergences: u64,
+    pub(super) ack_mismatches: u64,
+    pub(super) stream_refusals: u64,
+}
+
+impl Oracle {
+    /// An agent tells its people. `tampered`: frames of its link were.
+    pub(crate) fn alarm(&mut self, alarm: &Alarm, tampered: bool) {
+        let text = alarm.to_string();
+        match alarm {
+            Alarm::Rewound { .. } => {
+                self.alarms.rewinds += 1;
+                self.check(self.losses > 0, || format!("I6: no commit was ever lost, and yet: {text}"));
+            }
+            Alarm::Lost { .. } => {
+                self.alarms.jump_gaps += 1;
+                self.check(self.losses > 0, || format!("I13: no commit was ever lost, and yet: {text}"));
+            }
+            Alarm::Adopted { stream, .. } => {
+                self.alarms.adoptions += 1;
+                let explained = self.tail_lost.contains(stream) || self.is_shared(*stream);
+                self.check(explained, || format!("I2: the outbox lost nothing, and yet: {text}"));
+            }
+            Alarm::Diverged { stream, successor } => {
+                self.alarms.divergences += 1;
+                let brought_back = self.losses > 0 && self.tail_lost.contains(stream);
+                let explained = self.cloned.contains(stream) || brought_back;
+                self.check(explained, || format!("I14: nobody else wrote to it, and yet: {text}"));
+                self.diverged.insert(*stream);
+                if self.cloned.contains(stream) {
+                    self.cloned.insert(*successor);
+                }
+            }
+            Alarm::StreamRefused { code, .. } => {
+                self.alarms.stream_refusals += 1;
+                self.refused(*code, tampered);
+            }
+            Alarm::SessionRefused { code, .. } => self.refused(*code, tampered),
+            Alarm::WrongLedger { .. } => self.break_with(format!("there is one ledger, and yet: {text}")),
+            Alarm::AckMismatch { .. } => {
+                self.alarms.ack_mismatches += 1;
+                self.check(tampered, || format!("I14: the ack was not tampered with, and yet: {text}"));
+            }
+        }
+    }
+
+    /// A server refuses a slot or a session.
+    pub(crate) fn refused(&mut self, code: Code, tampered: bool) {
+        let passes_by_itself = matches!(code, Code::Busy | Code::LedgerUnavailable | Code::Fenced);
+        self.check(passes_by_itself || tampered, || format!("an honest agent is refused: {code:?}"));
+    }
+
+    fn is_shared(&self, stream: StreamId) -> bool {
+        let captures = self.captures.get(&stream);
+        self.cloned.contains(&stream) || captures.is_some_and(|seqs| seqs.values().flatten().any(|it| it.holders.count_ones() > 1))
+    }
+}

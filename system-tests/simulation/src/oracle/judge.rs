@@ -1,0 +1,127 @@
+//! The verdict at the end: every captured sample is stored, or in a gap that says why; each once.
+//!
+//! Two holes are explained. *Forgotten*: the database lost what it had acknowledged so long ago that no outbox holds anything of
+//! the stream any more. *The known limit* of docs/PROTOCOL.md: the same, of a stream that diverged before. Nothing else passes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wavekeep_proto::chunk::ChunkKind;
+use wavekeep_proto::id::{Epoch, StreamId};
+
+use super::ranges::Ranges;
+use super::{Capture, Oracle};
+use crate::counters::Counters;
+use crate::database::{Copy, StreamRow};
+
+impl Oracle {
+    /// Judges the surviving database; `held` are the streams of which some outbox still holds anything.
+    pub(crate) fn judge(&mut self, surviving: &Copy, held: &BTreeSet<StreamId>, counters: &mut Counters) {
+        let mut epochs: BTreeMap<Epoch, Vec<(StreamId, &StreamRow)>> = BTreeMap::new();
+        for (stream, row) in &surviving.streams {
+            self.audit(*stream, row);
+            epochs.entry(row.definition.epoch).or_default().push((*stream, row));
+        }
+        for (epoch, rows) in &epochs {
+            let committed = Ranges::union(self.committed_samples.get(epoch).into_iter().flatten().copied());
+            let given_up = Ranges::union(self.given_up.get(epoch).into_iter().flatten().copied());
+            for (stream, row) in rows {
+                self.audit_reason(*stream, row, &committed, &given_up);
+                self.judge_predecessor(row);
+            }
+            self.judge_overlaps(rows);
+        }
+        self.judge_coverage(&epochs, held, counters);
+        self.count(surviving, counters);
+    }
+
+    /// A successor starts where its predecessor's seq ended.
+    fn judge_predecessor(&mut self, row: &StreamRow) {
+        let Some(predecessor) = row.definition.predecessor else { return };
+        let captures = self.captures.get(&predecessor.stream_id).and_then(|seqs| seqs.get(&predecessor.seq));
+        let Some(captures) = captures else { return };
+        let follows = captures.iter().any(|capture| capture.header.end_sample() == row.definition.first_sample);
+        let name = row.definition.id;
+        self.check(follows, || format!("I4: the successor {name} does not start where its predecessor's seq ends"));
+    }
+
+    /// Exactly once: two streams of an epoch hold the same samples only where one continues what diverged.
+    fn judge_overlaps(&mut self, rows: &[(StreamId, &StreamRow)]) {
+        let mut samples: Vec<(u64, u64, StreamId)> = Vec::new();
+        for (stream, row) in rows {
+            let of_row = row.chunks.iter().filter(|chunk| chunk.header.kind == ChunkKind::Samples);
+            samples.extend(of_row.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample(), *stream)));
+        }
+        samples.sort_unstable();
+        for pair in samples.windows(2) {
+            let ((_, end, one), (first, _, other)) = (pair[0], pair[1]);
+            if first < end {
+                let related = self.root(rows, one) == self.root(rows, other);
+                self.check(related, || format!("I1: sample {first} is stored in {one} and in {other}"));
+            }
+        }
+    }
+
+    /// The stream that a successor, over however many successions, continues.
+    fn root(&self, rows: &[(StreamId, &StreamRow)], stream: StreamId) -> StreamId {
+        let mut root = stream;
+        while let Some((_, row)) = rows.iter().find(|(id, _)| *id == root) {
+            let Some(predecessor) = row.definition.predecessor else { break };
+            root = predecessor.stream_id;
+        }
+        root
+    }
+
+    fn judge_coverage(
+        &mut self,
+        epochs: &BTreeMap<Epoch, Vec<(StreamId, &StreamRow)>>,
+        held: &BTreeSet<StreamId>,
+        counters: &mut Counters,
+    ) {
+        let stored: BTreeMap<Epoch, Ranges> = epochs
+            .iter()
+            .map(|(epoch, rows)| {
+                let chunks = rows.iter().flat_map(|(_, row)| &row.chunks);
+                (*epoch, Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample()))))
+            })
+            .collect();
+        let nothing = Ranges::default();
+        let captures = std::mem::take(&mut self.captures);
+        for (stream, seqs) in &captures {
+            let stored = self.epochs.get(stream).and_then(|epoch| stored.get(epoch)).unwrap_or(&nothing);
+            for capture in seqs.values().flatten().filter(|capture| capture.holders != 0) {
+                counters.captured_samples += capture.header.count;
+                if !stored.cover(capture.header.first_sample, capture.header.end_sample()) {
+                    self.explain_hole(*stream, capture, held, counters);
+                }
+            }
+        }
+        self.captures = captures;
+    }
+
+    fn explain_hole(&mut self, stream: StreamId, capture: &Capture, held: &BTreeSet<StreamId>, counters: &mut Counters) {
+        let header = &capture.header;
+        let explained = self.losses > 0 && !held.contains(&stream) && self.were_all_committed(stream, header.seq, header.seq);
+        if !explained {
+            let (seq, first, end) = (header.seq, header.first_sample, header.end_sample());
+            self.break_with(format!("I13: seq {seq} of {stream}, samples [{first}, {end}), is neither stored nor in a gap"));
+        } else if self.diverged.contains(&stream) {
+            counters.known_limit += 1;
+        } else {
+            counters.forgotten += 1;
+        }
+    }
+
+    fn count(&self, surviving: &Copy, counters: &mut Counters) {
+        for chunk in surviving.streams.values().flat_map(|row| &row.chunks) {
+            counters.count_row(&chunk.header);
+        }
+        counters.successors += surviving.streams.values().filter(|row| row.definition.predecessor.is_some()).count() as u64;
+        counters.database_losses += self.losses;
+        counters.rewinds += self.alarms.rewinds;
+        counters.jump_gaps += self.alarms.jump_gaps;
+        counters.adoptions += self.alarms.adoptions;
+        counters.divergences += self.alarms.divergences;
+        counters.ack_mismatches += self.alarms.ack_mismatches;
+        counters.stream_refusals += self.alarms.stream_refusals;
+    }
+}
