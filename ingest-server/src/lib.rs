@@ -7,15 +7,28 @@
 //! | [`workspace`] | `migrate` and `workspace create|list` |
 //! | [`ingest`] | agents' sessions, and the writers that commit what they accept |
 //! | [`budget`], [`validate`] | pure: memory to windows; is a chunk's content what its header says? |
-//! | [`telemetry`] | logs and metrics |
+//! | [`serve`], [`drain`] | the server from its sockets to its end |
+//! | [`grpc`], [`transport`] | services on a port; HTTP/2's settings |
+//! | [`admin`], [`telemetry`] | health, readiness; logs and metrics |
+//! | [`cli`] | the command line |
+//! | [`query`] | reading: the `Query` service |
+//! | [`status`] | the only map from errors to gRPC |
 //! | [`devdb`] | a private Postgres, for `dev` and for tests |
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod budget;
+pub mod cli;
 pub mod devdb;
+pub mod drain;
+pub mod grpc;
 pub mod ingest;
 pub mod ledger;
+pub mod query;
+pub mod serve;
+pub mod status;
 pub mod store;
 pub mod telemetry;
+pub mod transport;
 pub mod validate;
 pub mod workspace;

@@ -6,8 +6,10 @@
 //! | `ledger` | the write path: `PostgresLedger` |
 //! | `workspace_row` | `wavekeep.workspace` |
 //! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `marker`, `quarantine` | the tables of a workspace |
+//! | `read_stream`, `read_chunk`, `read_gap` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
 //! | `copy` | binary COPY |
+//! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
 //! | `error`, `limits` | what a failure means; what every wait is limited to |
 //!
@@ -27,7 +29,11 @@ pub(crate) mod marker;
 pub(crate) mod migration;
 mod partition;
 mod partition_plan;
+mod probe;
 pub(crate) mod quarantine;
+pub(crate) mod read_chunk;
+pub(crate) mod read_gap;
+pub(crate) mod read_stream;
 pub(crate) mod run;
 pub(crate) mod stream;
 mod text;
@@ -38,6 +44,7 @@ pub(crate) use database::REGISTRY_SCHEMA;
 pub use database::{Database, DatabaseError};
 pub use error::{CommitFailure, StoreError};
 pub use ledger::PostgresLedger;
+pub use probe::PrimaryProbe;
 pub use transaction::Transaction;
 pub(crate) use transaction::statement;
 pub use workspace_row::{Kind, Workspace};

@@ -109,7 +109,10 @@ pub(crate) async fn page_backwards(
     (first, before): (u64, u64),
     limit: usize,
 ) -> Result<Vec<ChunkRow>, StoreError> {
-    let query = placed(columns!(" AND seq >= $4 AND seq < $5 ORDER BY seq DESC LIMIT $6"), place);
+    let query = placed(
+        columns!(" AND seq >= $4 AND seq < $5 ORDER BY seq DESC LIMIT $6"),
+        place,
+    );
     rows(connection, query, (first, before), limit).await
 }
 

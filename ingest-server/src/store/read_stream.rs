@@ -92,7 +92,7 @@ fn from_row(row: &PgRow) -> Result<StreamRow, StoreError> {
     let digest = Hash::from_slice(row.try_get("digest")?).map_err(|_| unexpected("stream.digest"))?;
     let end_reason: Option<i16> = row.try_get("end_reason")?;
     let end_reason = end_reason
-        .map(|number| reason(number).ok_or(unexpected("stream.end_reason")))
+        .map(|number| reason(number).ok_or_else(|| unexpected("stream.end_reason")))
         .transpose()?;
     let times_ns: (Option<i64>, Option<i64>) = (row.try_get("first_time_ns")?, row.try_get("last_time_ns")?);
     let count = |column| unsigned(row.try_get(column)?, column);

@@ -1,0 +1,86 @@
+//! Why a question has no answer. `crate::status` maps each to a gRPC code.
+
+use crate::store::StoreError;
+
+/// One sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The question itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such device, stream, run, signal or workspace.
+    #[error("there is no {kind} {name:?}{}", hint(.nearest, .kind))]
+    Unknown {
+        /// What it was to be.
+        kind: &'static str,
+        /// As it was given.
+        name: String,
+        /// One that is there and is written alike.
+        nearest: Option<String>,
+    },
+    /// There is nothing in that time.
+    #[error("{0}")]
+    Empty(String),
+    /// More than one answer may hold.
+    #[error("{0}")]
+    TooMuch(String),
+    /// Too many questions at a time.
+    #[error("the server answers {0} questions already: ask again in a moment")]
+    Busy(usize),
+    /// A later version does.
+    #[error("{0}")]
+    Unimplemented(&'static str),
+    /// The caller's deadline, or ours, passed.
+    #[error("the answer was not complete in time: ask for less, or allow more time")]
+    Deadline,
+    /// What is stored is not whole.
+    #[error("{0}: `wavekeep-server scrub` says more")]
+    Damaged(String),
+    /// The database does not answer, or not as it should.
+    #[error("the database cannot be read ({0}): ask again in a moment, and if it stays so look at the server's log")]
+    Store(StoreError),
+}
+
+fn hint(nearest: &Option<String>, kind: &str) -> String {
+    match (nearest, kind) {
+        (Some(nearest), _) => format!("; did you mean {nearest:?}?"),
+        (None, "signal") => ": `wavekeep streams` lists the signals".into(),
+        (None, "workspace") => ": create it with `wavekeep-server workspace create`".into(),
+        (None, "run") => ": `wavekeep streams` lists the runs".into(),
+        (None, kind) => format!(": `wavekeep {kind}s` lists them"),
+    }
+}
+
+impl From<StoreError> for QueryError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::UnknownWorkspace(name) => Self::Unknown {
+                kind: "workspace",
+                name,
+                nearest: None,
+            },
+            error => Self::Store(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_names_say_what_to_do() {
+        let say = |kind, nearest: Option<&str>| {
+            let (name, nearest) = ("js22".to_owned(), nearest.map(str::to_owned));
+            QueryError::Unknown { kind, name, nearest }.to_string()
+        };
+        assert_eq!(
+            say("device", Some("js220")),
+            "there is no device \"js22\"; did you mean \"js220\"?"
+        );
+        assert_eq!(
+            say("stream", None),
+            "there is no stream \"js22\": `wavekeep streams` lists them"
+        );
+    }
+}

@@ -1,0 +1,32 @@
+//! The limits of reading (I12).
+
+use std::time::Duration;
+
+/// Answers under way at a time; more are refused.
+pub const ANSWERS_MAX: usize = 64;
+/// Transactions that read at a time, so that readers leave connections to the writers.
+pub const TRANSACTIONS_MAX: usize = 4;
+/// For a unary answer, where the caller sets no deadline.
+pub const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(300);
+/// For a caller to take the next part: one that takes nothing for so long is gone.
+pub const SLOW_SECONDS_MAX: Duration = Duration::from_secs(300);
+/// Streams of one question.
+pub const STREAMS_MAX: usize = 10_000;
+/// Devices of one listing.
+pub const DEVICES_MAX: usize = 10_000;
+/// Names that a mistyped one is compared with.
+pub const NAMES_COMPARED_MAX: usize = 10_000;
+/// Bytes of a filter.
+pub const FILTER_BYTES_MAX: usize = 4_096;
+/// Chunks whose headers are read at once.
+pub const PAGE_CHUNKS: usize = 64;
+/// Gaps that are read at once. More than a chunk has signals.
+pub const PAGE_GAPS: usize = 1_000;
+/// Encoded bytes that are read at once; a chunk may exceed it alone.
+pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+/// Parts of an answer that wait to be sent.
+pub const PARTS_QUEUED: usize = 4;
+/// Gaps of an answer that wait for a manifest; then they get one of their own.
+pub const GAPS_PENDING_MAX: usize = 10_000;
+
+const _: () = assert!(PAGE_GAPS > wavekeep_proto::limits::SIGNALS_MAX);

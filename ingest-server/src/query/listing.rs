@@ -1,0 +1,160 @@
+//! `ListDevices`, `ListStreams`, `ListChunks`.
+
+use prost::Message;
+use wavekeep_proto::id::Hash;
+use wavekeep_proto::{limits as proto_limits, v1, wire};
+
+use super::answer::Parts;
+use super::error::QueryError;
+use super::limits;
+use super::plan::{Asked, Range, Source};
+use super::read::Reader;
+use crate::store::read_chunk::ChunkRow;
+use crate::store::read_stream::{DeviceRow, StreamRow};
+
+/// A stream as readers see it.
+pub(super) fn stream_info(row: &StreamRow) -> v1::StreamInfo {
+    let (first_time_ns, last_time_ns) = row.times_ns.unwrap_or_default();
+    v1::StreamInfo {
+        definition: Some(wire::definition_to_wire(&row.definition)),
+        labels: row.labels.clone(),
+        run: row.run.clone(),
+        watermark: row.at.seq,
+        next_sample: row.at.next_sample,
+        digest: row.at.digest.to_vec().into(),
+        ended: row.at.ended,
+        end_reason: row.end_reason.map_or(0, |reason| i32::from(reason as u16)),
+        first_time_ns,
+        last_time_ns,
+        sample_count: row.sample_count,
+        gap_sample_count: row.gap_sample_count,
+        stored_bytes: row.stored_bytes,
+        quarantined: row.quarantined,
+    }
+}
+
+fn device(row: DeviceRow) -> v1::Device {
+    let (first_time_ns, last_time_ns) = row.times_ns.unwrap_or_default();
+    v1::Device {
+        name: row.name,
+        streams: row.streams,
+        first_time_ns,
+        last_time_ns,
+        sample_count: row.sample_count,
+        gap_sample_count: row.gap_sample_count,
+        stored_bytes: row.stored_bytes,
+        live: row.live,
+    }
+}
+
+/// One message has a limit.
+fn fits<M: Message>(answer: M) -> Result<M, QueryError> {
+    if answer.encoded_len() > proto_limits::MESSAGE_BYTES_MAX {
+        return Err(QueryError::TooMuch(
+            "the answer would be too long: choose a device, a run or a shorter time".into(),
+        ));
+    }
+    Ok(answer)
+}
+
+pub(super) async fn devices(reader: &Reader) -> Result<v1::ListDevicesResponse, QueryError> {
+    let devices = reader.devices().await?.into_iter().map(device).collect();
+    fits(v1::ListDevicesResponse { devices })
+}
+
+pub(super) async fn streams(reader: &Reader, asked: &Asked) -> Result<v1::ListStreamsResponse, QueryError> {
+    let streams = reader.streams(asked).await?.iter().map(stream_info).collect();
+    fits(v1::ListStreamsResponse { streams })
+}
+
+/// Why a selection that must have samples has none.
+pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
+    let source = match &asked.source {
+        Source::Everything => "the workspace".to_owned(),
+        Source::Device(name) => format!("device {name:?}"),
+        Source::Run(name) => format!("run {name:?}"),
+        Source::Stream(id) => format!("stream {id}"),
+    };
+    let always = Asked {
+        range: Range::default(),
+        ..asked.clone()
+    };
+    let streams = match reader.streams(&always).await {
+        Ok(streams) => streams,
+        Err(error) => return error,
+    };
+    let times = || streams.iter().filter_map(|row| row.times_ns);
+    let (first, last) = (times().map(|times| times.0).min(), times().map(|times| times.1).max());
+    QueryError::Empty(match (first, last) {
+        (Some(first), Some(last)) if !asked.range.is_open() => {
+            format!(
+                "nothing of {source} lies in that time: what is stored lies from {} to {}",
+                time(first),
+                time(last)
+            )
+        }
+        _ => format!("nothing is stored of {source} yet"),
+    })
+}
+
+fn time(ns: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string())
+}
+
+fn chunk_info(stream: &StreamRow, row: ChunkRow, column_bytes: Vec<u64>) -> v1::ChunkInfo {
+    v1::ChunkInfo {
+        stream_id: stream.id().to_vec().into(),
+        device: stream.definition.device.clone(),
+        header: row.header_bytes,
+        digest: Hash::to_vec(row.digest).into(),
+        column_bytes,
+        loaded_at_ns: row.loaded_at_ns,
+        quarantined: row.quarantined,
+    }
+}
+
+/// Stream after stream, oldest first or newest first; at most `limit` chunks, or all for 0.
+pub(super) async fn chunks(
+    reader: Reader,
+    asked: Asked,
+    (limit, newest_first): (u32, bool),
+    parts: Parts<v1::ChunkInfo>,
+) -> Result<(), QueryError> {
+    let mut streams = reader.streams(&asked).await?;
+    if newest_first {
+        streams.sort_by_key(|row| std::cmp::Reverse(row.times_ns.map(|(_, last)| last)));
+    }
+    let mut left = if limit == 0 { u64::MAX } else { u64::from(limit) };
+    for stream in &streams {
+        let Some(located) = reader.locate(&asked, stream).await? else {
+            continue;
+        };
+        // What is left to give out: after < seq ≤ last.
+        let (mut after, mut last) = (located.span.first_seq - 1, located.span.last_seq);
+        while after < last && left > 0 {
+            let seqs = if newest_first {
+                (after + 1, last + 1)
+            } else {
+                (after, last)
+            };
+            let page = reader.chunks(located.place, seqs, newest_first).await?;
+            let is_last = page.len() < limits::PAGE_CHUNKS;
+            for (row, column_bytes) in page {
+                if left == 0 {
+                    return Ok(());
+                }
+                if newest_first {
+                    last = row.header.first_seq - 1;
+                } else {
+                    after = row.header.seq;
+                }
+                left -= 1;
+                parts.send(chunk_info(stream, row, column_bytes)).await?;
+            }
+            if is_last {
+                break;
+            }
+        }
+    }
+    Ok(())
+}

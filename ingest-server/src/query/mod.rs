@@ -1,0 +1,202 @@
+//! The `Query` service: handlers that translate, around pure plans.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plan`, `filter`, `nearest` | pure: from a request to what has to be read |
+//! | `read` | streams, ranges and chunks from the store, batch by batch |
+//! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
+//! | `listing`, `gaps` | devices, streams, chunks; what is missing |
+//! | `waveform`, `manifest` | samples as they are stored, and what proves them |
+//! | `statistics`, `fold`, `samples` | statistics by folding samples |
+//! | `error`, `limits` | why there is no answer; the limits of reading |
+//!
+//! # Invariants
+//! - I12: [`limits::ANSWERS_MAX`] answers at a time; each holds a few batches in memory, however long its range.
+//! - A deadline ends an answer, and so does a caller that goes away.
+
+mod answer;
+mod error;
+mod filter;
+mod fold;
+mod gaps;
+pub mod limits;
+mod listing;
+mod manifest;
+mod nearest;
+mod plan;
+mod read;
+mod samples;
+mod statistics;
+mod waveform;
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+use wavekeep_proto::v1;
+use wavekeep_proto::v1::query_server::{Query, QueryServer};
+
+pub use self::answer::Answer;
+pub use self::error::QueryError;
+use self::plan::asked;
+use self::read::Reader;
+use crate::store::Database;
+
+/// Answers from one database.
+#[derive(Debug)]
+pub struct QueryService {
+    database: Database,
+    answers: Arc<Semaphore>,
+    transactions: Arc<Semaphore>,
+}
+
+/// The service, to be added to a server.
+#[must_use]
+pub fn service(database: Database) -> QueryServer<QueryService> {
+    QueryServer::new(QueryService {
+        database,
+        answers: Arc::new(Semaphore::new(limits::ANSWERS_MAX)),
+        transactions: Arc::new(Semaphore::new(limits::TRANSACTIONS_MAX)),
+    })
+}
+
+/// What every answer starts with.
+struct Begun {
+    reader: Reader,
+    permit: OwnedSemaphorePermit,
+    /// The caller's.
+    deadline: Option<Instant>,
+}
+
+impl Begun {
+    /// For an answer of one message: sooner or later it ends, whatever the caller says.
+    fn deadline(&self) -> Option<Instant> {
+        let ours = Instant::now() + limits::ANSWER_SECONDS_MAX;
+        Some(self.deadline.map_or(ours, |theirs| theirs.min(ours)))
+    }
+}
+
+impl QueryService {
+    async fn begin(&self, metadata: &MetadataMap, workspace: &str) -> Result<Begun, QueryError> {
+        let deadline = answer::deadline(metadata, Instant::now());
+        let permit = self.answers.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| QueryError::Busy(limits::ANSWERS_MAX))?;
+        let reader = Reader::new(&self.database, &self.transactions, workspace);
+        let reader = answer::within(deadline, reader).await?;
+        Ok(Begun {
+            reader,
+            permit,
+            deadline,
+        })
+    }
+}
+
+const POINTS: &str = "this version sends samples, not points: ask with points_max 0";
+const RUNS: &str = "this version lists no runs: ListStreams names the run of each stream";
+const COMPARE: &str = "this version does not compare runs: ask GetStatistics for each of them";
+const TAIL: &str = "this version does not follow streams: ask GetWaveform again for what came since";
+
+#[tonic::async_trait]
+impl Query for QueryService {
+    type ListChunksStream = Answer<v1::ChunkInfo>;
+    type ListGapsStream = Answer<v1::Gap>;
+    type GetWaveformStream = Answer<v1::WaveformPart>;
+    type TailStream = Answer<v1::TailPart>;
+
+    async fn list_devices(
+        &self,
+        request: Request<v1::ListDevicesRequest>,
+    ) -> Result<Response<v1::ListDevicesResponse>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let answer = answer::within(begun.deadline(), listing::devices(&begun.reader)).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn list_streams(
+        &self,
+        request: Request<v1::ListStreamsRequest>,
+    ) -> Result<Response<v1::ListStreamsResponse>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let asked = asked(request.into_inner().selection)?;
+        let answer = answer::within(begun.deadline(), listing::streams(&begun.reader, &asked)).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn list_chunks(
+        &self,
+        request: Request<v1::ListChunksRequest>,
+    ) -> Result<Response<Self::ListChunksStream>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let request = request.into_inner();
+        let asked = asked(request.selection)?;
+        let order = (request.limit, request.newest_first);
+        let Begun {
+            reader,
+            permit,
+            deadline,
+        } = begun;
+        let answer = Answer::start(deadline, permit, |parts| listing::chunks(reader, asked, order, parts));
+        Ok(Response::new(answer))
+    }
+
+    async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<Self::ListGapsStream>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let asked = asked(request.into_inner().selection)?;
+        let Begun {
+            reader,
+            permit,
+            deadline,
+        } = begun;
+        let answer = Answer::start(deadline, permit, |parts| gaps::list(reader, asked, parts));
+        Ok(Response::new(answer))
+    }
+
+    async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+        Err(QueryError::Unimplemented(RUNS).into())
+    }
+
+    async fn get_waveform(
+        &self,
+        request: Request<v1::GetWaveformRequest>,
+    ) -> Result<Response<Self::GetWaveformStream>, Status> {
+        if request.get_ref().points_max > 0 {
+            return Err(QueryError::Unimplemented(POINTS).into());
+        }
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let request = request.into_inner();
+        let asked = asked(request.selection)?;
+        asked.require_source()?;
+        let accepted = waveform::Accepted::new(&request.encodings);
+        let Begun {
+            reader,
+            permit,
+            deadline,
+        } = begun;
+        let answer = Answer::start(deadline, permit, |parts| waveform::send(reader, asked, accepted, parts));
+        Ok(Response::new(answer))
+    }
+
+    async fn get_statistics(
+        &self,
+        request: Request<v1::GetStatisticsRequest>,
+    ) -> Result<Response<v1::GetStatisticsResponse>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let asked = asked(request.into_inner().selection)?;
+        asked.require_source()?;
+        let answer = answer::within(begun.deadline(), statistics::statistics(&begun.reader, &asked)).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn compare_runs(
+        &self,
+        _: Request<v1::CompareRunsRequest>,
+    ) -> Result<Response<v1::CompareRunsResponse>, Status> {
+        Err(QueryError::Unimplemented(COMPARE).into())
+    }
+
+    async fn tail(&self, _: Request<v1::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        Err(QueryError::Unimplemented(TAIL).into())
+    }
+}

@@ -1,0 +1,67 @@
+//! The name that somebody may have meant. Pure.
+
+/// Insertions, deletions, replacements and swaps of neighbours that make one of the other.
+fn edits(one: &[char], other: &[char]) -> usize {
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (row, here) in one.iter().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, there) in other.iter().enumerate() {
+            let replaced = last[column] + usize::from(here != there);
+            let mut least = replaced.min(last[column + 1] + 1).min(current[column] + 1);
+            if row > 0 && column > 0 && *here == other[column - 1] && one[row - 1] == *there {
+                least = least.min(before_last[column - 1] + 1);
+            }
+            current.push(least);
+        }
+        before_last = std::mem::replace(&mut last, current);
+    }
+    last[other.len()]
+}
+
+/// The name that is written most like `name`, if at most a third of it differs. Case counts for nothing.
+pub(super) fn nearest(name: &str, names: impl IntoIterator<Item = String>) -> Option<String> {
+    let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<_>>();
+    let wanted = letters(name);
+    let distance = |known: String| {
+        let letters = letters(&known);
+        let differing = edits(&wanted, &letters);
+        let near = differing <= wanted.len().max(letters.len()).div_ceil(3) || letters.starts_with(&wanted);
+        (near && !wanted.is_empty()).then_some((differing, known))
+    };
+    names.into_iter().filter_map(distance).min().map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(name: &str) -> Option<String> {
+        let names = ["js220-001", "js220-002", "ppk2", "current", "voltage"];
+        nearest(name, names.map(str::to_owned))
+    }
+
+    #[test]
+    fn the_nearest_name_is_found() {
+        assert_eq!(of("js220-01").as_deref(), Some("js220-001"));
+        assert_eq!(of("PPK2").as_deref(), Some("ppk2"));
+        assert_eq!(of("curent").as_deref(), Some("current"));
+        assert_eq!(of("votlage").as_deref(), Some("voltage"));
+        assert_eq!(of("js2").as_deref(), Some("js220-001"));
+    }
+
+    #[test]
+    fn what_is_too_different_is_not_suggested() {
+        assert_eq!((of("oscilloscope"), of(""), of("x")), (None, None, None));
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        let count = |one: &str, other: &str| {
+            let letters = |text: &str| text.chars().collect::<Vec<_>>();
+            edits(&letters(one), &letters(other))
+        };
+        assert_eq!((count("", "abc"), count("abc", ""), count("abc", "abc")), (3, 3, 0));
+        assert_eq!((count("kitten", "sitting"), count("ab", "ba")), (3, 1));
+    }
+}

@@ -1,0 +1,379 @@
+//! What every answer reads from the database: streams, the range of a stream, chunks batch by batch.
+//!
+//! # Invariants
+//! - I10: every statement runs in a transaction that entered the workspace; each sees one state of the database throughout.
+//! - A transaction lives for one batch, so that a slow caller holds no connection and keeps no old row alive. Chunks are never
+//!   updated (but by replaying quarantine), so the batches of an answer fit together: its watermark was read first.
+//! - I12: [`limits::TRANSACTIONS_MAX`] at a time; a batch holds [`limits::BATCH_BYTES`], or one chunk.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wavekeep_proto::chunk::{ChunkKind, ColumnContent};
+use wavekeep_proto::hash::definition_hash;
+use wavekeep_proto::id::Hash;
+
+use super::error::QueryError;
+use super::limits;
+use super::nearest::nearest;
+use super::plan::{self, Asked, Source, Span};
+use crate::store::read_chunk::{self, ChunkRow, Place};
+use crate::store::read_gap::{self, GapRow};
+use crate::store::read_stream::{self, DeviceRow, StreamRow};
+use crate::store::{Database, Transaction, Workspace, workspace_row};
+
+/// A transaction and its place among those that read.
+struct Reading {
+    tx: Transaction,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Reads one workspace.
+#[derive(Debug, Clone)]
+pub(super) struct Reader {
+    database: Database,
+    workspace: Arc<Workspace>,
+    transactions: Arc<Semaphore>,
+}
+
+/// A range of a stream, found in its chunks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Located {
+    pub(super) place: Place,
+    pub(super) span: Span,
+    /// The digest before the first chunk; None where retention removed the row that holds it.
+    pub(super) digest_before: Option<Hash>,
+    /// UTC of the range's first sample and of its end, in nanoseconds.
+    pub(super) times_ns: (i64, i64),
+}
+
+/// A chunk with the columns asked for.
+#[derive(Debug, Clone)]
+pub(super) struct StoredChunk {
+    pub(super) row: ChunkRow,
+    /// Those that are present, in the order of the definition.
+    pub(super) columns: Vec<Bytes>,
+}
+
+impl StoredChunk {
+    pub(super) fn has_samples(&self) -> bool {
+        self.row.header.kind == ChunkKind::Samples && !self.row.quarantined
+    }
+}
+
+impl Reader {
+    /// Finds the workspace.
+    pub(super) async fn new(
+        database: &Database,
+        transactions: &Arc<Semaphore>,
+        workspace: &str,
+    ) -> Result<Self, QueryError> {
+        let workspace = match database.workspace(workspace).await.map_err(QueryError::from) {
+            Ok(workspace) => workspace,
+            Err(QueryError::Unknown { kind, name, .. }) => {
+                let nearest = nearest(&name, workspace_names(database).await?);
+                return Err(QueryError::Unknown { kind, name, nearest });
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            database: database.clone(),
+            workspace,
+            transactions: transactions.clone(),
+        })
+    }
+
+    async fn begin(&self) -> Result<Reading, QueryError> {
+        let permit = self.transactions.clone().acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        let tx = self.database.begin_read(&self.workspace).await?;
+        Ok(Reading { tx, _permit: permit })
+    }
+
+    pub(super) async fn devices(&self) -> Result<Vec<DeviceRow>, QueryError> {
+        let mut reading = self.begin().await?;
+        let rows = read_stream::devices(reading.tx.connection(), limits::DEVICES_MAX).await?;
+        reading.tx.rollback().await;
+        Ok(rows)
+    }
+
+    /// The streams asked for, in order of time. A name that is not there is an error; a time without streams is none.
+    pub(super) async fn streams(&self, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
+        let Some(filter) = asked.streams() else {
+            return Ok(Vec::new());
+        };
+        let mut reading = self.begin().await?;
+        let rows = read_stream::select(reading.tx.connection(), &filter, limits::STREAMS_MAX + 1).await?;
+        if rows.is_empty() {
+            require_known(&mut reading.tx, asked).await?;
+        }
+        reading.tx.rollback().await;
+        if rows.len() > limits::STREAMS_MAX {
+            return Err(QueryError::TooMuch(format!(
+                "that would be more than {} streams: choose a device, a run or a shorter time",
+                limits::STREAMS_MAX
+            )));
+        }
+        asked.with_signals(rows)
+    }
+
+    /// Finds the range asked for in a stream; None where it holds nothing.
+    pub(super) async fn locate(&self, asked: &Asked, row: &StreamRow) -> Result<Option<Located>, QueryError> {
+        let Some(times_ns) = row.times_ns else {
+            return Ok(None);
+        };
+        let place = Place {
+            stream: row.id(),
+            times_ns,
+        };
+        let mut reading = self.begin().await?;
+        let ends = ends(&mut reading.tx, asked, row, place).await?;
+        let Some((first, last)) = ends else {
+            reading.tx.rollback().await;
+            return Ok(None);
+        };
+        let first_seq = first.header.first_seq;
+        let before = read_chunk::before(reading.tx.connection(), place, first_seq).await?;
+        reading.tx.rollback().await;
+        let digest_before = match before {
+            _ if first_seq == 1 => Some(definition_hash(&row.definition)),
+            Some(before) if before.header.seq + 1 == first_seq => Some(before.digest),
+            _ => None,
+        };
+        let span = plan::span(&row.definition, asked.range, &first.header, &last.header);
+        Ok(span.map(|span| Located {
+            place,
+            span,
+            digest_before,
+            times_ns: (
+                plan::time_ns(&row.definition, &first.header, span.from_sample),
+                plan::time_ns(&row.definition, &last.header, span.to_sample),
+            ),
+        }))
+    }
+
+    /// Chunks without their samples, with the bytes of each present column. `backwards`: the newest first.
+    pub(super) async fn chunks(
+        &self,
+        place: Place,
+        seqs: (u64, u64),
+        backwards: bool,
+    ) -> Result<Vec<(ChunkRow, Vec<u64>)>, QueryError> {
+        let mut reading = self.begin().await?;
+        let connection = reading.tx.connection();
+        let rows = if backwards {
+            read_chunk::page_backwards(connection, place, seqs, limits::PAGE_CHUNKS).await?
+        } else {
+            read_chunk::page(connection, place, seqs, limits::PAGE_CHUNKS).await?
+        };
+        let seqs = || rows.iter().map(|row| row.header.seq);
+        let range = (seqs().min().unwrap_or(0), seqs().max().unwrap_or(0));
+        let sizes = read_chunk::payload_sizes(connection, place, range).await?;
+        reading.tx.rollback().await;
+        let bytes = |row: &ChunkRow| {
+            let own = sizes.iter().filter(|(seq, _)| *seq == row.header.seq);
+            own.map(|(_, bytes)| *bytes).collect()
+        };
+        Ok(rows.into_iter().map(|row| (row.clone(), bytes(&row))).collect())
+    }
+
+    /// What is missing of some signals in chunks with `after < seq ≤ last`: the rows, and the seq after which to go on (None:
+    /// that was all).
+    pub(super) async fn gaps(
+        &self,
+        place: Place,
+        signals: &[u16],
+        seqs: (u64, u64),
+    ) -> Result<(Vec<GapRow>, Option<u64>), QueryError> {
+        let mut reading = self.begin().await?;
+        let mut rows = read_gap::page(reading.tx.connection(), place, signals, seqs, limits::PAGE_GAPS).await?;
+        reading.tx.rollback().await;
+        if rows.len() < limits::PAGE_GAPS {
+            return Ok((rows, None));
+        }
+        // The last chunk may have more rows than came: it is read again, whole.
+        let last = rows.last().map_or(0, |row| row.seq);
+        rows.retain(|row| row.seq < last);
+        Ok((rows, Some(last - 1)))
+    }
+}
+
+async fn workspace_names(database: &Database) -> Result<Vec<String>, QueryError> {
+    let mut tx = database.begin_registry_read().await?;
+    let workspaces = workspace_row::all(tx.connection()).await?;
+    tx.rollback().await;
+    Ok(workspaces.into_iter().map(|workspace| workspace.name).collect())
+}
+
+/// A name that nothing is stored under, with the nearest one.
+async fn require_known(tx: &mut Transaction, asked: &Asked) -> Result<(), QueryError> {
+    let (kind, name, of_runs) = match &asked.source {
+        Source::Everything => return Ok(()),
+        Source::Device(name) => ("device", name.clone(), false),
+        Source::Run(name) => ("run", name.clone(), true),
+        Source::Stream(id) => {
+            let filter = read_stream::StreamFilter {
+                id: Some(*id),
+                ..Default::default()
+            };
+            let found = read_stream::select(tx.connection(), &filter, 1).await?;
+            let (kind, name, nearest) = ("stream", id.to_string(), None);
+            return if found.is_empty() {
+                Err(QueryError::Unknown { kind, name, nearest })
+            } else {
+                Ok(())
+            };
+        }
+    };
+    if read_stream::exists(tx.connection(), of_runs, &name).await? {
+        return Ok(());
+    }
+    let names = read_stream::names(tx.connection(), of_runs, limits::NAMES_COMPARED_MAX).await?;
+    let nearest = nearest(&name, names);
+    Err(QueryError::Unknown { kind, name, nearest })
+}
+
+/// The first and the last chunk that the range asked for touches.
+async fn ends(
+    tx: &mut Transaction,
+    asked: &Asked,
+    row: &StreamRow,
+    place: Place,
+) -> Result<Option<(ChunkRow, ChunkRow)>, QueryError> {
+    let (range, last_seq) = (asked.range, asked.last_seq(row));
+    let connection = tx.connection();
+    let within = if range.is_open() {
+        None
+    } else {
+        read_chunk::started_within(connection, place, last_seq, range.from_ns, range.to_ns).await?
+    };
+    let lowest = within.map(|(low, _)| low);
+    let mut first = match (range.from_ns, lowest) {
+        (None, _) => read_chunk::first(connection, place, (1, last_seq)).await?,
+        (Some(_), Some(low)) => read_chunk::first(connection, place, (low, last_seq)).await?,
+        (Some(_), None) => None,
+    };
+    if let Some(from_ns) = range.from_ns {
+        // Chunks that start before the range may reach into it.
+        let started = read_chunk::started_at(connection, place, last_seq, from_ns).await?;
+        let before = match lowest {
+            Some(low) => read_chunk::before(connection, place, low).await?,
+            None => None,
+        };
+        for chunk in [started, before].into_iter().flatten() {
+            let ends_ns = plan::time_ns(&row.definition, &chunk.header, chunk.header.end_sample());
+            let earlier = first.as_ref().is_none_or(|first| chunk.header.seq < first.header.seq);
+            if ends_ns > from_ns && earlier {
+                first = Some(chunk);
+            }
+        }
+    }
+    let Some(first) = first else {
+        return Ok(None);
+    };
+    let last = match range.to_ns {
+        None => last_seq,
+        Some(_) => within.map_or(first.header.seq, |(_, high)| high.max(first.header.seq)),
+    };
+    let last = read_chunk::before(connection, place, last + 1).await?;
+    Ok(last.map(|last| (first, last)))
+}
+
+/// Reads a range's chunks, batch by batch.
+pub(super) struct ChunkReader {
+    reader: Reader,
+    place: Place,
+    /// The numbers of the signals whose columns are read.
+    signals: Vec<u16>,
+    /// The last seq that was given out, and the last to give out.
+    after: u64,
+    last: u64,
+    /// Headers read ahead.
+    page: VecDeque<ChunkRow>,
+}
+
+impl ChunkReader {
+    pub(super) fn new(reader: &Reader, located: &Located, signals: Vec<u16>) -> Self {
+        Self {
+            reader: reader.clone(),
+            place: located.place,
+            signals,
+            after: located.span.first_seq - 1,
+            last: located.span.last_seq,
+            page: VecDeque::new(),
+        }
+    }
+
+    /// The next chunks, in order; None after the last.
+    pub(super) async fn next_batch(&mut self) -> Result<Option<Vec<StoredChunk>>, QueryError> {
+        if self.after >= self.last {
+            return Ok(None);
+        }
+        let mut reading = self.reader.begin().await?;
+        if self.page.is_empty() {
+            let seqs = (self.after, self.last);
+            self.page = read_chunk::page(reading.tx.connection(), self.place, seqs, limits::PAGE_CHUNKS)
+                .await?
+                .into();
+        }
+        let rows = self.take_rows()?;
+        let range = (rows[0].header.seq, rows[rows.len() - 1].header.seq);
+        let payloads = if self.signals.is_empty() {
+            Vec::new()
+        } else {
+            read_chunk::payloads(reading.tx.connection(), self.place, &self.signals, range).await?
+        };
+        reading.tx.rollback().await;
+        self.after = range.1;
+        let mut payloads = payloads.into_iter().peekable();
+        let mut chunks = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut columns = Vec::new();
+            for signal in present(&row, &self.signals) {
+                let payload = payloads.next_if(|payload| (payload.seq, payload.signal) == (row.header.seq, signal));
+                let payload =
+                    payload.ok_or_else(|| self.damaged(&format!("seq {} has lost a column", row.header.seq)))?;
+                columns.push(payload.payload);
+            }
+            chunks.push(StoredChunk { row, columns });
+        }
+        if payloads.next().is_some() {
+            return Err(self.damaged("there is a column that no chunk names"));
+        }
+        Ok(Some(chunks))
+    }
+
+    /// Headers whose columns are read together: at least one.
+    fn take_rows(&mut self) -> Result<Vec<ChunkRow>, QueryError> {
+        let (mut rows, mut bytes, mut after) = (Vec::new(), 0, self.after);
+        while let Some(row) = self.page.front() {
+            bytes += if row.quarantined { 0 } else { row.stored_bytes };
+            if !rows.is_empty() && bytes > limits::BATCH_BYTES {
+                break;
+            }
+            if row.header.first_seq != after + 1 {
+                return Err(self.damaged(&format!("seq {} is missing", after + 1)));
+            }
+            after = row.header.seq;
+            rows.extend(self.page.pop_front());
+        }
+        if rows.is_empty() {
+            return Err(self.damaged(&format!("the chunks after seq {after} are missing")));
+        }
+        Ok(rows)
+    }
+
+    fn damaged(&self, what: &str) -> QueryError {
+        QueryError::Damaged(format!("stream {} is not whole: {what}", self.place.stream))
+    }
+}
+
+/// The numbers of the signals that a chunk has samples of.
+fn present<'a>(row: &'a ChunkRow, signals: &'a [u16]) -> impl Iterator<Item = u16> + 'a {
+    let columns = row.header.columns.iter().filter(|_| !row.quarantined);
+    let here = columns.filter(|column| matches!(column.content, ColumnContent::Present { .. }));
+    here.map(|column| column.signal)
+        .filter(|signal| signals.contains(signal))
+}

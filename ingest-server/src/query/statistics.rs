@@ -1,0 +1,246 @@
+//! `GetStatistics`: by folding every sample of the range. The definitions stand in `fold`.
+//!
+//! # Invariants
+//! - I8: a statistic is the fold of the samples it covers, each checked against the hash of its column.
+//! - Decoding and folding run on blocking threads; a batch at a time is in memory (I12).
+
+use wavekeep_proto::chunk::ColumnContent;
+use wavekeep_proto::codec::Decoder;
+use wavekeep_proto::stream::StreamDefinition;
+use wavekeep_proto::{hash, v1};
+
+use super::error::QueryError;
+use super::fold::Fold;
+use super::listing;
+use super::plan::{self, Asked, POWER, Span};
+use super::read::{ChunkReader, Located, Reader, StoredChunk};
+use super::samples::to_f64;
+
+/// A signal of a device, over all its streams.
+struct Folded {
+    device: String,
+    signal: String,
+    unit: String,
+    times_ns: (i64, i64),
+    gap_sample_count: u64,
+    fold: Fold,
+}
+
+/// What of a stream goes into which statistic.
+#[derive(Debug, Clone, Copy)]
+enum Want {
+    /// The signal at this place.
+    Stored(usize),
+    /// Current and voltage, multiplied.
+    Power(usize, usize),
+}
+
+/// Everything that a blocking thread needs, and gives back.
+struct Folder {
+    all: Vec<Folded>,
+    decoder: Decoder,
+    raw: Vec<u8>,
+    /// The samples of each signal of the stream, where they were decoded.
+    columns: Vec<Vec<f64>>,
+    power: Vec<f64>,
+}
+
+/// Answers for every signal asked for, in order of time and of the definitions.
+pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::GetStatisticsResponse, QueryError> {
+    let mut folder = Folder {
+        all: Vec::new(),
+        decoder: Decoder::new(),
+        raw: Vec::new(),
+        columns: Vec::new(),
+        power: Vec::new(),
+    };
+    for row in reader.streams(asked).await? {
+        let Some(located) = reader.locate(asked, &row).await? else {
+            continue;
+        };
+        let definition = row.definition.clone();
+        let wants = folder.wants(asked, &definition, &located);
+        let mut needed: Vec<usize> = wants.iter().flat_map(|(_, want)| want.places()).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let numbers = needed.iter().map(|place| definition.signals[*place].number);
+        let mut chunks = ChunkReader::new(reader, &located, numbers.collect());
+        while let Some(batch) = chunks.next_batch().await? {
+            let (definition, wants, needed) = (definition.clone(), wants.clone(), needed.clone());
+            let work = tokio::task::spawn_blocking(move || {
+                let folded = batch
+                    .iter()
+                    .try_for_each(|chunk| folder.chunk(&definition, &wants, &needed, chunk, &located.span));
+                folded.map(|()| folder)
+            });
+            folder = work.await.expect("folding does not panic")?;
+        }
+    }
+    if folder.all.is_empty() {
+        return Err(listing::nothing(reader, asked).await);
+    }
+    let signals = folder.all.iter().map(to_wire).collect();
+    Ok(v1::GetStatisticsResponse { signals })
+}
+
+impl Want {
+    fn places(self) -> Vec<usize> {
+        match self {
+            Self::Stored(place) => vec![place],
+            Self::Power(current, voltage) => vec![current, voltage],
+        }
+    }
+}
+
+impl Folder {
+    /// What the stream's samples go into: places in `all`.
+    fn wants(&mut self, asked: &Asked, definition: &StreamDefinition, located: &Located) -> Vec<(usize, Want)> {
+        let mut wants = Vec::new();
+        for place in asked.places(definition) {
+            let signal = &definition.signals[place];
+            let at = self.at(definition, (&signal.name, &signal.unit), located);
+            wants.push((at, Want::Stored(place)));
+        }
+        let power_asked = asked.signals.is_empty() || asked.signals.iter().any(|signal| signal == POWER);
+        if let Some((current, voltage)) = plan::power(definition).filter(|_| power_asked) {
+            let at = self.at(definition, (POWER, "W"), located);
+            wants.push((at, Want::Power(current, voltage)));
+        }
+        wants
+    }
+
+    /// The statistic of a signal. Another unit makes another one.
+    fn at(&mut self, definition: &StreamDefinition, (signal, unit): (&str, &str), located: &Located) -> usize {
+        let same = |folded: &Folded| {
+            (folded.device.as_str(), folded.signal.as_str(), folded.unit.as_str())
+                == (definition.device.as_str(), signal, unit)
+        };
+        let (from_ns, to_ns) = located.times_ns;
+        if let Some(at) = self.all.iter().position(same) {
+            let times = &mut self.all[at].times_ns;
+            *times = (times.0.min(from_ns), times.1.max(to_ns));
+            return at;
+        }
+        self.all.push(Folded {
+            device: definition.device.clone(),
+            signal: signal.into(),
+            unit: unit.into(),
+            times_ns: (from_ns, to_ns),
+            gap_sample_count: 0,
+            fold: Fold::new(),
+        });
+        self.all.len() - 1
+    }
+
+    fn chunk(
+        &mut self,
+        definition: &StreamDefinition,
+        wants: &[(usize, Want)],
+        needed: &[usize],
+        chunk: &StoredChunk,
+        span: &Span,
+    ) -> Result<(), QueryError> {
+        let header = &chunk.row.header;
+        let (from, to) = plan::cut(header, span);
+        if from == to {
+            return Ok(());
+        }
+        self.columns.resize(definition.signals.len(), Vec::new());
+        self.columns.iter_mut().for_each(Vec::clear);
+        if chunk.has_samples() {
+            self.decode(definition, needed, chunk)?;
+        }
+        let range = (from - header.first_sample) as usize..(to - header.first_sample) as usize;
+        for (at, want) in wants {
+            // A signal that is absent was not decoded: then there are no samples to cut.
+            let samples = match *want {
+                Want::Stored(place) => self.columns[place].get(range.clone()),
+                Want::Power(current, voltage) => {
+                    let pair = self.columns[current]
+                        .get(range.clone())
+                        .zip(self.columns[voltage].get(range.clone()));
+                    pair.map(|(current, voltage)| {
+                        let product = current.iter().zip(voltage).map(|(current, voltage)| current * voltage);
+                        self.power.clear();
+                        self.power.extend(product);
+                        &self.power[..]
+                    })
+                }
+            };
+            let folded = &mut self.all[*at];
+            match samples {
+                Some(samples) => folded.fold.add(samples, definition.rate_hz),
+                None => folded.gap_sample_count += to - from,
+            }
+        }
+        Ok(())
+    }
+
+    fn decode(
+        &mut self,
+        definition: &StreamDefinition,
+        needed: &[usize],
+        chunk: &StoredChunk,
+    ) -> Result<(), QueryError> {
+        let header = &chunk.row.header;
+        let damaged = |place: usize, why: &str| {
+            let name = &definition.signals[place].name;
+            QueryError::Damaged(format!(
+                "signal {name:?} of seq {} of stream {} {why}",
+                header.seq, definition.id
+            ))
+        };
+        let mut encoded = chunk.columns.iter();
+        for place in needed {
+            let signal = &definition.signals[*place];
+            let column = header
+                .columns
+                .get(*place)
+                .filter(|column| column.signal == signal.number);
+            let column = column.ok_or_else(|| damaged(*place, "is not in its header"))?;
+            let ColumnContent::Present { encoding, hash } = column.content else {
+                continue;
+            };
+            let bytes = encoded.next().ok_or_else(|| damaged(*place, "has lost its bytes"))?;
+            let count = u32::try_from(header.count).map_err(|_| damaged(*place, "has too many samples"))?;
+            self.decoder
+                .decode_into(
+                    encoding,
+                    signal.sample_type.bits(),
+                    count as usize,
+                    bytes,
+                    &mut self.raw,
+                )
+                .map_err(|why| damaged(*place, &format!("cannot be decoded ({why})")))?;
+            if hash::column_hash(signal.number, signal.sample_type, count, &self.raw) != hash {
+                return Err(damaged(*place, "decodes to other samples than were captured"));
+            }
+            to_f64(signal.sample_type, &self.raw, header.count, &mut self.columns[*place]);
+        }
+        Ok(())
+    }
+}
+
+fn to_wire(folded: &Folded) -> v1::SignalStatistics {
+    let fold = &folded.fold;
+    let (min, max) = fold.min_max();
+    let integral = fold.integral();
+    v1::SignalStatistics {
+        device: folded.device.clone(),
+        signal: folded.signal.clone(),
+        unit: folded.unit.clone(),
+        from_ns: folded.times_ns.0,
+        to_ns: folded.times_ns.1,
+        sample_count: fold.sample_count,
+        gap_sample_count: folded.gap_sample_count,
+        min,
+        max,
+        mean: fold.mean(),
+        std: fold.std(),
+        rms: fold.rms(),
+        integral,
+        energy_joule: (folded.unit == "W").then_some(integral),
+        charge_coulomb: (folded.unit == "A").then_some(integral),
+        finite_count: fold.finite_count,
+    }
+}

@@ -1,0 +1,124 @@
+//! `GetWaveform` with `points_max` 0: the stored chunks as they are, still encoded and hashed, then the manifest.
+//!
+//! # Invariants
+//! - I14: header, digest and column bytes are those of the rows; nothing is decoded. The frame hash is of what is sent, so that
+//!   damage on this way is found too.
+
+use wavekeep_proto::chunk::ColumnContent;
+use wavekeep_proto::codec::Encoding;
+use wavekeep_proto::v1::waveform_part::Part;
+use wavekeep_proto::{hash, v1};
+
+use super::answer::Parts;
+use super::error::QueryError;
+use super::gaps;
+use super::listing;
+use super::manifest::Manifest;
+use super::plan::{self, Asked};
+use super::read::{ChunkReader, Reader, StoredChunk};
+use crate::store::read_stream::StreamRow;
+
+/// Which encodings the caller reads.
+#[derive(Debug, Clone)]
+pub(super) struct Accepted(Vec<Encoding>);
+
+impl Accepted {
+    /// None named: all that this version knows. Unknown ones are of no use here.
+    pub(super) fn new(numbers: &[i32]) -> Self {
+        let known = numbers
+            .iter()
+            .filter_map(|number| Encoding::from_wire(number.cast_unsigned()));
+        Self(if numbers.is_empty() {
+            Encoding::SUPPORTED.to_vec()
+        } else {
+            known.collect()
+        })
+    }
+
+    fn require_all(&self, chunk: &StoredChunk, places: &[usize]) -> Result<(), QueryError> {
+        let columns = places.iter().filter_map(|place| chunk.row.header.columns.get(*place));
+        let mut refused = columns.filter_map(|column| match column.content {
+            ColumnContent::Present { encoding, .. } if !self.0.contains(&encoding) => Some(encoding),
+            _ => None,
+        });
+        let Some(encoding) = refused.next().filter(|_| chunk.has_samples()) else {
+            return Ok(());
+        };
+        Err(QueryError::Invalid(format!(
+            "the samples are stored as {encoding}, which the caller does not accept: accept it, or update the caller"
+        )))
+    }
+}
+
+/// Only what is stored has samples to send.
+pub(super) fn require_stored(asked: &Asked, rows: &[StreamRow]) -> Result<(), QueryError> {
+    let derived = asked.signals.iter().any(|signal| signal == plan::POWER);
+    if derived && rows.iter().any(|row| plan::power(&row.definition).is_some()) {
+        return Err(QueryError::Invalid(
+            "power is derived, not stored: read current and voltage and multiply them, or ask for statistics".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn part(part: Part) -> v1::WaveformPart {
+    v1::WaveformPart { part: Some(part) }
+}
+
+/// Sends stream after stream, in order of time.
+pub(super) async fn send(
+    reader: Reader,
+    asked: Asked,
+    accepted: Accepted,
+    parts: Parts<v1::WaveformPart>,
+) -> Result<(), QueryError> {
+    let rows = reader.streams(&asked).await?;
+    require_stored(&asked, &rows)?;
+    let mut manifest = Manifest::default();
+    let mut is_empty = true;
+    for row in &rows {
+        let Some(located) = reader.locate(&asked, row).await? else {
+            continue;
+        };
+        is_empty = false;
+        let info = Some(listing::stream_info(row));
+        parts.send(part(Part::Stream(v1::WaveformStream { info }))).await?;
+        manifest.begin(&located);
+        let places = asked.places(&row.definition);
+        let numbers = places.iter().map(|place| row.definition.signals[*place].number);
+        let mut chunks = ChunkReader::new(&reader, &located, numbers.collect());
+        while let Some(batch) = chunks.next_batch().await? {
+            for chunk in batch {
+                let cut = plan::cut(&chunk.row.header, &located.span);
+                let gaps = gaps::of_chunk(&row.definition, &places, &chunk.row, cut);
+                accepted.require_all(&chunk, &places)?;
+                manifest.chunk(&chunk, cut, chunk.columns.is_empty(), gaps);
+                parts.send(part(Part::Chunk(to_wire(row, chunk, cut)))).await?;
+                if let Some(overflow) = manifest.overflow() {
+                    parts.send(part(Part::Manifest(overflow))).await?;
+                }
+            }
+        }
+    }
+    if is_empty {
+        return Err(listing::nothing(&reader, &asked).await);
+    }
+    parts.send(part(Part::Manifest(manifest.finish()))).await
+}
+
+fn to_wire(row: &StreamRow, chunk: StoredChunk, (from_sample, to_sample): (u64, u64)) -> v1::WaveformChunk {
+    let columns = chunk.columns.iter().map(|column| &column[..]);
+    let frame_hash = hash::frame_hash(&chunk.row.header_bytes, chunk.row.digest.as_bytes(), columns);
+    v1::WaveformChunk {
+        stream_id: row.id().to_vec().into(),
+        chunk: Some(v1::Chunk {
+            header: chunk.row.header_bytes,
+            columns: chunk.columns,
+            digest: chunk.row.digest.to_vec().into(),
+            frame_hash: frame_hash.to_vec().into(),
+        }),
+        from_sample,
+        to_sample,
+        quarantined: chunk.row.quarantined,
+    }
+}
