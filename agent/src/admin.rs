@@ -1,0 +1,283 @@
+//! The agent's admin endpoint: HTTP on a Unix socket, on a thread and a runtime of its own.
+//!
+//! | path | what |
+//! |---|---|
+//! | `/health` | 200 and `ok`, or 503 and why; a server that is away is no illness of the agent |
+//! | `/metrics` | Prometheus text |
+//! | `/status` | [`AgentStatus`] as JSON |
+//!
+//! `curl --unix-socket OUTBOX/agent.sock http://agent/status`
+
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits;
+use crate::status::AgentStatus;
+
+/// The socket's name in an outbox's directory.
+pub const SOCKET_NAME: &str = "agent.sock";
+
+/// How long an agent may take to answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// What the endpoint tells.
+pub trait Report: Send + Sync + 'static {
+    /// How the agent stands; an error is for people.
+    fn status(&self) -> Result<AgentStatus, String>;
+    /// Why it is not well, if it is not.
+    fn illness(&self) -> Option<String>;
+    /// Metrics in Prometheus' text format.
+    fn metrics(&self) -> String;
+}
+
+/// Why there is no endpoint. The agent runs without one.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum AdminError {
+    #[error(
+        "the path {path} is too long for a Unix socket (at most {max} bytes): give a shorter one with --admin-socket",
+        max = limits::SOCKET_PATH_BYTES_MAX
+    )]
+    PathTooLong { path: PathBuf },
+    #[error("the admin socket {path} cannot be made ({error}): give another one with --admin-socket")]
+    Bind { path: PathBuf, error: io::Error },
+    #[error("no agent answers at {path} ({error})")]
+    NoAnswer { path: PathBuf, error: io::Error },
+}
+
+/// A running endpoint; dropping it ends it and removes the socket.
+#[derive(Debug)]
+pub struct Admin {
+    path: PathBuf,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Serves at `path`. Whoever calls this owns the outbox, so a socket that is there belongs to nobody.
+    pub fn start(path: &Path, report: Arc<dyn Report>) -> Result<Self, AdminError> {
+        check_path(path)?;
+        let failed = |error| AdminError::Bind {
+            path: path.into(),
+            error,
+        };
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let listener = {
+            let _guard = runtime.enter();
+            tokio::net::UnixListener::bind(path).map_err(failed)?
+        };
+        // The owner and the group: whoever may read the outbox may ask.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let serve = move || {
+            let app = router(report);
+            runtime.block_on(async {
+                tokio::select! {
+                    () = stopped.cancelled() => {}
+                    result = axum::serve(listener, app) => {
+                        if let Err(error) = result {
+                            tracing::warn!("the admin endpoint ended: {error}");
+                        }
+                    }
+                }
+            });
+        };
+        let thread = std::thread::Builder::new()
+            .name("admin".into())
+            .spawn(serve)
+            .map_err(failed)?;
+        Ok(Self {
+            path: path.into(),
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        // If it is gone already, so much the better.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Asks the agent at `path` how it stands: [`AgentStatus`] as JSON.
+pub fn ask_status(path: &Path) -> Result<serde_json::Value, AdminError> {
+    check_path(path)?;
+    let failed = |error| AdminError::NoAnswer {
+        path: path.into(),
+        error,
+    };
+    let body = ask(path, "/status").map_err(failed)?;
+    serde_json::from_slice(&body).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+/// One request of HTTP/1.0, which ends with the connection: no client library is needed for that.
+fn ask(path: &Path, what: &str) -> io::Result<Vec<u8>> {
+    let mut socket = UnixStream::connect(path)?;
+    socket.set_read_timeout(Some(ANSWER_WAIT))?;
+    socket.set_write_timeout(Some(ANSWER_WAIT))?;
+    write!(socket, "GET {what} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
+    let mut answer = Vec::new();
+    socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    let head_end = answer
+        .windows(4)
+        .position(|bytes| bytes == b"\r\n\r\n")
+        .ok_or_else(|| invalid("no HTTP"))?;
+    if answer.split(|byte| *byte == b' ').nth(1) != Some(b"200") {
+        return Err(invalid("it refuses the question"));
+    }
+    Ok(answer.split_off(head_end + 4))
+}
+
+fn check_path(path: &Path) -> Result<(), AdminError> {
+    if path.as_os_str().as_bytes().len() > limits::SOCKET_PATH_BYTES_MAX {
+        return Err(AdminError::PathTooLong { path: path.into() });
+    }
+    Ok(())
+}
+
+fn router(report: Arc<dyn Report>) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/metrics", get(metrics))
+        .route("/status", get(status))
+        .with_state(report)
+}
+
+async fn health(State(report): State<Arc<dyn Report>>) -> Response {
+    match report.illness() {
+        None => "ok\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(report): State<Arc<dyn Report>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], report.metrics()).into_response()
+}
+
+async fn status(State(report): State<Arc<dyn Report>>) -> Response {
+    match report
+        .status()
+        .and_then(|status| serde_json::to_vec(&status).map_err(|error| error.to_string()))
+    {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::verify::OutboxReport;
+    use crate::status::{LinkStatus, SourceStatus};
+
+    struct Fixed(Option<String>);
+
+    impl Report for Fixed {
+        fn status(&self) -> Result<AgentStatus, String> {
+            let source = SourceStatus {
+                device: "bench".into(),
+                state: "capturing".into(),
+                error: self.0.clone(),
+                sample_count: 12,
+                gap_sample_count: 3,
+                gap_count: 1,
+                chunk_count: 2,
+            };
+            let link = LinkStatus {
+                state: "up".into(),
+                window_bytes: 1,
+                in_flight_bytes: 0,
+                acked_chunk_count: 2,
+                last_error: None,
+                alarm_count: 0,
+                alarms: Vec::new(),
+            };
+            let outbox = OutboxReport {
+                agent_id: String::new(),
+                ledger_id: None,
+                held_bytes: 0,
+                unacked_bytes: 0,
+                disk_bytes: 0,
+                streams: Vec::new(),
+            };
+            Ok(AgentStatus {
+                version: "1".into(),
+                sources: vec![source],
+                link,
+                outbox,
+                oldest_unacked_ms: 0,
+            })
+        }
+        fn illness(&self) -> Option<String> {
+            self.0.clone()
+        }
+        fn metrics(&self) -> String {
+            "wavekeep_agent_up 1\n".into()
+        }
+    }
+
+    #[test]
+    fn the_endpoint_tells_how_the_agent_stands() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join(SOCKET_NAME);
+        std::fs::write(&path, b"left behind by an agent that was killed").expect("a file");
+        let admin = Admin::start(&path, Arc::new(Fixed(None))).expect("it starts");
+        let status = ask_status(&path).expect("it answers");
+        assert_eq!(
+            (&status["sources"][0]["sample_count"], &status["link"]["state"]),
+            (&12.into(), &"up".into())
+        );
+        assert_eq!(ask(&path, "/health").expect("it is well"), b"ok\n");
+        assert!(
+            ask(&path, "/metrics")
+                .expect("it has metrics")
+                .starts_with(b"wavekeep_agent_up")
+        );
+        drop(admin);
+        assert!(matches!(ask_status(&path), Err(AdminError::NoAnswer { .. })));
+
+        let ill = Admin::start(&path, Arc::new(Fixed(Some("unplugged".into())))).expect("it starts");
+        assert!(ask(&path, "/health").is_err());
+        drop(ill);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn i12_a_path_that_no_socket_can_have_is_refused() {
+        let long = PathBuf::from("/tmp").join("d".repeat(110)).join(SOCKET_NAME);
+        assert!(matches!(
+            Admin::start(&long, Arc::new(Fixed(None))),
+            Err(AdminError::PathTooLong { .. })
+        ));
+    }
+}

@@ -1,0 +1,252 @@
+//! An agent: an outbox, the uplink that empties it, the keeper that looks after it, and any number of captures that fill it.
+//!
+//! # Invariants
+//! - Captures never wait for the network: they share the outbox with the uplink and nothing else.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tracing::{error, warn};
+use wavekeep_proto::chunk::Position;
+use wavekeep_proto::id::StreamId;
+use wavekeep_proto::uplink::{LinkState, Outbox as _};
+
+use crate::admin::{Admin, AdminError, Report};
+use crate::capture::{Capture, CaptureCounters, CaptureError, CaptureOptions};
+use crate::clock::Clock;
+use crate::connect::Connect;
+use crate::outbox::kv::Kv;
+use crate::outbox::{Outbox, OutboxAlarm, OutboxError};
+use crate::source::{DescriptionError, Source, random_128};
+use crate::status::{AgentStatus, Remains, SourceStatus};
+use crate::stop::StopToken;
+use crate::uplink::{self, UplinkHandle, UplinkOptions, UplinkStatus};
+
+/// How often the keeper releases what is acked and past its hold-back.
+const KEEPER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why an agent did not start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum AgentError {
+    #[error("no thread can be started ({0}): look at the process limits")]
+    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    #[error(transparent)]
+    Randomness(#[from] DescriptionError),
+}
+
+/// See the module's documentation. Dropping it ends its threads; what is in the outbox stays there.
+pub struct Agent<K: Kv> {
+    shared: Arc<Shared<K>>,
+    keeper_stop: StopToken,
+    keeper: Option<JoinHandle<()>>,
+    admin: Option<Admin>,
+}
+
+struct Shared<K: Kv> {
+    outbox: Arc<Outbox<K>>,
+    uplink: UplinkHandle,
+    clock: Arc<dyn Clock>,
+    captures: Mutex<Vec<Arc<CaptureCounters>>>,
+    recorder: Option<PrometheusHandle>,
+}
+
+impl<K: Kv> Agent<K> {
+    /// Starts the uplink and the keeper of `outbox`, which was opened by the same `clock`. `recorder` renders the program's metrics, where it has installed one.
+    pub fn start<C: Connect + Clone + Sync>(
+        outbox: Outbox<K>,
+        connect: C,
+        options: UplinkOptions,
+        clock: Arc<dyn Clock>,
+        recorder: Option<PrometheusHandle>,
+    ) -> Result<Self, AgentError> {
+        let outbox = Arc::new(outbox);
+        let random = random_128()?;
+        let (half, _) = random.split_at(8);
+        let seed = half.iter().fold(0, |seed: u64, byte| seed << 8 | u64::from(*byte));
+        let uplink = uplink::spawn(Arc::clone(&outbox), connect, Arc::clone(&clock), options, seed)?;
+        let wake = uplink.clone();
+        outbox.set_on_change(Arc::new(move || wake.wake()));
+        let shared = Arc::new(Shared {
+            outbox,
+            uplink,
+            clock,
+            captures: Mutex::default(),
+            recorder,
+        });
+        let keeper_stop = StopToken::new();
+        let (kept, stop) = (Arc::clone(&shared), keeper_stop.clone());
+        let keeper = std::thread::Builder::new()
+            .name("keeper".into())
+            .spawn(move || keep(&kept, &stop))?;
+        Ok(Self {
+            shared,
+            keeper_stop,
+            keeper: Some(keeper),
+            admin: None,
+        })
+    }
+
+    /// Serves `/health`, `/metrics` and `/status` on a Unix socket.
+    pub fn serve_admin(&mut self, path: &Path) -> Result<(), AdminError> {
+        let report: Arc<dyn Report> = Arc::clone(&self.shared) as Arc<dyn Report>;
+        self.admin = Some(Admin::start(path, report)?);
+        Ok(())
+    }
+
+    /// Captures a source, on a thread of its own.
+    pub fn capture(&self, source: impl Source + 'static, options: CaptureOptions) -> Result<Capture, CaptureError> {
+        let (outbox, clock) = (Arc::clone(&self.shared.outbox), Arc::clone(&self.shared.clock));
+        let capture = Capture::start(Box::new(source), outbox, clock, options)?;
+        self.shared
+            .captures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(capture.counters());
+        Ok(capture)
+    }
+
+    /// What no ack covers yet.
+    #[must_use]
+    pub fn remains(&self) -> Remains {
+        self.shared.remains()
+    }
+
+    /// How the link stands.
+    #[must_use]
+    pub fn link(&self) -> UplinkStatus {
+        self.shared.uplink.status()
+    }
+
+    /// Where a stream stands, if anything of it is held.
+    #[must_use]
+    pub fn position(&self, stream: StreamId) -> Option<Position> {
+        self.shared.outbox.view(stream).map(|view| view.tail)
+    }
+
+    /// Waits until the server has acknowledged everything that the outbox holds, or until `deadline` or a stop.
+    #[must_use]
+    pub fn wait_until_delivered(&self, deadline: Option<Instant>, stop: &StopToken) -> bool {
+        self.shared
+            .uplink
+            .wait_until(deadline, stop, || self.shared.remains().is_nothing())
+    }
+}
+
+impl<K: Kv> Drop for Agent<K> {
+    fn drop(&mut self) {
+        self.shared.uplink.stop();
+        self.keeper_stop.stop();
+        if let Some(keeper) = self.keeper.take() {
+            // It panics only if the outbox does, which has been printed then.
+            let _ = keeper.join();
+        }
+        self.admin = None;
+        if let Err(error) = self.shared.outbox.sync() {
+            error!("the last sync of the outbox failed: {error}");
+        }
+    }
+}
+
+impl<K: Kv> Shared<K> {
+    fn remains(&self) -> Remains {
+        Remains::of(&*self.outbox, self.clock.now())
+    }
+
+    fn sources(&self) -> Vec<SourceStatus> {
+        self.captures
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|capture| capture.status())
+            .collect()
+    }
+}
+
+/// Releases, and tells people what the outbox has to tell, until stopped.
+fn keep<K: Kv>(shared: &Shared<K>, stop: &StopToken) {
+    let mut failing = false;
+    loop {
+        let stopped = stop.wait(KEEPER_INTERVAL);
+        for alarm in shared.outbox.take_alarms() {
+            tell(&alarm);
+            shared.uplink.keep_alarm(alarm.to_string());
+        }
+        if stopped {
+            return;
+        }
+        let released = shared.outbox.release(shared.clock.now());
+        if let Err(error) = &released
+            && !failing
+        {
+            error!("what the server has cannot be released: {error}");
+        }
+        failing = released.is_err();
+    }
+}
+
+fn tell(alarm: &OutboxAlarm) {
+    match alarm {
+        OutboxAlarm::StateRebuilt(_) => warn!("{alarm}"),
+        _ => error!("{alarm}"),
+    }
+}
+
+impl<K: Kv> Report for Shared<K> {
+    fn status(&self) -> Result<AgentStatus, String> {
+        Ok(AgentStatus {
+            version: env!("CARGO_PKG_VERSION").into(),
+            sources: self.sources(),
+            link: self.uplink.status().into(),
+            outbox: self.outbox.status().map_err(|error| error.to_string())?,
+            oldest_unacked_ms: u64::try_from(self.remains().oldest.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// A server that is away is no illness of the agent.
+    fn illness(&self) -> Option<String> {
+        self.sources()
+            .into_iter()
+            .find_map(|source| Some(format!("{}: {}", source.device, source.error?)))
+    }
+
+    /// Counters and gauges that live elsewhere are brought up to date here, so that no capture pays for them.
+    fn metrics(&self) -> String {
+        let Some(recorder) = &self.recorder else {
+            return String::new();
+        };
+        for source in self.sources() {
+            let device = source.device;
+            metrics::counter!("wavekeep_agent_samples_total", "device" => device.clone()).absolute(source.sample_count);
+            metrics::counter!("wavekeep_agent_gap_samples_total", "device" => device.clone())
+                .absolute(source.gap_sample_count);
+            metrics::counter!("wavekeep_agent_gaps_total", "device" => device.clone()).absolute(source.gap_count);
+            metrics::counter!("wavekeep_agent_chunks_total", "device" => device.clone()).absolute(source.chunk_count);
+            metrics::gauge!("wavekeep_agent_source_failed", "device" => device)
+                .set(f64::from(u8::from(source.error.is_some())));
+        }
+        let counters = self.outbox.counters();
+        metrics::counter!("wavekeep_agent_stored_chunks_total").absolute(counters.stored_chunks);
+        metrics::counter!("wavekeep_agent_stored_bytes_total").absolute(counters.stored_bytes);
+        metrics::counter!("wavekeep_agent_released_chunks_total").absolute(counters.released_chunks);
+        metrics::counter!("wavekeep_agent_evicted_samples_total").absolute(counters.evicted_samples);
+        metrics::counter!("wavekeep_agent_corrupt_samples_total").absolute(counters.corrupt_samples);
+        let link = self.uplink.status();
+        metrics::counter!("wavekeep_agent_acked_chunks_total").absolute(link.acked_chunks);
+        metrics::gauge!("wavekeep_agent_link_up").set(f64::from(u8::from(link.link == LinkState::Up)));
+        metrics::gauge!("wavekeep_agent_window_bytes").set(link.window_bytes as f64);
+        metrics::gauge!("wavekeep_agent_in_flight_bytes").set(link.in_flight_bytes as f64);
+        let remains = self.remains();
+        metrics::gauge!("wavekeep_agent_outbox_held_bytes").set(self.outbox.held_bytes() as f64);
+        metrics::gauge!("wavekeep_agent_outbox_unacked_bytes").set(remains.bytes as f64);
+        metrics::gauge!("wavekeep_agent_outbox_unacked_chunks").set(remains.chunks as f64);
+        metrics::gauge!("wavekeep_agent_oldest_unacked_seconds").set(remains.oldest.as_secs_f64());
+        recorder.render()
+    }
+}

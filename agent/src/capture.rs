@@ -1,0 +1,230 @@
+//! The shell around a source: its thread, from the source through the chunker and the encoder into the outbox.
+//!
+//! # Invariants
+//! - I4, I13: what the sink took is stored, in order, or the capture ends with an error that says so.
+//! - A live source's streams end with `closed` when it ends or is stopped; a file's stream ends only after its last sample.
+//! - I11: when a stream takes no more (it diverged, or the server's position was adopted), the capture goes on in a new stream of
+//!   the same epoch.
+
+mod counters;
+mod sink;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use counters::CaptureCounters;
+
+use counters::CaptureState;
+use sink::CaptureSink;
+use tracing::{error, info};
+use wavekeep_proto::chunk::Reason;
+use wavekeep_proto::stream::StreamDefinition;
+
+use crate::clock::Clock;
+use crate::encode::EncodingChoice;
+use crate::limits;
+use crate::outbox::Outbox;
+use crate::outbox::kv::Kv;
+use crate::source::{DescriptionError, SinkError, Source, SourceError};
+use crate::status::SourceStatus;
+use crate::stop::StopToken;
+
+/// How a source is captured.
+#[derive(Debug, Clone)]
+pub struct CaptureOptions {
+    /// Of its streams.
+    pub labels: BTreeMap<String, String>,
+    /// The run that its streams belong to; empty for none.
+    pub run: String,
+    /// A chunk is cut after this much time on the sample axis at the latest.
+    pub chunk_period: Duration,
+    /// How columns are encoded.
+    pub encoding: EncodingChoice,
+    /// How much is captured of each stream, on its sample axis; `None`: until the source ends or is stopped.
+    pub duration: Option<Duration>,
+}
+
+impl Default for CaptureOptions {
+    fn default() -> Self {
+        Self {
+            labels: BTreeMap::new(),
+            run: String::new(),
+            chunk_period: limits::CHUNK_PERIOD_DEFAULT,
+            encoding: EncodingChoice::default(),
+            duration: None,
+        }
+    }
+}
+
+/// Why a capture did not start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CaptureError {
+    #[error("{device}: {error}")]
+    Description { device: String, error: DescriptionError },
+    #[error(transparent)]
+    Outbox(#[from] SinkError),
+    #[error("no thread can be started ({0}): look at the process limits")]
+    Thread(std::io::Error),
+}
+
+/// How a capture ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaptureEnd {
+    /// The device or the file ended, or the duration passed.
+    Complete,
+    /// It was stopped before.
+    Stopped,
+    /// It failed, in one sentence.
+    Failed(String),
+}
+
+/// A source that is being captured.
+#[derive(Debug)]
+pub struct Capture {
+    counters: Arc<CaptureCounters>,
+    stop: StopToken,
+    thread: JoinHandle<CaptureEnd>,
+}
+
+impl Capture {
+    /// Registers the source's streams and starts its thread.
+    pub fn start<K: Kv>(
+        source: Box<dyn Source>,
+        outbox: Arc<Outbox<K>>,
+        clock: Arc<dyn Clock>,
+        options: CaptureOptions,
+    ) -> Result<Self, CaptureError> {
+        let description = source.describe();
+        let device = description.device.clone();
+        let definitions = description.definitions().map_err(|error| CaptureError::Description {
+            device: device.clone(),
+            error,
+        })?;
+        let stop = StopToken::new();
+        let counters = Arc::new(CaptureCounters::new(&device));
+        let sink = CaptureSink::new(definitions, outbox, clock, options, stop.clone(), Arc::clone(&counters))?;
+        let task = Task {
+            source,
+            sink,
+            stop: stop.clone(),
+            counters: Arc::clone(&counters),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("source-{device}").chars().take(15).collect())
+            .spawn(move || task.run())
+            .map_err(CaptureError::Thread)?;
+        Ok(Self { counters, stop, thread })
+    }
+
+    /// Tells the source to stop; what it delivered is stored, and its streams end.
+    pub fn stop(&self) {
+        self.stop.stop();
+    }
+
+    /// Has its thread ended?
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn status(&self) -> SourceStatus {
+        self.counters.status()
+    }
+
+    /// The counters, which outlive the capture.
+    #[must_use]
+    pub fn counters(&self) -> Arc<CaptureCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Waits for its end.
+    #[must_use]
+    pub fn join(self) -> CaptureEnd {
+        self.thread.join().unwrap_or_else(|_| {
+            let why = "the source broke one of its own rules; please report the panic above";
+            self.counters.set_state(CaptureState::Failed, Some(why.into()));
+            CaptureEnd::Failed(why.into())
+        })
+    }
+}
+
+struct Task<K: Kv> {
+    source: Box<dyn Source>,
+    sink: CaptureSink<K>,
+    stop: StopToken,
+    counters: Arc<CaptureCounters>,
+}
+
+impl<K: Kv> Task<K> {
+    fn run(mut self) -> CaptureEnd {
+        let end = match self.capture() {
+            Ok(end) => end,
+            Err(SourceError::Sink(SinkError::Stopped)) => CaptureEnd::Stopped,
+            Err(error) => CaptureEnd::Failed(error.to_string()),
+        };
+        let device = self.counters.device();
+        match &end {
+            CaptureEnd::Failed(why) => {
+                error!("{device}: the capture failed: {why}");
+                self.counters.set_state(CaptureState::Failed, Some(why.clone()));
+            }
+            CaptureEnd::Complete | CaptureEnd::Stopped => {
+                info!(
+                    "{device}: the capture ended; {} samples are stored",
+                    self.counters.status().sample_count
+                );
+                self.counters.set_state(CaptureState::Ended, None);
+            }
+        }
+        end
+    }
+
+    fn capture(&mut self) -> Result<CaptureEnd, SourceError> {
+        if self.sink.is_file() {
+            self.counters.set_state(CaptureState::Waiting, None);
+            self.sink.wait_until_opened()?;
+            if self.sink.has_ended() {
+                info!("{}: the server has all of this file already", self.counters.device());
+                return Ok(CaptureEnd::Complete);
+            }
+        }
+        self.counters.set_state(CaptureState::Capturing, None);
+        let result = self.source.run(&mut self.sink, &self.stop);
+        let reached = self.sink.is_complete();
+        if self.sink.is_file() {
+            // Without its last sample a file has no end; what is not stored is read again another time.
+            if !self.sink.has_ended() {
+                result?;
+                self.sink.finish(Reason::Closed)?;
+            }
+            return Ok(CaptureEnd::Complete);
+        }
+        // A live source has nobody else to write its end, whatever happened to it.
+        let finished = self.sink.finish(Reason::Closed);
+        match result {
+            Err(SourceError::Sink(SinkError::Stopped)) => {}
+            other => other?,
+        }
+        finished?;
+        Ok(if reached || !self.stop.is_stopped() {
+            CaptureEnd::Complete
+        } else {
+            CaptureEnd::Stopped
+        })
+    }
+}
+
+/// Samples of `duration` on the axis of `definition`, to the nearest.
+fn samples_of(definition: &StreamDefinition, duration: Duration) -> u64 {
+    // Saturating: an absurdly long duration has no end.
+    (definition.rate_hz * duration.as_secs_f64()).round() as u64
+}
+
+#[cfg(test)]
+#[path = "capture/tests.rs"]
+mod tests;

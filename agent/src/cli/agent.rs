@@ -1,0 +1,187 @@
+//! Starts an agent as the options say, watches a capture, delivers what remains, and says how it went.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tracing::{info, warn};
+use wavekeep_agent::admin::SOCKET_NAME;
+use wavekeep_agent::agent::Agent;
+use wavekeep_agent::capture::{Capture, CaptureEnd, CaptureOptions};
+use wavekeep_agent::clock::{Clock, SystemClock};
+use wavekeep_agent::connect::GrpcConnect;
+use wavekeep_agent::outbox::Options;
+use wavekeep_agent::outbox::rocks::{self, RocksKv};
+use wavekeep_agent::uplink::UplinkOptions;
+use wavekeep_proto::limits;
+use wavekeep_proto::uplink::LinkState;
+
+use super::progress::Progress;
+use super::signals::Signals;
+use super::summary::Summary;
+use super::{CliError, CommonArgs};
+
+/// How often a capture is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// An agent with its signals.
+pub(crate) struct Session {
+    pub(crate) agent: Agent<RocksKv>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) signals: Signals,
+    args: CommonArgs,
+    labels: BTreeMap<String, String>,
+}
+
+/// How far a capture is, for the progress line.
+pub(crate) struct Position {
+    pub(crate) done: u64,
+    pub(crate) message: String,
+}
+
+impl Session {
+    /// Checks the options, opens the outbox, starts the uplink. `signals` are listened to already.
+    pub(crate) fn start(args: CommonArgs, signals: Signals) -> Result<Self, CliError> {
+        let labels = labels(&args.labels)?;
+        let connect = GrpcConnect::new(&args.server).map_err(CliError::usage)?;
+        let options = Options {
+            quota_bytes: args.store.quota,
+            when_full: args.store.when_full(),
+            hold_back: args.store.hold_back,
+            hold_back_bytes: args.store.quota / 4,
+            durability: args.store.durability(),
+            ..Options::default()
+        };
+        let path = args.outbox.display();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let (outbox, _) = rocks::open(&args.outbox, options, clock.now())
+            .map_err(|error| CliError::Failed(format!("{path}: {error}")))?;
+        let recorder = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
+        let uplink = UplinkOptions {
+            agent: args.device.clone(),
+            workspace: args.workspace.clone(),
+            upload_limit_bytes: args.upload_limit,
+        };
+        let mut agent =
+            Agent::start(outbox, connect, uplink, Arc::clone(&clock), Some(recorder)).map_err(CliError::failed)?;
+        let socket = args
+            .admin_socket
+            .clone()
+            .unwrap_or_else(|| args.outbox.join(SOCKET_NAME));
+        if let Err(error) = agent.serve_admin(&socket) {
+            warn!("there is no admin endpoint: {error}");
+        }
+        let remains = agent.remains();
+        if !remains.is_nothing() {
+            info!("{remains}; they are sent along");
+        }
+        Ok(Self {
+            agent,
+            clock,
+            signals,
+            args,
+            labels,
+        })
+    }
+
+    /// As the options say.
+    pub(crate) fn capture_options(&self, duration: Option<Duration>) -> CaptureOptions {
+        CaptureOptions {
+            labels: self.labels.clone(),
+            run: self.args.run.clone().unwrap_or_default(),
+            chunk_period: self.args.chunk_period,
+            encoding: self.args.encoding,
+            duration,
+        }
+    }
+
+    /// Waits for the capture's end, or a signal, which stops it.
+    pub(crate) fn watch(&self, capture: &Capture, progress: &mut Progress, look: &dyn Fn(&Capture) -> Position) {
+        while !capture.is_finished() {
+            // After the first signal the token no longer waits; the source ends within moments.
+            if self.signals.stop.wait(LOOK_INTERVAL) {
+                capture.stop();
+                if self.signals.now.wait(LOOK_INTERVAL) {
+                    return;
+                }
+            }
+            let position = look(capture);
+            progress.set(position.done, &|| position.message.clone());
+        }
+    }
+
+    /// Waits until everything is acknowledged (if `end` is an orderly one, as long as it takes), prints the summary, and says whether
+    /// that is success. `must_complete`: a stop before the end is none.
+    pub(crate) fn finish(self, capture: Capture, must_complete: bool) -> Result<(), CliError> {
+        let status = capture.counters();
+        if self.signals.now.is_stopped() && !capture.is_finished() {
+            return Err(CliError::Incomplete(
+                "stopped at once: what was stored is sent by the next run".into(),
+            ));
+        }
+        let end = capture.join();
+        self.deliver(end == CaptureEnd::Complete);
+        let remains = self.agent.remains();
+        Summary::new(&status.status(), &end, remains).print(self.args.json)?;
+        let outbox = self.args.outbox.display();
+        let kept = (!remains.is_nothing())
+            .then(|| format!("{remains}: they are kept in {outbox}; start the agent on it again to send them"));
+        match (end, kept) {
+            (CaptureEnd::Failed(why), None) => Err(CliError::Failed(why)),
+            (CaptureEnd::Failed(why), Some(kept)) => Err(CliError::Failed(format!("{why}; {kept}"))),
+            (_, Some(kept)) => Err(CliError::Incomplete(kept)),
+            (CaptureEnd::Stopped, None) if must_complete => Err(CliError::Incomplete(
+                "interrupted before the end; what was captured is on the server".into(),
+            )),
+            (CaptureEnd::Complete | CaptureEnd::Stopped, None) => Ok(()),
+        }
+    }
+
+    fn deliver(&self, patiently: bool) {
+        let mut progress = Progress::start("delivering", 0, false);
+        // A signal ends the patience, and starts the time that is left then.
+        let mut deadline = None;
+        loop {
+            if deadline.is_none() && (!patiently || self.signals.stop.is_stopped()) {
+                deadline = Some(Instant::now() + self.args.drain_wait);
+            }
+            let look = Instant::now() + LOOK_INTERVAL;
+            let until = deadline.map_or(look, |deadline| look.min(deadline));
+            let delivered = self.agent.wait_until_delivered(Some(until), &self.signals.now);
+            let out_of_time = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if delivered || out_of_time || self.signals.now.is_stopped() {
+                return;
+            }
+            progress.set(0, &|| self.waiting_for());
+        }
+    }
+
+    /// What is waited for, for people.
+    pub(crate) fn waiting_for(&self) -> String {
+        let (link, remains) = (self.agent.link(), self.agent.remains());
+        match link.last_error.filter(|_| link.link != LinkState::Up) {
+            Some(error) => format!("{remains}; there is no session: {error}"),
+            None if remains.is_nothing() => "all is acknowledged".into(),
+            None => remains.to_string(),
+        }
+    }
+}
+
+fn labels(given: &[(String, String)]) -> Result<BTreeMap<String, String>, CliError> {
+    let mut labels = BTreeMap::new();
+    for (key, value) in given {
+        if labels.insert(key.clone(), value.clone()).is_some() {
+            return Err(CliError::Usage(format!(
+                "the label {key} is given more than once: keep one of them"
+            )));
+        }
+    }
+    if labels.len() > limits::LABELS_MAX {
+        return Err(CliError::Usage(format!(
+            "a recording has at most {} labels",
+            limits::LABELS_MAX
+        )));
+    }
+    Ok(labels)
+}

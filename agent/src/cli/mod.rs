@@ -1,0 +1,252 @@
+//! The command line. Every option has an environment variable. Results go to standard output, logs and
+//! progress to standard error; exit 0 only on full success, 2 for a usage error, 1 otherwise, with one sentence.
+
+mod agent;
+mod outbox;
+mod progress;
+mod replay;
+mod run;
+mod signals;
+mod summary;
+mod values;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+use wavekeep_agent::encode::EncodingChoice;
+use wavekeep_agent::outbox::{Durability, QUOTA_BYTES_MIN, WhenFull};
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent run --outbox /var/lib/wavekeep --device bench-3 --simulate js220,rate=1000000,seed=7
+  wavekeep-agent run --outbox ./outbox --device demo --simulate js110 --duration 10s --run baseline --label firmware=1.4.2
+
+What is captured is in the outbox at once and on the server when that can be reached. Ctrl-C ends the capture and gives the uplink
+ten seconds to deliver the rest; a second one ends at once. Nothing is lost: the next run on this outbox sends what remains.";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent replay current.f32.bin --outbox ./outbox --device ppk2 --rate 100000 --start 2026-01-31T12:00:00Z
+  wavekeep-agent replay iv.bin --dtype i16 --signal current:A --signal voltage:V --outbox ./outbox --device scope --rate 2e6 \\
+      --start 2026-01-31T12:00:00Z --speed 1
+
+The same file is the same stream, from wherever it is replayed: doing it again stores nothing twice and finishes what was interrupted.";
+
+const OUTBOX_EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent outbox status /var/lib/wavekeep --json
+  wavekeep-agent outbox verify /var/lib/wavekeep";
+
+/// Captures instruments into a durable outbox and brings what was captured to a Wavekeep server, once and provably.
+#[derive(Debug, Parser)]
+#[command(name = "wavekeep-agent", version, propagate_version = true, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines on standard error look
+    #[arg(long, global = true, env = "WAVEKEEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, or a tracing filter
+    #[arg(
+        long,
+        global = true,
+        env = "WAVEKEEP_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Captures a device until it is stopped, or for a duration
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<run::RunArgs>),
+    /// Brings a recorded file to the server
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Box<replay::ReplayArgs>),
+    /// Looks at an outbox
+    #[command(subcommand, after_help = OUTBOX_EXAMPLES)]
+    Outbox(outbox::OutboxCommand),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Of every capture.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// The server; it need not be there yet
+    #[arg(
+        long,
+        env = "WAVEKEEP_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7460"
+    )]
+    server: String,
+    /// The outbox's directory; made if it is not there
+    #[arg(long, env = "WAVEKEEP_OUTBOX", value_name = "DIR")]
+    outbox: PathBuf,
+    /// The device's name, as readers will ask for it
+    #[arg(long, env = "WAVEKEEP_DEVICE", value_name = "NAME", value_parser = values::name)]
+    device: String,
+    /// The use case that the recording belongs to
+    #[arg(long, env = "WAVEKEEP_WORKSPACE", value_name = "NAME", default_value = "main", value_parser = values::name)]
+    workspace: String,
+    /// The run that the recording belongs to
+    #[arg(long, env = "WAVEKEEP_RUN", value_name = "NAME", value_parser = values::name)]
+    run: Option<String>,
+    /// A label of the recording; may be given several times [in the environment: one a line]
+    #[arg(long = "label", env = "WAVEKEEP_LABELS", value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = values::label)]
+    labels: Vec<(String, String)>,
+    /// A chunk is cut after this much time at the latest
+    #[arg(long, env = "WAVEKEEP_CHUNK_PERIOD", value_name = "DURATION", default_value = "1s", value_parser = values::chunk_period)]
+    chunk_period: Duration,
+    /// Most bytes per second to send, like 2MiB [default: no limit]
+    #[arg(long, env = "WAVEKEEP_UPLOAD_LIMIT", value_name = "BYTES/s", value_parser = values::bytes_per_s)]
+    upload_limit: Option<u64>,
+    /// How samples are encoded: auto, plain, shuffle-zstd or pco
+    #[arg(long, env = "WAVEKEEP_ENCODING", value_name = "ENCODING", default_value = "auto")]
+    encoding: EncodingChoice,
+    /// After a stop, the uplink has this long to deliver the rest
+    #[arg(long, env = "WAVEKEEP_DRAIN_WAIT", value_name = "DURATION", default_value = "10s", value_parser = values::duration_or_zero)]
+    drain_wait: Duration,
+    /// Where the admin socket is [default: agent.sock in the outbox's directory]
+    #[arg(long, env = "WAVEKEEP_ADMIN_SOCKET", value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+    /// Prints the summary as one JSON object
+    #[arg(long, env = "WAVEKEEP_JSON")]
+    json: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// How the outbox stores.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// When what is stored is synced to the disk: a power cut loses what was not
+    #[arg(long, env = "WAVEKEEP_FSYNC", value_enum, default_value_t = Fsync::Interval)]
+    fsync: Fsync,
+    /// Between two syncs, with --fsync interval
+    #[arg(long, env = "WAVEKEEP_FSYNC_INTERVAL", value_name = "DURATION", default_value = "100ms", value_parser = values::duration)]
+    fsync_interval: Duration,
+    /// Bytes that the outbox may hold
+    #[arg(long, env = "WAVEKEEP_QUOTA", value_name = "SIZE", default_value = "16GiB", value_parser = quota)]
+    quota: u64,
+    /// At the quota: the oldest samples become named gaps, or the device waits (the replay of a file always waits)
+    #[arg(long, env = "WAVEKEEP_WHEN_FULL", value_enum, default_value_t = WhenFullArg::Evict)]
+    when_full: WhenFullArg,
+    /// How long acknowledged chunks stay, so that a server that lost them can be healed
+    #[arg(long, env = "WAVEKEEP_HOLD_BACK", value_name = "DURATION", default_value = "20m", value_parser = values::duration_or_zero)]
+    hold_back: Duration,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Fsync {
+    Interval,
+    EachChunk,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WhenFullArg {
+    Evict,
+    Block,
+}
+
+fn quota(text: &str) -> Result<u64, String> {
+    let bytes = values::size(text)?;
+    if bytes < QUOTA_BYTES_MIN {
+        return Err(format!("an outbox needs at least {} MiB", QUOTA_BYTES_MIN >> 20));
+    }
+    Ok(bytes)
+}
+
+impl StoreArgs {
+    fn durability(&self) -> Durability {
+        match self.fsync {
+            Fsync::Interval => Durability::Interval(self.fsync_interval),
+            Fsync::EachChunk => Durability::EachChunk,
+            Fsync::Never => Durability::Never,
+        }
+    }
+
+    fn when_full(&self) -> WhenFull {
+        match self.when_full {
+            WhenFullArg::Evict => WhenFull::Evict,
+            WhenFullArg::Block => WhenFull::Block,
+        }
+    }
+}
+
+/// Why a command did not succeed, in one sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+    /// What was asked for is not complete; a summary has said so.
+    #[error("{0}")]
+    Incomplete(String),
+}
+
+impl CliError {
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    fn usage(error: impl std::fmt::Display) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// Does what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = init_logs(&cli) {
+        return report(&error);
+    }
+    let result = match cli.command {
+        Command::Run(args) => run::run(*args),
+        Command::Replay(args) => replay::replay(*args),
+        Command::Outbox(command) => outbox::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+fn report(error: &CliError) -> ExitCode {
+    eprintln!("wavekeep-agent: {error}");
+    match error {
+        CliError::Usage(_) => ExitCode::from(2),
+        CliError::Failed(_) | CliError::Incomplete(_) => ExitCode::from(1),
+    }
+}
+
+fn init_logs(cli: &Cli) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&cli.log).map_err(|error| {
+        CliError::Usage(format!(
+            "`{}` is no log filter ({error}): write error, warn, info or debug",
+            cli.log
+        ))
+    })?;
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(progress::LogWriter);
+    match cli.log_format {
+        LogFormat::Text => logs.with_target(false).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `wavekeep-agent outbox status|verify`: looks at an outbox, and changes nothing.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use wavekeep_agent::admin::{self, SOCKET_NAME};
+use wavekeep_agent::outbox::verify::{StreamVerified, VerifyReport};
+use wavekeep_agent::outbox::{OutboxError, rocks};
+
+use super::CliError;
+use super::summary::print_line;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OutboxCommand {
+    /// Says what an outbox holds; asks its agent, if one is running
+    Status(OutboxArgs),
+    /// Reads everything that an outbox holds and checks every hash; its agent must not be running
+    Verify(OutboxArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutboxArgs {
+    /// The outbox's directory
+    #[arg(value_name = "DIR", env = "WAVEKEEP_OUTBOX")]
+    directory: PathBuf,
+    /// Prints one JSON object
+    #[arg(long, env = "WAVEKEEP_JSON")]
+    json: bool,
+    /// Where its agent's admin socket is [default: agent.sock in the outbox's directory]
+    #[arg(long, env = "WAVEKEEP_ADMIN_SOCKET", value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+}
+
+pub(crate) fn run(command: OutboxCommand) -> Result<(), CliError> {
+    match command {
+        OutboxCommand::Status(args) => status(&args),
+        OutboxCommand::Verify(args) => verify(&args),
+    }
+}
+
+fn status(args: &OutboxArgs) -> Result<(), CliError> {
+    let report = match rocks::inspect(&args.directory) {
+        Ok(outbox) => serde_json::to_value(outbox.status().map_err(|error| at(&args.directory, &error))?),
+        Err(OutboxError::InUse) => Ok(ask(args)?),
+        Err(error) => return Err(at(&args.directory, &error)),
+    };
+    let report = report.map_err(CliError::failed)?;
+    if args.json {
+        print_line(&report.to_string())
+    } else {
+        describe(&report).iter().try_for_each(|line| print_line(line))
+    }
+}
+
+/// The same of a running agent.
+fn ask(args: &OutboxArgs) -> Result<Value, CliError> {
+    let socket = args
+        .admin_socket
+        .clone()
+        .unwrap_or_else(|| args.directory.join(SOCKET_NAME));
+    let mut status = admin::ask_status(&socket).map_err(|error| {
+        CliError::Failed(format!(
+            "{} is in use, and {error}: stop its agent and ask again",
+            args.directory.display()
+        ))
+    })?;
+    Ok(status["outbox"].take())
+}
+
+fn describe(report: &Value) -> Vec<String> {
+    let ledger = report["ledger_id"].as_str().unwrap_or("none yet");
+    let mut lines = vec![
+        format!("outbox {}, bound to ledger {ledger}", text(&report["agent_id"])),
+        format!(
+            "{} bytes held, {} of them not acknowledged",
+            report["held_bytes"], report["unacked_bytes"]
+        ),
+    ];
+    for stream in report["streams"].as_array().into_iter().flatten() {
+        let end = match (stream["ended"].as_bool(), stream["to_end"].as_bool()) {
+            (Some(true), _) => ", ended",
+            (_, Some(true)) => ", its end is due",
+            _ => "",
+        };
+        lines.push(format!(
+            "{} {}: acknowledged {} of {} chunks, next sample {}, {} bytes not acknowledged{end}",
+            text(&stream["stream"]),
+            text(&stream["device"]),
+            stream["acked_seq"],
+            stream["stored_seq"],
+            stream["next_sample"],
+            stream["unacked_bytes"]
+        ));
+    }
+    lines
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn verify(args: &OutboxArgs) -> Result<(), CliError> {
+    let outbox = rocks::inspect(&args.directory).map_err(|error| at(&args.directory, &error))?;
+    let report = outbox.verify().map_err(|error| at(&args.directory, &error))?;
+    if args.json {
+        print_line(&serde_json::to_string(&report).map_err(CliError::failed)?)?;
+    } else {
+        report
+            .streams
+            .iter()
+            .try_for_each(|stream| print_line(&describe_verified(stream)))?;
+        print_line(&format!(
+            "{} bytes read, {}",
+            report.read_bytes,
+            if report.intact { "intact" } else { "DAMAGED" }
+        ))?;
+    }
+    damage(&report).map_or(Ok(()), |damage| {
+        Err(CliError::Failed(format!(
+            "{damage}: the uplink sends a gap for what is lost; check the disk"
+        )))
+    })
+}
+
+fn describe_verified(stream: &StreamVerified) -> String {
+    let damaged = match stream.damaged_chunks {
+        0 => String::new(),
+        chunks => format!(", {chunks} chunks with {} samples DAMAGED", stream.damaged_samples),
+    };
+    format!(
+        "{} {}: {} samples in {} chunks, {} missing ones in {} gaps{damaged}",
+        stream.stream, stream.device, stream.samples, stream.samples_chunks, stream.gap_samples, stream.gap_chunks
+    )
+}
+
+fn damage(report: &VerifyReport) -> Option<String> {
+    let (lost, states) = (report.lost_definitions.len(), report.lost_states.len());
+    let chunks: u64 = report.streams.iter().map(|stream| stream.damaged_chunks).sum();
+    (!report.intact).then(|| format!("{chunks} chunks, {lost} definitions and {states} states are damaged"))
+}
+
+fn at(directory: &Path, error: &OutboxError) -> CliError {
+    CliError::Failed(format!("{}: {error}", directory.display()))
+}

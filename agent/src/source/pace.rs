@@ -1,0 +1,78 @@
+//! Delivers at a speed: which sample is due when. What was delivered late is caught up; nothing is ever skipped.
+
+use std::time::{Duration, Instant};
+
+use super::simulator::Speed;
+use crate::limits;
+use crate::stop::StopToken;
+
+/// The time between two deliveries of a paced source: short against a chunk, long against a wake-up.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Keeps a source's pace, from the moment it is made.
+#[derive(Debug)]
+pub(super) struct Pace {
+    start: Instant,
+    first_sample: u64,
+    /// Samples a second of real time; `None`: as fast as possible.
+    samples_per_s: Option<f64>,
+}
+
+impl Pace {
+    pub(super) fn new(speed: Speed, rate_hz: f64, first_sample: u64) -> Self {
+        let samples_per_s = match speed {
+            Speed::Factor(factor) => Some(rate_hz * factor),
+            Speed::Max => None,
+        };
+        Self {
+            start: Instant::now(),
+            first_sample,
+            samples_per_s,
+        }
+    }
+
+    /// Waits until something after `next_sample` is due, and says up to where (exclusive), at most a block further.
+    /// `None`: stopped.
+    pub(super) fn next_block(&self, next_sample: u64, stop: &StopToken) -> Option<u64> {
+        let limit = next_sample + limits::SOURCE_BLOCK_SAMPLES as u64;
+        let Some(samples_per_s) = self.samples_per_s else {
+            return (!stop.is_stopped()).then_some(limit);
+        };
+        loop {
+            let elapsed_s = self.start.elapsed().as_secs_f64();
+            // The conversion saturates.
+            let due = self.first_sample.saturating_add((elapsed_s * samples_per_s) as u64);
+            if due > next_sample {
+                return (!stop.is_stopped()).then_some(due.min(limit));
+            }
+            let missing = (next_sample + 1 - self.first_sample) as f64 / samples_per_s - elapsed_s;
+            let wait = Duration::try_from_secs_f64(missing.max(0.0)).unwrap_or(TICK);
+            // A slow source waits in steps, so that an absurd rate is still a finite wait.
+            if stop.wait(wait.clamp(TICK, Duration::from_secs(60))) {
+                return None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_tile_at_any_speed() {
+        let stop = StopToken::new();
+        for speed in [Speed::Max, Speed::Factor(10.0)] {
+            let pace = Pace::new(speed, 100_000.0, 50);
+            let mut next = 50;
+            while next < 20_000 {
+                let end = pace.next_block(next, &stop).expect("nobody stops it");
+                assert!(end > next && end - next <= limits::SOURCE_BLOCK_SAMPLES as u64);
+                next = end;
+            }
+        }
+        stop.stop();
+        assert_eq!(Pace::new(Speed::Max, 1.0, 0).next_block(0, &stop), None);
+        assert_eq!(Pace::new(Speed::Factor(0.001), 1.0, 0).next_block(0, &stop), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! What an agent says of itself: `/status` and the summary at its end are made of these.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use serde::Serialize;
+use wavekeep_proto::uplink::{LinkState, Outbox};
+
+use crate::outbox::verify::OutboxReport;
+use crate::uplink::UplinkStatus;
+
+/// An agent.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentStatus {
+    /// Of the agent's program.
+    pub version: String,
+    /// Its sources, also those that have ended.
+    pub sources: Vec<SourceStatus>,
+    /// Its link to the server.
+    pub link: LinkStatus,
+    /// What it holds.
+    pub outbox: OutboxReport,
+    /// Age of the oldest chunk that no ack covers; 0 when there is none.
+    pub oldest_unacked_ms: u64,
+}
+
+/// A source.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceStatus {
+    /// The device that it reads.
+    pub device: String,
+    /// `waiting`, `capturing`, `blocked`, `ended` or `failed`.
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Samples stored, of all its streams; each counts once, however many signals it has.
+    pub sample_count: u64,
+    /// Samples that are missing and lie in stored gaps.
+    pub gap_sample_count: u64,
+    /// Those gaps.
+    pub gap_count: u64,
+    /// Chunks stored, gaps and ends too.
+    pub chunk_count: u64,
+}
+
+/// The link to the server.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkStatus {
+    /// `down`, `connecting`, `up` or `draining`.
+    pub state: String,
+    /// Bytes that may be in flight.
+    pub window_bytes: u64,
+    /// Bytes sent and not yet acked.
+    pub in_flight_bytes: u64,
+    /// Chunks acked since the agent started.
+    pub acked_chunk_count: u64,
+    /// Why there was no session, last time there was none.
+    pub last_error: Option<String>,
+    /// Alarms since the agent started.
+    pub alarm_count: u64,
+    /// The newest of them, oldest first.
+    pub alarms: Vec<String>,
+}
+
+/// What no ack covers yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remains {
+    /// Chunks, counted as seqs.
+    pub chunks: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Streams that they are of, and streams whose `end` is due.
+    pub streams: u64,
+    /// Age of the oldest of them.
+    pub oldest: Duration,
+}
+
+impl Remains {
+    /// Of `outbox`, as of `now` on its clock. Looks at memory only.
+    #[must_use]
+    pub fn of(outbox: &impl Outbox, now: Duration) -> Self {
+        let views = outbox.streams().into_iter().filter_map(|stream| outbox.view(stream));
+        let open = views.filter(|view| view.acked < view.tail.seq || view.to_end);
+        open.fold(Self::default(), |sum, view| Self {
+            chunks: sum.chunks + view.tail.seq.saturating_sub(view.acked),
+            bytes: sum.bytes + view.unacked_bytes,
+            streams: sum.streams + 1,
+            oldest: view
+                .oldest_unacked
+                .map_or(sum.oldest, |stored| sum.oldest.max(now.saturating_sub(stored))),
+        })
+    }
+
+    /// Has the server acknowledged everything, and is no `end` due?
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.streams == 0
+    }
+}
+
+impl Display for Remains {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plural = |count: u64| if count == 1 { "" } else { "s" };
+        let Self {
+            chunks, bytes, streams, ..
+        } = *self;
+        write!(
+            f,
+            "{chunks} chunk{} ({bytes} bytes) of {streams} stream{} ",
+            plural(chunks),
+            plural(streams)
+        )?;
+        f.write_str("are not acknowledged yet")
+    }
+}
+
+impl From<UplinkStatus> for LinkStatus {
+    fn from(status: UplinkStatus) -> Self {
+        let state = match status.link {
+            LinkState::Down => "down",
+            LinkState::Connecting => "connecting",
+            LinkState::Up => "up",
+            LinkState::Draining => "draining",
+        };
+        Self {
+            state: state.into(),
+            window_bytes: status.window_bytes,
+            in_flight_bytes: status.in_flight_bytes,
+            acked_chunk_count: status.acked_chunks,
+            last_error: status.last_error,
+            alarm_count: status.alarm_count,
+            alarms: status.alarms.into(),
+        }
+    }
+}

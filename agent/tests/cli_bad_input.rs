@@ -1,0 +1,217 @@
+//! Bad input on the command line: one sentence that says what to do, the right exit code, no panic.
+
+mod cli;
+
+use cli::{Agent, directory};
+
+#[test]
+fn usage_errors_exit_with_2_and_say_what_to_write() {
+    let run = ["run", "--outbox", "/nowhere", "--device", "bench"];
+    let simulate = ["--simulate", "js220"];
+    let cases: &[(&[&str], &str)] = &[
+        (&["--simulate", "js330"], "js220"),
+        (&["--simulate", "js220,rate=0"], "nearest valid is `rate=1`"),
+        (&["--simulate", "js220,rate=9000000"], "nearest valid is `rate=2000000`"),
+        (&[], "--simulate <SPEC>"),
+        (
+            &["--simulate", "js220", "--server", "localhost:7460"],
+            "write it like http://127.0.0.1:7460",
+        ),
+        (&["--simulate", "js220", "--label", "colour"], "key=value"),
+        (
+            &["--simulate", "js220", "--label", "a=1", "--label", "a=2"],
+            "keep one of them",
+        ),
+        (&["--simulate", "js220", "--duration", "soon"], "10s"),
+        (&["--simulate", "js220", "--duration", "0s"], "10s"),
+        (
+            &["--simulate", "js220", "--chunk-period", "1us"],
+            "a chunk period is from",
+        ),
+        (
+            &["--simulate", "js220", "--encoding", "pco"],
+            "use auto, plain or shuffle-zstd",
+        ),
+        (
+            &["--simulate", "js220", "--encoding", "gzip"],
+            "use auto, plain or shuffle-zstd",
+        ),
+        (&["--simulate", "js220", "--upload-limit", "fast"], "8MiB"),
+        (&["--simulate", "js220", "--quota", "1MiB"], "at least 64 MiB"),
+        (&["--simulate", "js220", "--when-full", "panic"], "evict"),
+        (&["--simulate", "js220", "--fsync", "sometimes"], "each-chunk"),
+        (&["--simulate", "js220", "--workspace", ""], "a name has 1 to 200 bytes"),
+        (&["--simulate", "js220", "--log", "a=b=c"], "is no log filter"),
+        (&["--simulate", "js220", "--serve", "x"], "--server"),
+    ];
+    for (given, expected) in cases {
+        let output = Agent::new(&run).args(given).output();
+        assert_eq!(output.code, Some(2), "{given:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{given:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+        assert_eq!(output.stdout, "", "{given:?}");
+    }
+    let output = Agent::new(&["run", "--outbox", "/nowhere", "--device", "a\nb"])
+        .args(&simulate)
+        .output();
+    assert_eq!(output.code, Some(2), "{}", output.stderr);
+}
+
+#[test]
+fn files_that_cannot_be_replayed_are_refused_with_one_sentence() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).expect("a file");
+    write("empty.bin", &[]);
+    write("odd.bin", &[0; 1_001]);
+    write("pair.bin", &[0; 12]);
+    write("data.csv", b"1,2,3\n");
+    write("good.bin", &[0; 16]);
+    let raw = ["--rate", "1000", "--start", "2026-01-31T12:00:00Z"];
+    let two = [
+        "--rate",
+        "1000",
+        "--start",
+        "2026-01-31T12:00:00Z",
+        "--signal",
+        "current:A",
+        "--signal",
+        "voltage:V",
+    ];
+    let cases: &[(&str, &[&str], i32, &str)] = &[
+        ("missing.bin", &raw, 1, "cannot be read"),
+        ("empty.bin", &raw, 1, "is empty"),
+        ("odd.bin", &raw, 1, "cut the last 1 bytes off"),
+        ("pair.bin", &two, 1, "whole samples of 8 bytes"),
+        ("", &raw, 1, "is not a file"),
+        ("data.csv", &raw, 2, "cannot replay csv files"),
+        ("good.bin", &["--format", "jls"], 2, "cannot replay jls files"),
+        ("good.bin", &raw[..2], 2, "--start"),
+        ("good.bin", &raw[2..], 2, "--rate"),
+        (
+            "good.bin",
+            &["--rate", "0", "--start", "2026-01-31T12:00:00Z"],
+            2,
+            "a rate is above 0",
+        ),
+        (
+            "good.bin",
+            &["--rate", "1e300", "--start", "2026-01-31T12:00:00Z"],
+            2,
+            "a rate is above 0",
+        ),
+        (
+            "good.bin",
+            &["--rate", "nan", "--start", "2026-01-31T12:00:00Z"],
+            2,
+            "a rate is above 0",
+        ),
+        ("good.bin", &["--rate", "1", "--start", "yesterday"], 2, "RFC 3339"),
+        (
+            "good.bin",
+            &["--rate", "1", "--start", "2026-01-31T12:00:00Z", "--speed", "0"],
+            2,
+            "1 is real time",
+        ),
+        (
+            "good.bin",
+            &["--rate", "1", "--start", "2026-01-31T12:00:00Z", "--signal", ":A"],
+            2,
+            "NAME:UNIT",
+        ),
+        (
+            "good.bin",
+            &["--rate", "1", "--start", "2026-01-31T12:00:00Z", "--dtype", "f16"],
+            2,
+            "f32",
+        ),
+    ];
+    let outbox = path("outbox");
+    for (name, given, code, expected) in cases {
+        let file = path(name);
+        let output = Agent::new(&["replay", &file, "--outbox", &outbox, "--device", "bench"])
+            .args(given)
+            .output();
+        assert_eq!(output.code, Some(*code), "{name} {given:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{name} {given:?}: {}", output.stderr);
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    }
+    let both = Agent::new(&["replay", &path("good.bin"), "--outbox", &outbox, "--device", "bench"])
+        .args(&raw)
+        .args(&["--signal", "a", "--signal", "a"])
+        .output();
+    assert_eq!(both.code, Some(1), "{}", both.stderr);
+    assert!(both.stderr.contains("unique name"), "{}", both.stderr);
+}
+
+#[test]
+fn unusable_outboxes_are_refused_with_one_sentence() {
+    let directory = directory();
+    let file = directory.path().join("a-file");
+    std::fs::write(&file, b"not a directory").expect("a file");
+    for outbox in [file.display().to_string(), "/proc/outbox".to_owned()] {
+        let output = Agent::new(&["run", "--device", "bench", "--simulate", "js220", "--outbox", &outbox]).output();
+        assert_eq!(output.code, Some(1), "{outbox}: {}", output.stderr);
+        assert!(
+            output.last_line().starts_with(&format!("wavekeep-agent: {outbox}: ")),
+            "{}",
+            output.stderr
+        );
+        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    }
+    for command in ["status", "verify"] {
+        let missing = directory.path().join("none").display().to_string();
+        let output = Agent::new(&["outbox", command, &missing]).output();
+        assert_eq!(output.code, Some(1), "{}", output.stderr);
+        assert!(!directory.path().join("none").exists(), "looking makes nothing");
+    }
+}
+
+#[test]
+fn help_names_every_option_with_its_environment_variable_and_has_examples() {
+    for (command, options) in [
+        (
+            &["run"][..],
+            &[
+                "SERVER",
+                "OUTBOX",
+                "DEVICE",
+                "SIMULATE",
+                "DURATION",
+                "WORKSPACE",
+                "RUN",
+                "LABELS",
+                "FSYNC",
+            ][..],
+        ),
+        (
+            &["replay"],
+            &[
+                "SERVER",
+                "OUTBOX",
+                "RATE",
+                "START",
+                "SPEED",
+                "DTYPE",
+                "SIGNALS",
+                "UPLOAD_LIMIT",
+                "QUOTA",
+            ],
+        ),
+        (&["outbox", "status"], &["OUTBOX", "JSON"]),
+    ] {
+        let output = Agent::new(command).args(&["--help"]).output();
+        assert_eq!(output.code, Some(0));
+        for option in options {
+            assert!(
+                output.stdout.contains(&format!("[env: WAVEKEEP_{option}=")),
+                "{command:?} {option}: {}",
+                output.stdout
+            );
+        }
+    }
+    for command in ["run", "replay", "outbox"] {
+        let output = Agent::new(&[command, "--help"]).output();
+        assert!(output.stdout.contains("Examples:"), "{command}: {}", output.stdout);
+    }
+}
