@@ -73,6 +73,26 @@ pub async fn migrate(url: &str) -> Result<Vec<Workspace>, WorkspaceError> {
     workspaces
 }
 
+/// The workspaces of a database that this program may serve: every schema has exactly its migrations.
+pub async fn check(database: &Database) -> Result<Vec<Workspace>, WorkspaceError> {
+    let failed = |schema: &str, error| WorkspaceError::Migration {
+        schema: schema.to_owned(),
+        error,
+    };
+    let mut tx = database.begin_registry_read().await?;
+    let checked = migration::check_registry(tx.connection()).await;
+    tx.rollback().await;
+    checked.map_err(|error| failed(crate::store::REGISTRY_SCHEMA, error))?;
+    let workspaces = all(database).await?;
+    for workspace in &workspaces {
+        let mut tx = database.begin_read(workspace).await?;
+        let checked = migration::check_workspace(tx.connection()).await;
+        tx.rollback().await;
+        checked.map_err(|error| failed(&workspace.schema, error))?;
+    }
+    Ok(workspaces)
+}
+
 /// Creates a workspace: its schema, its tables and its ledger id.
 pub async fn create(url: &str, name: &str) -> Result<Workspace, WorkspaceError> {
     let reserved = RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));

@@ -283,7 +283,10 @@ async fn i6_a_ledger_that_breaks_while_entries_are_apart_loses_the_rest() {
     let faults = [Fault::Pass, Fault::Pass, Fault::Ambiguous { stored: false }];
     lab.ledger.state().faults.extend(faults);
     lab.ledger.hold(false);
-    assert_eq!(lab.answers(&[(1, 2), (2, 2), (3, 2)]).await, [(0, Lost, 4), (1, Committed, 2)]);
+    assert_eq!(
+        lab.answers(&[(1, 2), (2, 2), (3, 2)]).await,
+        [(0, Lost, 4), (1, Committed, 2)]
+    );
     assert_eq!((lab.seqs(1), lab.seqs(2), lab.seqs(3)), (vec![1, 2], vec![], vec![]));
 }
 

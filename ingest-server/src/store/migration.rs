@@ -2,9 +2,9 @@
 //! Forward only. They run inside of a [`super::Transaction`] of the caller, which also holds the lock that makes servers that
 //! start together migrate one after the other.
 
-use sqlx::SqlStr;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
+use sqlx::{Row, SqlStr};
 
 use super::error::StoreError;
 use super::statement;
@@ -37,6 +37,9 @@ pub enum MigrationError {
     /// What Postgres says.
     #[error("a migration failed and was undone: {0}")]
     Failed(String),
+    /// Migrations of this program were never run here.
+    #[error("the database is not up to date: run `wavekeep-server migrate` with the same --database-url first")]
+    Behind,
 }
 
 fn migrator(files: &[(i64, &'static str, &'static str)]) -> Migrator {
@@ -111,6 +114,45 @@ pub(crate) async fn run_registry(connection: &mut PgConnection) -> Result<(), Mi
 /// Brings the workspace whose schema the transaction has entered up to date.
 pub(crate) async fn run_workspace(connection: &mut PgConnection) -> Result<(), MigrationError> {
     run(connection, &WORKSPACE).await
+}
+
+async fn check(
+    connection: &mut PgConnection,
+    files: &[(i64, &'static str, &'static str)],
+) -> Result<(), MigrationError> {
+    let failed = |error: sqlx::Error| MigrationError::Failed(StoreError::from(error).to_string());
+    let there = statement("SELECT FROM pg_class WHERE oid = to_regclass('migration')");
+    let there = there.fetch_optional(&mut *connection).await.map_err(failed)?;
+    if there.is_none() {
+        return Err(MigrationError::Behind);
+    }
+    let sql = "SELECT version, checksum FROM migration WHERE success ORDER BY version";
+    let rows = statement(sql).fetch_all(connection).await.map_err(failed)?;
+    let applied = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    let applied: Vec<(i64, Vec<u8>)> = applied.collect::<Result<_, _>>().map_err(failed)?;
+    let migrator = migrator(files);
+    let mut known = migrator.iter();
+    for (version, checksum) in &applied {
+        match known.next() {
+            Some(migration) if migration.version == *version && *migration.checksum == **checksum => {}
+            Some(migration) if migration.version == *version => return Err(MigrationError::Edited(*version)),
+            _ => return Err(MigrationError::Newer(*version)),
+        }
+    }
+    match known.next() {
+        Some(_) => Err(MigrationError::Behind),
+        None => Ok(()),
+    }
+}
+
+/// Is the registry, whose schema the transaction has entered, as this program wants it?
+pub(crate) async fn check_registry(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    check(connection, &REGISTRY).await
+}
+
+/// Is the workspace whose schema the transaction has entered as this program wants it?
+pub(crate) async fn check_workspace(connection: &mut PgConnection) -> Result<(), MigrationError> {
+    check(connection, &WORKSPACE).await
 }
 
 /// Which branch the first migration of the workspace has taken.

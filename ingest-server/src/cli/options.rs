@@ -1,0 +1,90 @@
+//! Options that `dev` and `serve` share.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use secrecy::SecretString;
+
+use super::units::{parse_bytes, parse_duration};
+use crate::ingest::IngestConfig;
+use crate::ingest::writer::WriterConfig;
+use crate::serve::ServeConfig;
+use crate::transport::Tls;
+
+/// Where and how to serve.
+#[derive(Debug, Args)]
+pub(super) struct ServerOptions {
+    /// Where agents and readers connect (gRPC)
+    #[arg(long, env = "WAVEKEEP_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:7460")]
+    listen: SocketAddr,
+    /// Where /healthz, /readyz and /metrics are
+    #[arg(long, env = "WAVEKEEP_HTTP", value_name = "ADDR", default_value = "127.0.0.1:7461")]
+    http: SocketAddr,
+    /// For chunks in memory: it decides how many sessions there may be (8MiB each) and how large their windows are
+    #[arg(long, env = "WAVEKEEP_MEMORY_BUDGET", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
+    memory_budget: u64,
+    /// Writers of each workspace; a stream always has the same one
+    #[arg(long, env = "WAVEKEEP_WRITERS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    writers: u16,
+    /// A group of so many bytes is committed as soon as the database is free
+    #[arg(long, env = "WAVEKEEP_GROUP_BYTES", value_name = "SIZE", default_value = "4MiB", value_parser = parse_bytes)]
+    group_bytes: u64,
+    /// A smaller group is committed after so long
+    #[arg(long, env = "WAVEKEEP_GROUP_LINGER", value_name = "DURATION", default_value = "5ms", value_parser = parse_duration)]
+    group_linger: Duration,
+    /// Connections to the database
+    #[arg(long, env = "WAVEKEEP_DATABASE_CONNECTIONS", value_name = "N", default_value_t = crate::store::limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    database_connections: u32,
+    /// On SIGTERM or SIGINT, how long to wait for what was accepted to be committed and acknowledged
+    #[arg(long, env = "WAVEKEEP_DRAIN", value_name = "DURATION", default_value = "20s", value_parser = parse_duration)]
+    drain: Duration,
+    /// Certificate chain for TLS, PEM; with --tls-key
+    #[arg(long, env = "WAVEKEEP_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, PEM
+    #[arg(long, env = "WAVEKEEP_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+impl ServerOptions {
+    pub(super) fn config(&self) -> anyhow::Result<ServeConfig> {
+        if self.group_bytes == 0 || self.group_bytes > self.memory_budget {
+            bail!("--group-bytes must be above 0 and at most --memory-budget");
+        }
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls {
+                certificate: read(certificate)?,
+                key: read(key)?,
+            }),
+            _ => None,
+        };
+        Ok(ServeConfig {
+            listen: self.listen,
+            http: self.http,
+            memory_budget_bytes: self.memory_budget,
+            database_connections: self.database_connections,
+            ingest: IngestConfig {
+                writers: WriterConfig {
+                    writers: usize::from(self.writers),
+                    group_bytes: self.group_bytes,
+                    linger: self.group_linger,
+                },
+                drain: self.drain,
+                ..IngestConfig::default()
+            },
+            tls,
+        })
+    }
+}
+
+/// Which database. Never logged: it may hold a password.
+#[derive(Debug, Args)]
+pub(super) struct DatabaseOptions {
+    /// The database, such as postgres://user@host:5432/database
+    #[arg(long, env = "WAVEKEEP_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub(super) database_url: SecretString,
+}

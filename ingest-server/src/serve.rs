@@ -1,0 +1,254 @@
+//! The server: sockets first, then the database, then everybody may come; and on a signal, the other way round.
+//!
+//! | gRPC health's service | says |
+//! |---|---|
+//! | `""` | liveness: serving as long as the process works, whatever the database does |
+//! | `wavekeep.v1.Ingest`, `wavekeep.v1.Query`, `readiness` | readiness: new agents are welcome |
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tracing::{error, warn};
+
+use crate::admin::{self, Health, Readiness};
+use crate::budget::{Budget, BudgetTooSmall};
+use crate::drain::StopSignals;
+use crate::grpc::{self, Grpc};
+use crate::ingest::registry::{Conditions, Registry};
+use crate::ingest::{IngestConfig, watch};
+use crate::query;
+use crate::store::{Database, DatabaseError, PostgresLedger, PrimaryProbe, StoreError};
+use crate::transport::Tls;
+use crate::workspace::{self, WorkspaceError};
+
+/// How long a database that does not answer is waited for at start.
+const DATABASE_WAIT: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
+/// Between two looks at the partitions of the days ahead.
+const PARTITIONS_AHEAD: Duration = Duration::from_secs(3600);
+
+/// How to serve.
+#[derive(Clone)]
+pub struct ServeConfig {
+    /// For agents and readers.
+    pub listen: SocketAddr,
+    /// For health and metrics.
+    pub http: SocketAddr,
+    /// For chunks in memory.
+    pub memory_budget_bytes: u64,
+    /// Connections to the database, for writers, opens and readers.
+    pub database_connections: u32,
+    /// Sessions and writers.
+    pub ingest: IngestConfig,
+    /// Plain text without.
+    pub tls: Option<Tls>,
+}
+
+/// Why the server does not serve, or ended other than drained. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The port is in use, or not ours.
+    #[error("cannot listen on {address} ({error}): stop what listens there, or choose another with {option}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+        /// Which option.
+        option: &'static str,
+    },
+    /// No session fits.
+    #[error(transparent)]
+    Budget(#[from] BudgetTooSmall),
+    /// No database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Not migrated, or by another version.
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    /// What the database says.
+    #[error("the database refused: {0}")]
+    Store(#[from] StoreError),
+    /// gRPC's transport.
+    #[error("gRPC cannot be served ({0}): check --tls-cert and --tls-key, PEM both")]
+    Transport(#[from] tonic::transport::Error),
+    /// gRPC's reflection.
+    #[error("gRPC reflection cannot be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// Threads, signals.
+    #[error("the operating system refused: {0}")]
+    System(#[from] std::io::Error),
+    /// Not everything was acknowledged.
+    #[error(
+        "{0} sessions were not drained in time; nothing is lost, their agents send again what was not acknowledged"
+    )]
+    NotDrained(u64),
+}
+
+/// The sockets, bound: a port in use is noticed before anything else is started.
+#[derive(Debug)]
+pub struct Sockets {
+    grpc: TcpListener,
+    http: TcpListener,
+}
+
+fn bind(address: SocketAddr, option: &'static str) -> Result<TcpListener, ServeError> {
+    let listen = |error| ServeError::Listen { address, error, option };
+    let listener = TcpListener::bind(address).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    Ok(listener)
+}
+
+impl Sockets {
+    /// Both.
+    pub fn bind(config: &ServeConfig) -> Result<Self, ServeError> {
+        Ok(Self {
+            grpc: bind(config.listen, "--listen")?,
+            http: bind(config.http, "--http")?,
+        })
+    }
+
+    /// Where agents connect; the port that was found, where 0 was asked for.
+    pub fn grpc_address(&self) -> std::io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where health and metrics are.
+    pub fn http_address(&self) -> std::io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+}
+
+/// Waits for the database, reporting, for [`DATABASE_WAIT`]; an unusable URL or schema is not waited for.
+async fn connect(url: &SecretString, connections: u32) -> Result<Database, ServeError> {
+    let give_up = Instant::now() + DATABASE_WAIT;
+    loop {
+        let why = match Database::connect(url.expose_secret(), connections).await {
+            Ok(database) => {
+                workspace::check(&database).await?;
+                return Ok(database);
+            }
+            Err(error @ DatabaseError::Unreachable { .. }) if Instant::now() < give_up => error,
+            Err(error) => return Err(error.into()),
+        };
+        warn!(%why, "waiting for the database");
+        tokio::time::sleep(DATABASE_RETRY).await;
+    }
+}
+
+/// Serves a database that is migrated, until a signal; then drains. `ready` is called once agents may come.
+pub async fn serve(
+    config: &ServeConfig,
+    url: &SecretString,
+    sockets: Sockets,
+    metrics: PrometheusHandle,
+    signals: &mut StopSignals,
+    ready: impl FnOnce(),
+) -> Result<(), ServeError> {
+    let budget = Budget::new(config.memory_budget_bytes)?;
+    let health = Health::default();
+    tokio::spawn(health.clone().beat());
+    admin::start(sockets.http, health.clone(), metrics)?;
+    let database = tokio::select! {
+        connected = connect(url, config.database_connections) => connected?,
+        () = signals.next() => return Ok(()),
+    };
+    let reporter = HealthReporter::new();
+    let registry = Registry::new(budget);
+    let ledger = Arc::new(PostgresLedger::new(database));
+    let probe = PrimaryProbe::new(url.expose_secret())?;
+    let background = [
+        tokio::spawn(watch::watch(probe, registry.clone(), watch::INTERVAL)),
+        tokio::spawn(partitions_ahead(ledger.clone())),
+        tokio::spawn(readiness(health.clone(), registry.clone())),
+        tokio::spawn(report(reporter.clone(), health)),
+    ];
+    let routes = routes(&ledger, &registry, config.ingest, reporter)?;
+    let grpc = Grpc {
+        listener: tokio::net::TcpListener::from_std(sockets.grpc)?,
+        routes,
+        tls: config.tls.clone(),
+    };
+    let signalled = async {
+        ready();
+        signals.next().await;
+    };
+    let served = grpc.serve(&registry, config.ingest, signalled).await;
+    background.iter().for_each(JoinHandle::abort);
+    ledger.database().close().await;
+    served
+}
+
+/// Every service of this server. **A new one is added here.**
+fn routes(
+    ledger: &Arc<PostgresLedger>,
+    registry: &Arc<Registry>,
+    ingest: IngestConfig,
+    reporter: HealthReporter,
+) -> Result<Routes, ServeError> {
+    let routes = grpc::common_routes(ledger.clone(), registry.clone(), ingest, reporter)?;
+    Ok(routes.add_service(query::service(ledger.database().clone())))
+}
+
+/// From the sessions' conditions to the server's readiness.
+async fn readiness(health: Health, registry: Arc<Registry>) {
+    let mut conditions = registry.conditions();
+    let judge = |now: &Conditions| match now {
+        Conditions {
+            drain_until: Some(_), ..
+        } => Readiness::Draining,
+        Conditions { ledger_up: false, .. } => Readiness::LedgerDown,
+        _ => Readiness::Ready,
+    };
+    loop {
+        let readiness = judge(&conditions.borrow_and_update());
+        health.set(readiness);
+        let changed = conditions.wait_for(|now| judge(now) != readiness);
+        if changed.await.is_err() {
+            return;
+        }
+    }
+}
+
+/// From readiness to gRPC's health.
+async fn report(reporter: HealthReporter, health: Health) {
+    let mut readiness = health.readiness();
+    loop {
+        let status = match *readiness.borrow_and_update() {
+            Readiness::Ready => ServingStatus::Serving,
+            _ => ServingStatus::NotServing,
+        };
+        for service in ["wavekeep.v1.Ingest", "wavekeep.v1.Query", "readiness"] {
+            reporter.set_service_status(service, status).await;
+        }
+        if readiness.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// No batch has to wait for tomorrow's partitions at midnight. Workspaces come while the server runs.
+async fn partitions_ahead(ledger: Arc<PostgresLedger>) {
+    loop {
+        if let Err(error) = make_partitions_ahead(&ledger).await {
+            error!(%error, "the partitions of the next days were not made; the next attempt is in an hour");
+        }
+        tokio::time::sleep(PARTITIONS_AHEAD).await;
+    }
+}
+
+async fn make_partitions_ahead(ledger: &PostgresLedger) -> Result<(), ServeError> {
+    for workspace in workspace::check(ledger.database()).await? {
+        ledger.make_partitions_ahead(&workspace.name).await?;
+    }
+    Ok(())
+}
