@@ -100,7 +100,7 @@ impl World {
         place.wake_at = None;
         place.disk.start(self.now);
         place.held = place.disk.held();
-        place.sources = place.files.clone();
+        place.sources = place.files.iter().filter(|file| !file.done).cloned().collect();
         let life = place.life;
         log!(self, "agent {agent} starts");
         if !self.calm {

@@ -138,6 +138,7 @@ impl World {
                 // Some of what is on its way still arrives, at either end.
                 let place = &mut self.links[link];
                 place.severed = true;
+                place.tampered = true;
                 let (up, down) = (place.up.len() as u64, place.down.len() as u64);
                 place.up.truncate(self.random.between(0, up) as usize);
                 place.down.truncate(self.random.between(0, down) as usize);

@@ -74,6 +74,7 @@ impl World {
         if !matches!(transaction.fate, Fate::Waiting) || transaction.apply_at > self.now {
             return;
         }
+        let primary = self.branches.len() - 1;
         let copy = &mut self.branches[transaction.branch];
         if transaction.orphan {
             self.counters.late_commits += u64::from(matches!(transaction.work, Work::Commit { .. }));
@@ -86,7 +87,7 @@ impl World {
             }
             Work::Commit { entries, .. } => {
                 let stored = copy.commit(entries);
-                self.oracle.committed(transaction.branch, entries, &stored);
+                self.oracle.committed(transaction.branch, transaction.branch == primary, entries, &stored);
                 self.counters.fenced += stored.iter().filter(|stored| !**stored).count() as u64;
                 self.counters.commits += 1;
                 transaction.fate = Fate::Stored(stored);

@@ -1,7 +1,6 @@
 //! Every alarm and every refusal must have a reason in this world: honest parties on a good day hear of nothing.
 
 use wavekeep_proto::code::Code;
-use wavekeep_proto::id::StreamId;
 use wavekeep_proto::uplink::Alarm;
 
 use super::Oracle;
@@ -18,7 +17,7 @@ pub(super) struct AlarmCounts {
 }
 
 impl Oracle {
-    /// An agent tells its people. `tampered`: frames of its link were.
+    /// An agent tells its people. `tampered`: frames of its links were, or did not arrive.
     pub(crate) fn alarm(&mut self, alarm: &Alarm, tampered: bool) {
         let text = alarm.to_string();
         match alarm {
@@ -32,7 +31,7 @@ impl Oracle {
             }
             Alarm::Adopted { stream, .. } => {
                 self.alarms.adoptions += 1;
-                let explained = self.tail_lost.contains(stream) || self.is_shared(*stream);
+                let explained = self.tail_lost.contains(stream) || self.cloned.contains(stream) || self.files.contains(stream);
                 self.check(explained, || format!("I2: the outbox lost nothing, and yet: {text}"));
             }
             Alarm::Diverged { stream, successor } => {
@@ -40,7 +39,7 @@ impl Oracle {
                 let brought_back = self.losses > 0 && self.tail_lost.contains(stream);
                 let explained = self.cloned.contains(stream) || brought_back;
                 self.check(explained, || format!("I14: nobody else wrote to it, and yet: {text}"));
-                self.diverged.insert(*stream);
+                self.successors.entry(*stream).or_default().push(*successor);
                 if self.cloned.contains(stream) {
                     self.cloned.insert(*successor);
                 }
@@ -62,10 +61,5 @@ impl Oracle {
     pub(crate) fn refused(&mut self, code: Code, tampered: bool) {
         let passes_by_itself = matches!(code, Code::Busy | Code::LedgerUnavailable | Code::Fenced);
         self.check(passes_by_itself || tampered, || format!("an honest agent is refused: {code:?}"));
-    }
-
-    fn is_shared(&self, stream: StreamId) -> bool {
-        let captures = self.captures.get(&stream);
-        self.cloned.contains(&stream) || captures.is_some_and(|seqs| seqs.values().flatten().any(|it| it.holders.count_ones() > 1))
     }
 }

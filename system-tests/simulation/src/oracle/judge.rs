@@ -24,8 +24,10 @@ impl Oracle {
         for (epoch, rows) in &epochs {
             let committed = Ranges::union(self.committed_samples.get(epoch).into_iter().flatten().copied());
             let given_up = Ranges::union(self.given_up.get(epoch).into_iter().flatten().copied());
+            let chunks = rows.iter().flat_map(|(_, row)| &row.chunks).filter(|chunk| !chunk.header.is_replacing());
+            let stored = Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample())));
             for (stream, row) in rows {
-                self.audit_reason(*stream, row, &committed, &given_up);
+                self.audit_reason(*stream, row, (&committed, &given_up, &stored));
                 self.judge_predecessor(row);
             }
             self.judge_overlaps(rows);
@@ -100,15 +102,28 @@ impl Oracle {
 
     fn explain_hole(&mut self, stream: StreamId, capture: &Capture, held: &BTreeSet<StreamId>, counters: &mut Counters) {
         let header = &capture.header;
-        let explained = self.losses > 0 && !held.contains(&stream) && self.were_all_committed(stream, header.seq, header.seq);
-        if !explained {
-            let (seq, first, end) = (header.seq, header.first_sample, header.end_sample());
+        let (seq, first, end) = (header.seq, header.first_sample, header.end_sample());
+        let ranges = self.epochs.get(&stream).and_then(|epoch| self.committed_samples.get(epoch)).into_iter().flatten();
+        let was_committed = Ranges::union(ranges.copied()).cover(first, end);
+        let still_held = self.family(stream).iter().any(|stream| held.contains(stream));
+        if self.losses == 0 || still_held || !was_committed {
             self.break_with(format!("I13: seq {seq} of {stream}, samples [{first}, {end}), is neither stored nor in a gap"));
-        } else if self.diverged.contains(&stream) {
+        } else if self.successors.contains_key(&stream) {
             counters.known_limit += 1;
         } else {
             counters.forgotten += 1;
         }
+    }
+
+    /// A stream, and all that continue it.
+    fn family(&self, stream: StreamId) -> Vec<StreamId> {
+        let mut family = vec![stream];
+        let mut at = 0;
+        while at < family.len() {
+            family.extend(self.successors.get(&family[at]).into_iter().flatten());
+            at += 1;
+        }
+        family
     }
 
     fn count(&self, surviving: &Copy, counters: &mut Counters) {

@@ -76,7 +76,10 @@ pub(crate) struct Oracle {
     cloned: BTreeSet<StreamId>,
     /// Streams of which a power cut took something.
     tail_lost: BTreeSet<StreamId>,
-    diverged: BTreeSet<StreamId>,
+    /// Streams that diverged, and where their records went.
+    successors: BTreeMap<StreamId, Vec<StreamId>>,
+    /// Streams of files, which anybody may replay.
+    files: BTreeSet<StreamId>,
     /// How often the database lost commits.
     losses: u64,
     alarms: alarms::AlarmCounts,
@@ -138,11 +141,16 @@ impl Oracle {
             owner: request.owner,
         });
         place.owner = request.owner;
+        if definition.is_file() {
+            self.files.insert(stream);
+        }
         self.epochs.insert(stream, definition.epoch);
     }
 
     /// A commit was done.
-    pub(crate) fn committed(&mut self, branch: usize, entries: &[Entry], stored: &[bool]) {
+    pub(crate) fn committed(&mut self, branch: usize, is_primary: bool, entries: &[Entry], stored: &[bool]) {
+        // What the old primary still commits is lost already.
+        self.losses += u64::from(!is_primary && stored.contains(&true));
         for (entry, _) in entries.iter().zip(stored).filter(|(_, stored)| **stored) {
             for chunk in &entry.chunks {
                 self.committed_chunk(branch, entry, chunk);
@@ -191,7 +199,7 @@ impl Oracle {
 
     /// Its records moved to a successor.
     pub(crate) fn has_diverged(&self, stream: StreamId) -> bool {
-        self.diverged.contains(&stream)
+        self.successors.contains_key(&stream)
     }
 
     /// Was it committed, at some time, somewhere? Digest 0 always was.

@@ -39,24 +39,17 @@ impl Oracle {
 
     /// The power failed: of this stream the outbox has nothing after `tail_seq` any more.
     pub(crate) fn tail_lost(&mut self, agent: usize, stream: StreamId, tail_seq: u64) {
+        self.tail_lost.insert(stream);
         let Some(captures) = self.captures.get_mut(&stream) else { return };
         for capture in captures.range_mut(tail_seq + 1..).flat_map(|(_, captures)| captures) {
-            if capture.holders & (1 << agent) != 0 {
-                capture.holders &= !(1 << agent);
-                self.tail_lost.insert(stream);
-            }
+            capture.holders &= !(1 << agent);
         }
-    }
-
-    /// The power failed: this stream's end, or its succession, is undone.
-    pub(crate) fn end_lost(&mut self, stream: StreamId) {
-        self.tail_lost.insert(stream);
     }
 
     /// An outbox's disk was copied: `to` holds what `from` holds of this stream.
     pub(crate) fn cloned(&mut self, from: usize, to: usize, stream: StreamId) {
         self.cloned.insert(stream);
-        for capture in self.captures.entry(stream).or_default().values_mut().flatten() {
+        for capture in self.captures.get_mut(&stream).into_iter().flat_map(|seqs| seqs.values_mut().flatten()) {
             if capture.holders & (1 << from) != 0 {
                 capture.holders |= 1 << to;
             }
