@@ -46,7 +46,7 @@ test: build ## all fast tests (2,000 seeds of the simulation among them)
 	@scripts/cargo-test --workspace
 
 .PHONY: simulate
-simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one)
+simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)
 	@WAVEKEEP_SEEDS=$(SEEDS) scripts/cargo-test --workspace --test simulation -- --nocapture
 
 .PHONY: mutations
