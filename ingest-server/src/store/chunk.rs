@@ -52,12 +52,7 @@ pub(super) async fn copy(connection: &mut PgConnection, streams: &[StreamRows<'_
             rows += 1;
         }
     }
-    assert_eq!(
-        copy.finish().await?,
-        rows,
-        "I1: a COPY that answers has stored every row"
-    );
-    Ok(())
+    copy.finish(rows).await
 }
 
 async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 use sqlx::postgres::{PgConnection, PgCopyIn};
 
+use super::error::StoreError;
 use super::limits::COPY_BUFFER_BYTES;
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -122,10 +123,13 @@ impl<'c> BinaryCopy<'c> {
         self.i64(utc_ns.div_euclid(1_000) - POSTGRES_EPOCH_US);
     }
 
-    /// Ends it and waits for the answer: how many rows were stored.
-    pub(super) async fn finish(mut self) -> sqlx::Result<u64> {
+    /// Ends it and waits for the answer: so many rows must have been stored.
+    pub(super) async fn finish(mut self, rows: u64) -> Result<(), StoreError> {
         self.buffer.extend_from_slice(&TRAILER);
         self.flush().await?;
-        self.copy.finish().await
+        if self.copy.finish().await? != rows {
+            return Err(StoreError::Unexpected("COPY: it did not store every row"));
+        }
+        Ok(())
     }
 }

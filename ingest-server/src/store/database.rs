@@ -149,3 +149,64 @@ impl Database {
         Ok(workspace)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Row;
+
+    use super::*;
+    use crate::devdb::TestDatabase;
+    use crate::store::statement;
+
+    #[tokio::test]
+    async fn i10_a_pooled_connection_keeps_no_trace_of_a_workspace() {
+        let postgres = TestDatabase::start().await.expect("Postgres is installed");
+        let database = Database::connect(&postgres.url(), 1).await.expect("it answers");
+        let main = database.workspace("main").await.expect("it was created");
+        let setting = async |name: &'static str| {
+            let mut connection = database.pool.acquire().await.expect("the only connection is free");
+            let row = statement("SELECT current_setting($1), pg_backend_pid()").bind(name);
+            let row = row.fetch_one(&mut *connection).await.expect("it answers");
+            (row.get::<String, _>(0), row.get::<i32, _>(1))
+        };
+        let before = (setting("search_path").await, setting("lock_timeout").await);
+        database
+            .begin(&main)
+            .await
+            .expect("it begins")
+            .commit()
+            .await
+            .expect("it commits");
+        assert_eq!(
+            (setting("search_path").await, setting("lock_timeout").await),
+            before,
+            "after a commit"
+        );
+        database.begin(&main).await.expect("it begins").rollback().await;
+        database.begin_read(&main).await.expect("it begins").rollback().await;
+        assert_eq!(
+            (setting("search_path").await, setting("lock_timeout").await),
+            before,
+            "after a rollback"
+        );
+        drop(database.begin(&main).await.expect("it begins"));
+        let after = setting("search_path").await;
+        assert_ne!(
+            after.1, before.0.1,
+            "a dropped transaction takes its connection with it"
+        );
+        assert_eq!(after.0, before.0.0);
+    }
+
+    #[tokio::test]
+    async fn i6_commit_of_a_transaction_that_failed_is_no_success() {
+        let postgres = TestDatabase::start().await.expect("Postgres is installed");
+        let database = Database::connect(&postgres.url(), 1).await.expect("it answers");
+        let main = database.workspace("main").await.expect("it was created");
+        let mut tx = database.begin(&main).await.expect("it begins");
+        // Its caller overlooks the error; COMMIT alone would answer ROLLBACK, which is no error.
+        assert!(statement("SELECT 1 / 0").execute(tx.connection()).await.is_err());
+        let failure = tx.commit().await.expect_err("nothing was committed");
+        assert!(failure.to_string().contains("25P02"), "{failure}");
+    }
+}

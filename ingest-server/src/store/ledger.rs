@@ -75,7 +75,7 @@ impl PostgresLedger {
                 Ok(moved)
             }
             Err(error) => {
-                tx.rollback().await;
+                tx.fail(&error).await;
                 Err(error)
             }
         }

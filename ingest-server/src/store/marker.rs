@@ -27,10 +27,11 @@ pub(super) async fn copy(
         return Ok(());
     }
     let mut copy = BinaryCopy::begin(connection, COPY).await?;
+    let mut rows = 0;
     for stream in streams {
         let facts = facts
             .get(&stream.stream)
-            .expect("a row that moved was locked, and so read");
+            .ok_or(StoreError::Unexpected("a stream that moved"))?;
         for header in stream.rows.iter().map(|row| &row.chunk.header) {
             for marker in &header.markers {
                 copy.row(9).await?;
@@ -43,9 +44,9 @@ pub(super) async fn copy(
                 copy.f64(marker.y);
                 copy.i16(marker.format as i16);
                 copy.payload(&marker.content).await?;
+                rows += 1;
             }
         }
     }
-    copy.finish().await?;
-    Ok(())
+    copy.finish(rows).await
 }

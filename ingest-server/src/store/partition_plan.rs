@@ -67,16 +67,38 @@ fn whole(today: i64, day: i64) -> Days {
             .last_of_month()
             .tomorrow()
             .expect("far from the end of the calendar");
-        return Days {
+        let month = Days {
             from: day_number(date.first_of_month()),
             to: day_number(next),
         };
+        return outside(
+            month,
+            day,
+            today - DAILY_DAYS,
+            today + super::limits::PARTITION_DAYS_AHEAD + 1,
+        );
     }
     let decade = date.year() - date.year().rem_euclid(10);
     let start = |year| day_number(Date::new(year, 1, 1).expect("a year between 1670 and 2270"));
-    Days {
+    let decade = Days {
         from: start(decade),
         to: start(decade + 10),
+    };
+    outside(decade, day, today - MONTHLY_DAYS, today + MONTHLY_DAYS + 1)
+}
+
+/// Leaves out what lies from `from` to `to`, where partitions are smaller: `day` does not.
+fn outside(days: Days, day: i64, from: i64, to: i64) -> Days {
+    if day < from {
+        Days {
+            to: days.to.min(from),
+            ..days
+        }
+    } else {
+        Days {
+            from: days.from.max(to),
+            ..days
+        }
     }
 }
 
@@ -109,8 +131,14 @@ mod tests {
         let made = |day| text(plan(TODAY, day, &[]).expect("nothing exists"));
         assert_eq!(made(TODAY), ("20261123".into(), "20261124".into()));
         assert_eq!(made(TODAY + 2), ("20261125".into(), "20261126".into()));
-        assert_eq!(made(TODAY + 3), ("20261101".into(), "20261201".into()));
-        assert_eq!(made(TODAY - 36), ("20261001".into(), "20261101".into()));
+        assert_eq!(
+            made(TODAY + 3),
+            ("20261126".into(), "20261201".into()),
+            "leaves out the days that are next"
+        );
+        assert_eq!(made(TODAY - 36), ("20261001".into(), "20261019".into()));
+        assert_eq!(made(TODAY - 66), ("20260901".into(), "20261001".into()));
+        assert_eq!(made(TODAY + 3_654), ("20361124".into(), "20400101".into()));
         assert_eq!(made(0), ("19700101".into(), "19800101".into()));
         assert_eq!(made(day_of(i64::MIN)), ("16700101".into(), "16800101".into()));
         assert_eq!(made(day_of(i64::MAX)), ("22600101".into(), "22700101".into()));
@@ -119,27 +147,18 @@ mod tests {
 
     #[test]
     fn a_range_is_cut_where_others_are() {
-        let existing = [
-            Days {
-                from: TODAY,
-                to: TODAY + 1,
-            },
-            Days {
-                from: TODAY + 6,
-                to: TODAY + 7,
-            },
-        ];
-        assert_eq!(plan(TODAY, TODAY, &existing), None);
-        assert_eq!(
-            plan(TODAY, TODAY + 4, &existing),
-            Some(Days {
-                from: TODAY + 1,
-                to: TODAY + 6
-            })
-        );
+        let one_day = |from| Days { from, to: from + 1 };
+        let existing = [one_day(TODAY + 3), one_day(TODAY + 6)];
+        assert_eq!(plan(TODAY, TODAY + 3, &existing), None);
+        let between = Days {
+            from: TODAY + 4,
+            to: TODAY + 6,
+        };
+        assert_eq!(plan(TODAY, TODAY + 4, &existing), Some(between));
         let month = plan(TODAY, TODAY + 3, &[]).expect("nothing exists");
+        let later = TODAY + 5;
         assert_eq!(
-            plan(TODAY, TODAY, &[month]),
+            plan(later, later, &[month]),
             None,
             "made early by an odd clock, used when its time comes"
         );
@@ -171,7 +190,7 @@ mod tests {
                 existing.push(made);
             }
         }
-        assert!(existing.len() > 250, "the test reaches its range: {}", existing.len());
-        assert!(existing.len() < 500, "{} partitions", existing.len());
+        assert!(existing.len() > 280, "the test reaches its range: {}", existing.len());
+        assert!(existing.len() < 400, "{} partitions", existing.len());
     }
 }

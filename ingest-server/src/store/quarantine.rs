@@ -21,6 +21,7 @@ pub(super) async fn copy(connection: &mut PgConnection, streams: &[StreamRows<'_
         return Ok(());
     }
     let mut copy = BinaryCopy::begin(connection, COPY).await?;
+    let mut rows = 0;
     for stream in streams {
         for row in stream.rows {
             let Some(quarantine) = &row.quarantine else { continue };
@@ -34,8 +35,8 @@ pub(super) async fn copy(connection: &mut PgConnection, streams: &[StreamRows<'_
             copy.payloads(row.chunk.columns.iter().map(|column| column.as_ref()))
                 .await?;
             copy.bytes(clean(&quarantine.why).as_bytes());
+            rows += 1;
         }
     }
-    copy.finish().await?;
-    Ok(())
+    copy.finish(rows).await
 }

@@ -42,11 +42,13 @@ fn quoted(identifier: &str) -> String {
 }
 
 /// Statement timeouts are off: one that fires while COMMIT waits for a standby would make the database answer "committed"
-/// before the standby has it. Our own limits close the connection instead.
+/// before the standby has it. Our own limits close the connection instead; and where the network took us away, keepalives
+/// tell the database, so that the rows we locked are free again within a minute.
 fn opening(mode: &str, schema: &str, last: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
         "BEGIN ISOLATION LEVEL {mode}; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = 0; \
-         SET LOCAL lock_timeout = '{}'; SET LOCAL idle_in_transaction_session_timeout = '{}'{last}",
+         SET LOCAL lock_timeout = '{}'; SET LOCAL idle_in_transaction_session_timeout = '{}'; \
+         SET LOCAL tcp_keepalives_idle = 15; SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3{last}",
         quoted(schema),
         limits::LOCK_WAIT,
         limits::IDLE_IN_TRANSACTION,
@@ -106,7 +108,16 @@ impl Transaction {
         }
     }
 
-    /// ROLLBACK; when it does not answer the connection is closed, which does the same.
+    /// After a statement failed. Only where the database itself said so is the connection in a known state: after a limit
+    /// passed, the answer to an earlier statement could be taken for that of a later one, such as COMMIT.
+    pub(super) async fn fail(self, error: &StoreError) {
+        if matches!(error, StoreError::Sql(sqlx::Error::Database(_))) {
+            self.rollback().await;
+        }
+    }
+
+    /// ROLLBACK; when it does not answer the connection is closed, which does the same. Only after every statement has been
+    /// answered: otherwise drop the transaction.
     pub async fn rollback(mut self) {
         let sent = self.connection().execute(sqlx::raw_sql("ROLLBACK"));
         if matches!(
