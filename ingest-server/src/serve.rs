@@ -29,10 +29,10 @@ use crate::store::{Database, DatabaseError, PostgresLedger, PrimaryProbe, StoreE
 use crate::transport::Tls;
 use crate::workspace::{self, WorkspaceError};
 
-/// How long a database that does not answer is waited for at start.
-const DATABASE_WAIT: Duration = Duration::from_secs(30);
 /// Between two attempts.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
+/// Between two lines about it.
+const DATABASE_REPORT: Duration = Duration::from_secs(5);
 /// Between two looks at the partitions of the days ahead.
 const PARTITIONS_AHEAD: Duration = Duration::from_secs(3600);
 
@@ -47,6 +47,8 @@ pub struct ServeConfig {
     pub memory_budget_bytes: u64,
     /// Connections to the database, for writers, opens and readers.
     pub database_connections: u32,
+    /// How long a database that does not answer is waited for at start.
+    pub database_wait: Duration,
     /// Sessions and writers.
     pub ingest: IngestConfig,
     /// Plain text without.
@@ -128,11 +130,12 @@ impl Sockets {
     }
 }
 
-/// Waits for the database, reporting, for [`DATABASE_WAIT`]; an unusable URL or schema is not waited for.
-async fn connect(url: &SecretString, connections: u32) -> Result<Database, ServeError> {
-    let give_up = Instant::now() + DATABASE_WAIT;
+/// Waits for the database, reporting, as long as configured; an unusable URL or schema is not waited for.
+async fn connect(url: &SecretString, config: &ServeConfig) -> Result<Database, ServeError> {
+    let give_up = Instant::now() + config.database_wait;
+    let mut told: Option<Instant> = None;
     loop {
-        let why = match Database::connect(url.expose_secret(), connections).await {
+        let why = match Database::connect(url.expose_secret(), config.database_connections).await {
             Ok(database) => {
                 workspace::check(&database).await?;
                 return Ok(database);
@@ -140,7 +143,10 @@ async fn connect(url: &SecretString, connections: u32) -> Result<Database, Serve
             Err(error @ DatabaseError::Unreachable { .. }) if Instant::now() < give_up => error,
             Err(error) => return Err(error.into()),
         };
-        warn!(%why, "waiting for the database");
+        if told.is_none_or(|at| at.elapsed() >= DATABASE_REPORT) {
+            warn!(%why, "waiting for the database");
+            told = Some(Instant::now());
+        }
         tokio::time::sleep(DATABASE_RETRY).await;
     }
 }
@@ -159,7 +165,7 @@ pub async fn serve(
     tokio::spawn(health.clone().beat());
     admin::start(sockets.http, health.clone(), metrics)?;
     let database = tokio::select! {
-        connected = connect(url, config.database_connections) => connected?,
+        connected = connect(url, config) => connected?,
         () = signals.next() => return Ok(()),
     };
     let reporter = HealthReporter::new();

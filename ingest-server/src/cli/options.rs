@@ -9,6 +9,7 @@ use clap::Args;
 use secrecy::SecretString;
 
 use super::units::{parse_bytes, parse_duration};
+use crate::budget::Budget;
 use crate::ingest::IngestConfig;
 use crate::ingest::writer::WriterConfig;
 use crate::serve::ServeConfig;
@@ -38,6 +39,9 @@ pub(super) struct ServerOptions {
     /// Connections to the database
     #[arg(long, env = "WAVEKEEP_DATABASE_CONNECTIONS", value_name = "N", default_value_t = crate::store::limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(3..=1000))]
     database_connections: u32,
+    /// At start, how long to wait for a database that does not answer
+    #[arg(long, env = "WAVEKEEP_DATABASE_WAIT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    database_wait: Duration,
     /// On SIGTERM or SIGINT, how long to wait for what was accepted to be committed and acknowledged
     #[arg(long, env = "WAVEKEEP_DRAIN", value_name = "DURATION", default_value = "20s", value_parser = parse_duration)]
     drain: Duration,
@@ -51,6 +55,7 @@ pub(super) struct ServerOptions {
 
 impl ServerOptions {
     pub(super) fn config(&self) -> anyhow::Result<ServeConfig> {
+        Budget::new(self.memory_budget)?;
         if self.group_bytes == 0 || self.group_bytes > self.memory_budget {
             bail!("--group-bytes must be above 0 and at most --memory-budget");
         }
@@ -67,6 +72,7 @@ impl ServerOptions {
             http: self.http,
             memory_budget_bytes: self.memory_budget,
             database_connections: self.database_connections,
+            database_wait: self.database_wait,
             ingest: IngestConfig {
                 writers: WriterConfig {
                     writers: usize::from(self.writers),
