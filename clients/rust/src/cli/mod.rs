@@ -59,6 +59,7 @@ struct Common {
     #[arg(
         long,
         global = true,
+        display_order = 101,
         value_name = "URL",
         env = "WAVEKEEP_SERVER",
         default_value = "http://127.0.0.1:7460"
@@ -68,13 +69,14 @@ struct Common {
     #[arg(
         long,
         global = true,
+        display_order = 102,
         value_name = "NAME",
         env = "WAVEKEEP_WORKSPACE",
         default_value = "main"
     )]
     workspace: String,
     /// Print JSON: one object, or one per line.
-    #[arg(long, global = true, env = "WAVEKEEP_JSON")]
+    #[arg(long, global = true, display_order = 103, env = "WAVEKEEP_JSON")]
     json: bool,
 }
 
