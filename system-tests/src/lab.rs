@@ -187,11 +187,11 @@ impl Lab {
         Ok(length - kept)
     }
 
-    /// The private Postgres' URL, as the server printed it.
+    /// The private Postgres' URL, as the server printed it when it was last ready.
     pub fn database_url(&self) -> Result<String> {
-        let path = self.data().join("database-url");
-        let url = std::fs::read_to_string(&path).with_context(|| format!("{} is missing", path.display()))?;
-        Ok(url.trim().to_owned())
+        let output = std::fs::read_to_string(self.folder.path().join("server.out"))?;
+        let url = output.rsplit('\'').find(|part| part.starts_with("postgres://"));
+        Ok(url.context("the server printed no psql line")?.to_owned())
     }
 }
 
@@ -215,7 +215,7 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
 impl Drop for Lab {
     fn drop(&mut self) {
         // A killed server leaves its Postgres running: start it once more, so that it stops it in order.
-        if self.server.is_none() && self.data().exists() && std::fs::exists(self.data().join("database-url")).unwrap_or(false) {
+        if self.server.is_none() && find(&self.data(), "postmaster.pid").is_some() {
             let _ = self.start_server();
         }
         if let Some(mut server) = self.server.take() {

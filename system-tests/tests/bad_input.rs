@@ -128,13 +128,13 @@ fn i13_disk_full_under_the_agent_is_a_gap_or_a_refusal_and_never_a_loss_of_what_
     lab.kill_server().unwrap();
     let mount = lab.folder().join("small-disk");
     let command = format!(
-        "{} run --server {} --outbox {} --device full-1 --simulate js220,rate=200000,seed=3 --duration 14s --when-full evict",
+        "{} run --server {} --outbox {} --device full-1 --simulate js220,rate=2000000,seed=3,speed=4 --duration 12s --when-full evict",
         binary("wavekeep-agent").unwrap().display(),
         lab.url(),
         mount.join("outbox").display(),
     );
-    let mut agent = on_small_disk(&mount, "48m", "full", lab.folder(), &command);
-    std::thread::sleep(Duration::from_secs(15));
+    let mut agent = on_small_disk(&mount, "500m", "full", lab.folder(), &command);
+    std::thread::sleep(Duration::from_secs(13));
     assert!(!agent.log().contains("panicked"), "{}", agent.log_tail());
     lab.start_server().unwrap();
     let status = agent.wait(Duration::from_secs(60)).unwrap();

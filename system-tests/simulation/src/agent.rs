@@ -7,7 +7,7 @@ use std::time::Duration;
 use wavekeep_proto::chunk::Position;
 use wavekeep_proto::frame::{AgentFrame, ServerFrame};
 use wavekeep_proto::id::StreamId;
-use wavekeep_proto::uplink::{Action, Config, LinkState, Outbox as _, Uplink};
+use wavekeep_proto::uplink::{Action, Alarm, Config, LinkState, Outbox as _, Uplink};
 
 use crate::disk::Disk;
 use crate::link::{Link, Up};
@@ -35,10 +35,17 @@ pub(crate) struct Agent {
     pub(crate) stored_since_sync: u64,
     /// The first seq held, and the last, of each stream at the last look.
     pub(crate) held: BTreeMap<StreamId, (u64, u64)>,
+    /// What its outbox counted then.
+    pub(crate) released_chunks: u64,
 }
 
 fn config(seed: u64) -> Config {
-    Config { agent: "simulated".into(), workspace: "main".into(), upload_limit_bytes: None, seed }
+    Config {
+        agent: "simulated".into(),
+        workspace: "main".into(),
+        upload_limit_bytes: None,
+        seed,
+    }
 }
 
 impl Agent {
@@ -54,6 +61,7 @@ impl Agent {
             wake_at: None,
             stored_since_sync: 0,
             held: BTreeMap::new(),
+            released_chunks: 0,
         }
     }
 
@@ -65,7 +73,9 @@ impl Agent {
     fn undelivered_streams(&self) -> impl Iterator<Item = StreamId> {
         let outbox = self.disk.outbox();
         outbox.streams().into_iter().filter(|stream| {
-            outbox.view(*stream).is_some_and(|view| view.acked < view.tail.seq || (!view.tail.ended && !view.definition.is_file()))
+            outbox
+                .view(*stream)
+                .is_some_and(|view| view.acked < view.tail.seq || (!view.tail.ended && !view.definition.is_file()))
         })
     }
 
@@ -80,11 +90,19 @@ impl Agent {
         let streams = self.undelivered_streams().filter_map(|stream| {
             let view = outbox.view(stream)?;
             let name = crate::log::stream(stream);
-            Some(format!("{name} acked {} of {} ended {}", view.acked, view.tail.seq, view.tail.ended))
+            Some(format!(
+                "{name} acked {} of {} ended {}",
+                view.acked, view.tail.seq, view.tail.ended
+            ))
         });
         let streams: Vec<String> = streams.collect();
         let sources = self.sources.iter().filter(|source| !source.done).count();
-        format!("running {} {:?}, {sources} sources, {}", self.running, self.uplink.link_state(), streams.join(", "))
+        format!(
+            "running {} {:?}, {sources} sources, {}",
+            self.running,
+            self.uplink.link_state(),
+            streams.join(", ")
+        )
     }
 }
 
@@ -121,12 +139,23 @@ impl World {
     pub(crate) fn open_source(&mut self, agent: usize, source: usize) {
         let definition = self.agents[agent].sources[source].definition.clone();
         let stream = definition.id;
-        let opened = self.agents[agent].disk.outbox().open_stream((*definition).clone(), BTreeMap::new(), String::new(), 0);
+        let opened =
+            self.agents[agent]
+                .disk
+                .outbox()
+                .open_stream((*definition).clone(), BTreeMap::new(), String::new(), 0);
         match opened {
             Ok(at) => {
-                log!(self, "agent {agent} opens stream {} at seq {}", crate::log::stream(stream), at.seq);
+                log!(
+                    self,
+                    "agent {agent} opens stream {} at seq {}",
+                    crate::log::stream(stream),
+                    at.seq
+                );
             }
-            Err(error) => self.oracle.break_with(format!("an outbox does not open a stream: {error}")),
+            Err(error) => self
+                .oracle
+                .break_with(format!("an outbox does not open a stream: {error}")),
         }
     }
 
@@ -159,6 +188,10 @@ impl World {
         let lost = self.agents[agent].disk.power_cut(&mut self.random, self.now);
         self.counters.batches_lost += lost;
         let after = tails(&self.agents[agent]);
+        // That a stream had ended, been acked and forgotten may be undone too.
+        for stream in after.keys().filter(|stream| !before.contains_key(stream)) {
+            self.oracle.tail_lost(agent, *stream, u64::MAX - 1);
+        }
         for (stream, tail) in before {
             let left = after.get(&stream).map_or(0, |tail| tail.seq);
             if left < tail.seq {
@@ -245,6 +278,12 @@ impl World {
             Action::Alarm(alarm) => {
                 log!(self, "agent {agent} alarms: {alarm}");
                 let tampered = self.links.iter().any(|link| link.agent == agent && link.tampered);
+                if let Alarm::Diverged { stream, successor } = &alarm
+                    && let Some(view) = self.agents[agent].disk.outbox().view(*successor)
+                {
+                    let released_seq = view.definition.predecessor.map_or(0, |predecessor| predecessor.seq);
+                    self.oracle.succeeded(*stream, *successor, released_seq);
+                }
                 self.oracle.alarm(&alarm, tampered);
             }
         }
@@ -262,8 +301,10 @@ impl World {
         }
         let link = self.links.len();
         let delay_ms = self.plan.delay_ms;
-        self.links.push(Link::new((agent, life), (server, place.life), now, delay_ms));
-        self.queue.push(now + Duration::from_secs(2), Event::SessionTick { link });
+        self.links
+            .push(Link::new((agent, life), (server, place.life), now, delay_ms));
+        self.queue
+            .push(now + Duration::from_secs(2), Event::SessionTick { link });
         log!(self, "agent {agent} connects to server {server} (link {link})");
         let place = &mut self.agents[agent];
         place.link = Some(link);
@@ -290,13 +331,16 @@ impl World {
             place.tampered = true;
             let stream = self.oracle.stream_of_slot(link, *slot);
             let outbox = self.agents[agent].disk.outbox();
-            let before = stream.and_then(|stream| outbox.position_at(stream, chunk.header.first_seq - 1).ok().flatten());
+            let before =
+                stream.and_then(|stream| outbox.position_at(stream, chunk.header.first_seq - 1).ok().flatten());
             let forged = mischief::forged(&mut self.random, before.map(|at| at.digest), chunk);
             log!(self, "… and it is dishonest: {}", mischief::describe(&forged));
             self.counters.dishonest_frames += u64::from(forged != Forged::Honest);
             let slot = *slot;
             match forged {
-                Forged::Chunk(chunk) => return self.carry_up(link, Up::Frame(Ok(AgentFrame::Chunk { slot, chunk: *chunk }))),
+                Forged::Chunk(chunk) => {
+                    return self.carry_up(link, Up::Frame(Ok(AgentFrame::Chunk { slot, chunk: *chunk })));
+                }
                 Forged::Skipped => return,
                 Forged::Twice => self.carry_up(link, Up::Frame(Ok(frame.clone()))),
                 Forged::Honest => {}
@@ -306,14 +350,22 @@ impl World {
     }
 
     pub(crate) fn deliver_to_agent(&mut self, link: usize, mut frame: ServerFrame) {
-        let Link { agent, agent_life, agent_open, .. } = self.links[link];
+        let Link {
+            agent,
+            agent_life,
+            agent_open,
+            ..
+        } = self.links[link];
         if !self.lives(agent, agent_life) {
             return;
         }
         let now = self.now;
         if !agent_open {
             // Late words of a session that is over: a shell may still hand them in while there is no other.
-            let between = matches!(self.agents[agent].uplink.link_state(), LinkState::Down | LinkState::Connecting);
+            let between = matches!(
+                self.agents[agent].uplink.link_state(),
+                LinkState::Down | LinkState::Connecting
+            );
             if between && self.agents[agent].link.is_none() {
                 let place = &mut self.agents[agent];
                 let received = place.uplink.received(now, Ok(frame), place.disk.outbox());
@@ -351,7 +403,12 @@ impl World {
 
     /// The agent notices that a link is gone.
     pub(crate) fn agent_end_closes(&mut self, link: usize) {
-        let Link { agent, agent_life, agent_open, .. } = self.links[link];
+        let Link {
+            agent,
+            agent_life,
+            agent_open,
+            ..
+        } = self.links[link];
         self.links[link].agent_open = false;
         if agent_open && self.lives(agent, agent_life) {
             self.agents[agent].link = None;

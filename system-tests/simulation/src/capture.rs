@@ -25,7 +25,11 @@ impl World {
         }
         self.pump(agent);
         if !self.agents[agent].sources[source].done {
-            let (low, high) = if self.agents[agent].sources[source].is_file() { (50, 400) } else { self.plan.period_ms };
+            let (low, high) = if self.agents[agent].sources[source].is_file() {
+                (50, 400)
+            } else {
+                self.plan.period_ms
+            };
             let at = self.now + self.random.ms(low, high);
             self.queue.push(at, Event::Capture { agent, life, source });
         }
@@ -68,7 +72,11 @@ impl World {
         let place = &mut self.agents[agent];
         place.sources[source].done = true;
         let stream = place.sources[source].definition.id;
-        place.files.iter_mut().filter(|file| file.definition.id == stream).for_each(|file| file.done = true);
+        place
+            .files
+            .iter_mut()
+            .filter(|file| file.definition.id == stream)
+            .for_each(|file| file.done = true);
     }
 
     fn open_next(&mut self, agent: usize, source: usize) {
@@ -79,8 +87,14 @@ impl World {
 
     fn end_stream(&mut self, agent: usize, source: usize) {
         let stream = self.agents[agent].sources[source].definition.id;
-        let Some(view) = self.agents[agent].disk.outbox().view(stream) else { return };
-        match self.agents[agent].disk.outbox().end_stream(stream, Reason::Closed, self.now) {
+        let Some(view) = self.agents[agent].disk.outbox().view(stream) else {
+            return;
+        };
+        match self.agents[agent]
+            .disk
+            .outbox()
+            .end_stream(stream, Reason::Closed, self.now)
+        {
             Ok(at) => {
                 let header = Header {
                     kind: wavekeep_proto::chunk::ChunkKind::End,
@@ -93,12 +107,18 @@ impl World {
                     markers: Vec::new(),
                     columns: Vec::new(),
                 };
-                let chunk = Chunk { header, digest: at.digest, columns: Vec::new() };
+                let chunk = Chunk {
+                    header,
+                    digest: at.digest,
+                    columns: Vec::new(),
+                };
                 self.stored(agent, source, view.tail, &chunk);
             }
             // It ended already, or goes on as a successor.
             Err(StoreError::Ended) => {}
-            Err(error) => self.oracle.break_with(format!("an outbox does not end a stream: {error}")),
+            Err(error) => self
+                .oracle
+                .break_with(format!("an outbox does not end a stream: {error}")),
         }
     }
 
@@ -134,7 +154,12 @@ impl World {
 
     fn stored(&mut self, agent: usize, source: usize, before: Position, chunk: &Chunk) {
         let definition = self.agents[agent].sources[source].definition.clone();
-        log!(self, "agent {agent} captures {} {}", crate::log::stream(definition.id), crate::log::chunk(chunk));
+        log!(
+            self,
+            "agent {agent} captures {} {}",
+            crate::log::stream(definition.id),
+            crate::log::chunk(chunk)
+        );
         self.counters.chunks_captured += 1;
         let before = (before.seq, before.next_sample, before.digest);
         self.oracle.captured(agent, &definition, before, chunk);
@@ -161,23 +186,37 @@ impl World {
                         self.oracle.evicted(view.definition.epoch, gap, tight);
                     }
                 }
-                OutboxAlarm::Corrupt { stream, first_sample, samples } => {
+                OutboxAlarm::Corrupt {
+                    stream,
+                    first_sample,
+                    samples,
+                } => {
                     let Some(view) = outbox.view(stream) else { continue };
-                    self.oracle.corrupted(view.definition.epoch, (first_sample, first_sample + samples));
+                    self.oracle
+                        .corrupted(view.definition.epoch, (first_sample, first_sample + samples));
                 }
-                other => self.oracle.break_with(format!("an outbox says without a reason: {other}")),
+                other => self
+                    .oracle
+                    .break_with(format!("an outbox says without a reason: {other}")),
             }
         }
     }
 
     /// Tells the oracle what left the outbox since the last look. `hold_back`: unless room was needed, only after that.
     pub(crate) fn watch_outbox(&mut self, agent: usize, hold_back: Option<Duration>) {
+        let released = self.agents[agent].disk.outbox().counters().released_chunks;
+        let same = std::mem::replace(&mut self.agents[agent].released_chunks, released) == released;
+        // Looking reads what is held: of small chunks always, of large ones where the outbox itself says that some went.
+        if same && self.plan.large {
+            return;
+        }
         let now_held = self.agents[agent].disk.held();
         let before = std::mem::replace(&mut self.agents[agent].held, now_held.clone());
         for (stream, (first_held, tail)) in before {
             let first_now = now_held.get(&stream).map_or(tail + 1, |(first_now, _)| *first_now);
             if first_now > first_held && !self.oracle.has_diverged(stream) && !self.is_file(agent, stream) {
-                self.oracle.released(self.now, agent, stream, (first_held, first_now - 1), hold_back);
+                self.oracle
+                    .released(self.now, agent, stream, (first_held, first_now - 1), hold_back);
             }
         }
     }
@@ -200,5 +239,9 @@ fn stored_chunk(chunk: NewChunk, at: Position) -> Chunk {
         markers: chunk.markers,
         columns: chunk.columns,
     };
-    Chunk { header, digest: at.digest, columns: chunk.data }
+    Chunk {
+        header,
+        digest: at.digest,
+        columns: chunk.data,
+    }
 }

@@ -63,16 +63,13 @@ impl Copy {
     /// `None`: the id is taken by another definition.
     pub(crate) fn open(&mut self, request: &OpenRequest) -> Option<OpenedRow> {
         let hash = definition_hash(&request.definition);
-        let row = self
-            .streams
-            .entry(request.definition.id)
-            .or_insert_with(|| StreamRow {
-                definition: request.definition.clone(),
-                definition_hash: hash,
-                at: Position::start(&request.definition),
-                owner: request.owner,
-                chunks: Vec::new(),
-            });
+        let row = self.streams.entry(request.definition.id).or_insert_with(|| StreamRow {
+            definition: request.definition.clone(),
+            definition_hash: hash,
+            at: Position::start(&request.definition),
+            owner: request.owner,
+            chunks: Vec::new(),
+        });
         if row.definition_hash != hash {
             return None;
         }

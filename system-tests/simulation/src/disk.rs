@@ -36,7 +36,11 @@ fn options(random: &mut Random, plan: &Plan) -> Options {
         when_full: WhenFull::Evict,
         hold_back: plan.hold_back,
         hold_back_bytes: u64::MAX,
-        durability: if plan.sync_every == 1 { Durability::EachChunk } else { Durability::Never },
+        durability: if plan.sync_every == 1 {
+            Durability::EachChunk
+        } else {
+            Durability::Never
+        },
         random: Arc::new(move || Ok(ids.lock().unwrap_or_else(PoisonError::into_inner).id())),
     }
 }
@@ -85,7 +89,8 @@ impl Disk {
 
     /// A bit flips somewhere in a chunk or its data: of which stream?
     pub(crate) fn flip(&self, random: &mut Random) -> Option<StreamId> {
-        let of_chunk = |(key, _): &(Vec<u8>, Vec<u8>)| key.first().is_some_and(|prefix| CHUNK_PREFIXES.contains(prefix));
+        let of_chunk =
+            |(key, _): &(Vec<u8>, Vec<u8>)| key.first().is_some_and(|prefix| CHUNK_PREFIXES.contains(prefix));
         let entries: Vec<_> = self.kv.entries().into_iter().filter(of_chunk).collect();
         if entries.is_empty() {
             return None;
@@ -98,14 +103,20 @@ impl Disk {
     /// Is there too little room for this chunk, so that something must go?
     pub(crate) fn is_tight(&self, chunk: &NewChunk) -> bool {
         let bytes: u64 = chunk.data.iter().map(|column| column.len() as u64).sum();
-        self.kv.free_bytes().is_some_and(|free| free < FREE_BYTES_MIN + RECORD_BYTES_MAX + bytes)
+        self.kv
+            .free_bytes()
+            .is_some_and(|free| free < FREE_BYTES_MIN + RECORD_BYTES_MAX + bytes)
     }
 
     /// The first seq held, and the last, of every stream.
     pub(crate) fn held(&self) -> BTreeMap<StreamId, (u64, u64)> {
         let held = |stream: StreamId| {
             let tail = self.outbox.tail(stream)?.seq;
-            let first = self.outbox.next(stream, 0).ok()?.map_or(tail + 1, |held| held.chunk.header.first_seq);
+            let first = self
+                .outbox
+                .next(stream, 0)
+                .ok()?
+                .map_or(tail + 1, |held| held.chunk.header.first_seq);
             Some((stream, (first, tail)))
         };
         self.outbox.streams().into_iter().filter_map(held).collect()

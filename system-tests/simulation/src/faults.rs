@@ -114,7 +114,9 @@ impl World {
             Fault::CloneAgent => self.clone_agent(),
             Fault::FlipDisk => self.flip_disk(),
             Fault::Relabel => self.relabel(),
-            Fault::KillServer | Fault::DrainServer | Fault::MoveWindow | Fault::BreakDatabase => self.break_server(fault),
+            Fault::KillServer | Fault::DrainServer | Fault::MoveWindow | Fault::BreakDatabase => {
+                self.break_server(fault)
+            }
             Fault::Ambiguous | Fault::RollBack => self.break_transaction(fault),
             Fault::SlowDatabase => self.database_slow_until = self.now + self.random.ms(1_000, 20_000),
             Fault::FailOver => self.fail_over(),
@@ -125,8 +127,18 @@ impl World {
     /// A link of which both ends are open.
     fn any_link(&mut self) -> Option<usize> {
         let whole = |(_, link): &(usize, &Link)| link.agent_open && link.session.is_some();
-        let links: Vec<usize> = self.links.iter().enumerate().filter(whole).map(|(place, _)| place).collect();
-        if links.is_empty() { None } else { Some(*self.random.pick(&links)) }
+        let links: Vec<usize> = self
+            .links
+            .iter()
+            .enumerate()
+            .filter(whole)
+            .map(|(place, _)| place)
+            .collect();
+        if links.is_empty() {
+            None
+        } else {
+            Some(*self.random.pick(&links))
+        }
     }
 
     fn break_link(&mut self, fault: Fault) {
@@ -211,7 +223,11 @@ impl World {
                 let steps = self.random.between(0, 3);
                 let window_bytes = limits::WINDOW_BYTES_MIN + steps * 3 * 1024 * 1024;
                 self.servers[server].window_bytes = window_bytes;
-                for link in self.links.iter_mut().filter(|link| link.server == server && link.server_life == life) {
+                for link in self
+                    .links
+                    .iter_mut()
+                    .filter(|link| link.server == server && link.server_life == life)
+                {
                     if let Some(session) = &mut link.session {
                         session.set_window(window_bytes);
                     }
@@ -227,7 +243,10 @@ impl World {
         let life = self.servers[server].life;
         for link in 0..self.links.len() {
             let place = &mut self.links[link];
-            if place.server == server && place.server_life == life && let Some(session) = &mut place.session {
+            if place.server == server
+                && place.server_life == life
+                && let Some(session) = &mut place.session
+            {
                 session.refuse_session(Code::LedgerUnavailable, why);
                 self.serve(link);
             }
@@ -236,7 +255,9 @@ impl World {
 
     fn break_transaction(&mut self, fault: Fault) {
         let waiting = |(_, transaction): &(&u64, &Transaction)| {
-            !transaction.orphan && matches!(transaction.fate, Fate::Waiting) && matches!(transaction.work, Work::Commit { .. })
+            !transaction.orphan
+                && matches!(transaction.fate, Fate::Waiting)
+                && matches!(transaction.work, Work::Commit { .. })
         };
         let ids: Vec<u64> = self.transactions.iter().filter(waiting).map(|(id, _)| *id).collect();
         if ids.is_empty() {
@@ -245,7 +266,9 @@ impl World {
         let id = *self.random.pick(&ids);
         let late = self.random.once_in(2);
         let until = self.now + self.random.ms(0, 30_000);
-        let Some(transaction) = self.transactions.get_mut(&id) else { return };
+        let Some(transaction) = self.transactions.get_mut(&id) else {
+            return;
+        };
         if fault == Fault::RollBack {
             transaction.fate = Fate::RolledBack;
         } else {
@@ -301,7 +324,11 @@ impl World {
         self.oracle.branched(before, branch, &copy);
         self.branches.push(copy);
         for server in 0..self.servers.len() {
-            let delay = if self.random.once_in(2) { Duration::ZERO } else { self.random.ms(0, 20_000) };
+            let delay = if self.random.once_in(2) {
+                Duration::ZERO
+            } else {
+                self.random.ms(0, 20_000)
+            };
             let life = self.servers[server].life;
             self.queue.push(self.now + delay, Event::Follow { server, life });
         }

@@ -32,7 +32,10 @@ pub(crate) fn chunk(chunk: &Chunk) -> String {
     let mut digest = chunk.digest.to_string();
     digest.truncate(6);
     let end = header.end_sample();
-    format!("seq {}..{} {kind} [{}, {end}) digest {digest}", header.first_seq, header.seq, header.first_sample)
+    format!(
+        "seq {}..{} {kind} [{}, {end}) digest {digest}",
+        header.first_seq, header.seq, header.first_sample
+    )
 }
 
 /// A frame of an agent.
@@ -40,7 +43,12 @@ pub(crate) fn agent_frame(frame: &AgentFrame) -> String {
     match frame {
         AgentFrame::Hello(_) => "hello".into(),
         AgentFrame::Open(open) => {
-            format!("open stream {} slot {} stored {}", stream(open.definition.id), open.slot, open.stored_seq)
+            format!(
+                "open stream {} slot {} stored {}",
+                stream(open.definition.id),
+                open.slot,
+                open.stored_seq
+            )
         }
         AgentFrame::Chunk { slot, chunk: sent } => format!("slot {slot}: {}", chunk(sent)),
         AgentFrame::Heartbeat(_) => "heartbeat".into(),
@@ -59,8 +67,14 @@ pub(crate) fn server_frame(frame: &ServerFrame) -> String {
             if opened.at.ended { " ended" } else { "" },
             opened.row.map(|(seq, _)| seq)
         ),
-        ServerFrame::Refused(refused) => format!("refused slot {} ({:?}): {}", refused.slot, refused.code, refused.message),
-        ServerFrame::Ack(ack) => format!("ack slot {} seq {} window {}", ack.slot, ack.watermark, ack.window_bytes),
+        ServerFrame::Refused(refused) => format!(
+            "refused slot {} ({:?}): {}",
+            refused.slot, refused.code, refused.message
+        ),
+        ServerFrame::Ack(ack) => format!(
+            "ack slot {} seq {} window {}",
+            ack.slot, ack.watermark, ack.window_bytes
+        ),
         ServerFrame::Goaway { deadline_ms, .. } => format!("goaway in {deadline_ms} ms"),
         ServerFrame::Heartbeat { window_bytes } => format!("heartbeat, window {window_bytes}"),
     }

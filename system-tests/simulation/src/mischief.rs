@@ -4,8 +4,8 @@ use wavekeep_proto::chunk::{Chunk, ChunkKind};
 use wavekeep_proto::frame::{Ack, AgentFrame};
 use wavekeep_proto::hash;
 use wavekeep_proto::id::Hash;
-use wavekeep_proto::wire::{self, WireError};
 use wavekeep_proto::v1;
+use wavekeep_proto::wire::{self, WireError};
 
 use crate::random::Random;
 
@@ -85,12 +85,24 @@ pub(crate) fn forged(random: &mut Random, before: Option<Hash>, chunk: &Chunk) -
 pub(crate) fn forged_ack(random: &mut Random, ack: Ack) -> Ack {
     match random.below(4) {
         // Past what was sent.
-        0 => Ack { watermark: ack.watermark + random.between(1, 1_000), ..ack },
+        0 => Ack {
+            watermark: ack.watermark + random.between(1, 1_000),
+            ..ack
+        },
         // Backwards, or inside of what a gap stands for.
-        1 => Ack { watermark: ack.watermark.saturating_sub(random.between(1, 3)), ..ack },
-        2 => Ack { digest: other(random, ack.digest), ..ack },
+        1 => Ack {
+            watermark: ack.watermark.saturating_sub(random.between(1, 3)),
+            ..ack
+        },
+        2 => Ack {
+            digest: other(random, ack.digest),
+            ..ack
+        },
         // A slot that was never opened.
-        _ => Ack { slot: ack.slot + 10_000, ..ack },
+        _ => Ack {
+            slot: ack.slot + 10_000,
+            ..ack
+        },
     }
 }
 

@@ -42,8 +42,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub(crate) fn new(random: &mut Random) -> Self {
-        let large = random.once_in(16);
-        let agents = random.between(1, 3) as usize;
+        let large = random.once_in(20);
+        let agents = random.between(1, if large { 2 } else { 3 }) as usize;
         let slow_database = random.once_in(4);
         let hold_back_s = *random.pick(&[0, 5, 60, 20 * 60, 20 * 60, 20 * 60]);
         let hostile_s = random.between(60, 240);
@@ -51,9 +51,13 @@ impl Plan {
             agents,
             servers: random.between(1, 3) as usize,
             writers: random.between(1, 2) as usize,
-            sources: random.between(1, 2) as usize,
+            sources: if large { 1 } else { random.between(1, 2) as usize },
             files: if agents > 1 && random.once_in(3) { 1 } else { 0 },
-            period_ms: if large { (2_000, 6_000) } else { *random.pick(&[(300, 2_000), (1_000, 3_000)]) },
+            period_ms: if large {
+                (2_000, 6_000)
+            } else {
+                *random.pick(&[(300, 2_000), (1_000, 3_000)])
+            },
             large,
             sync_every: *random.pick(&[1, 1, 5, 20]),
             hold_back: Duration::from_secs(hold_back_s),

@@ -10,35 +10,78 @@ use crate::faults::Fault;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
     /// An agent's machine asked to be polled now.
-    AgentWake { agent: usize, life: u32 },
+    AgentWake {
+        agent: usize,
+        life: u32,
+    },
     /// An agent's outbox releases what it may.
-    Maintain { agent: usize, life: u32 },
+    Maintain {
+        agent: usize,
+        life: u32,
+    },
     /// A connection is there, or does not come.
-    Connected { agent: usize, life: u32, server: usize },
+    Connected {
+        agent: usize,
+        life: u32,
+        server: usize,
+    },
     /// A source has something.
-    Capture { agent: usize, life: u32, source: usize },
+    Capture {
+        agent: usize,
+        life: u32,
+        source: usize,
+    },
     /// The next frame of a link arrives.
-    Upward { link: usize },
-    Downward { link: usize },
+    Upward {
+        link: usize,
+    },
+    Downward {
+        link: usize,
+    },
     /// One end of a link notices that it is cut.
-    ServerNotices { link: usize },
-    AgentNotices { link: usize },
+    ServerNotices {
+        link: usize,
+    },
+    AgentNotices {
+        link: usize,
+    },
     /// Time passes for a session.
-    SessionTick { link: usize },
+    SessionTick {
+        link: usize,
+    },
     /// A drained session's patience ends.
-    DrainEnds { link: usize },
+    DrainEnds {
+        link: usize,
+    },
     /// A writer takes what has gathered.
-    Write { server: usize, life: u32, writer: usize },
+    Write {
+        server: usize,
+        life: u32,
+        writer: usize,
+    },
     /// The database does a transaction; its answer arrives.
-    Apply { transaction: u64 },
-    Answer { transaction: u64 },
+    Apply {
+        transaction: u64,
+    },
+    Answer {
+        transaction: u64,
+    },
     /// A replica is where the primary is now.
     Replicate,
     /// A server finds the new primary.
-    Follow { server: usize, life: u32 },
+    Follow {
+        server: usize,
+        life: u32,
+    },
     /// A process starts again.
-    AgentStarts { agent: usize, life: u32 },
-    ServerStarts { server: usize, life: u32 },
+    AgentStarts {
+        agent: usize,
+        life: u32,
+    },
+    ServerStarts {
+        server: usize,
+        life: u32,
+    },
     /// Something bad.
     Fault(Fault),
     /// The bad things stop.

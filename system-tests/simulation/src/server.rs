@@ -73,7 +73,9 @@ impl World {
     pub(crate) fn serve(&mut self, link: usize) {
         loop {
             let now = self.now;
-            let Some(session) = self.links[link].session.as_mut() else { return };
+            let Some(session) = self.links[link].session.as_mut() else {
+                return;
+            };
             if let Some(action) = session.next_action(now) {
                 self.perform_server(link, action);
                 continue;
@@ -141,7 +143,11 @@ impl World {
         let after = Position::after(&chunk.header, chunk.digest);
         let flow_bytes = chunk.flow_bytes();
         let queue = &mut self.servers[server].writers[writer].queue;
-        match queue.iter_mut().rev().find(|entry| entry.stream == stream && entry.owner == owner) {
+        match queue
+            .iter_mut()
+            .rev()
+            .find(|entry| entry.stream == stream && entry.owner == owner)
+        {
             Some(entry) => {
                 entry.after = after;
                 entry.chunks.push(Arc::new(chunk));
@@ -186,14 +192,20 @@ impl World {
 
     fn send_down(&mut self, link: usize, frame: ServerFrame) {
         let Link { server, tampered, .. } = self.links[link];
-        log!(self, "server {server} says {} (link {link})", crate::log::server_frame(&frame));
+        log!(
+            self,
+            "server {server} says {} (link {link})",
+            crate::log::server_frame(&frame)
+        );
         let branch = self.servers[server].branch;
         match &frame {
             ServerFrame::Opened(opened) => {
                 let stream = self.links[link].slots[&opened.slot].stream;
                 self.oracle.says_opened(branch, link, stream, opened);
             }
-            ServerFrame::Ack(ack) => self.oracle.acknowledged(branch, link, ack.slot, ack.watermark, ack.digest),
+            ServerFrame::Ack(ack) => self
+                .oracle
+                .acknowledged(branch, link, ack.slot, ack.watermark, ack.digest),
             ServerFrame::Refused(refused) => self.oracle.refused(refused.code, tampered),
             ServerFrame::Welcome(_) | ServerFrame::Goaway { .. } | ServerFrame::Heartbeat { .. } => {}
         }
@@ -259,7 +271,8 @@ impl World {
     pub(crate) fn drain_link(&mut self, link: usize) {
         if let Some(session) = &mut self.links[link].session {
             session.drain(DRAIN_MS, "this server is going away");
-            self.queue.push(self.now + Duration::from_millis(DRAIN_MS), Event::DrainEnds { link });
+            self.queue
+                .push(self.now + Duration::from_millis(DRAIN_MS), Event::DrainEnds { link });
             self.serve(link);
         }
     }

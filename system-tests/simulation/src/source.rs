@@ -51,7 +51,10 @@ fn signals(large: bool) -> Vec<Signal> {
     if large {
         vec![signal(0, "wide", SampleType::I128)]
     } else {
-        vec![signal(0, "current", SampleType::U8), signal(3, "voltage", SampleType::I16)]
+        vec![
+            signal(0, "current", SampleType::U8),
+            signal(3, "voltage", SampleType::I16),
+        ]
     }
 }
 
@@ -111,7 +114,14 @@ impl Source {
             attributes: BTreeMap::new(),
         };
         let definition = Arc::new(definition);
-        Self { definition, next_sample: 0, cut_samples, done: false, relabel: false, large: false }
+        Self {
+            definition,
+            next_sample: 0,
+            cut_samples,
+            done: false,
+            relabel: false,
+            large: false,
+        }
     }
 
     pub(crate) fn is_file(&self) -> bool {
@@ -129,7 +139,11 @@ impl Source {
                 return Portion::Chunk(self.gap(FILE_GAP.end - first, Reason::FileGap));
             }
             let cut = (first / self.cut_samples + 1) * self.cut_samples;
-            let end = if first < FILE_GAP.start { cut.min(FILE_GAP.start) } else { cut.min(FILE_SAMPLES) };
+            let end = if first < FILE_GAP.start {
+                cut.min(FILE_GAP.start)
+            } else {
+                cut.min(FILE_SAMPLES)
+            };
             return Portion::Chunk(self.samples(end - first, None, Vec::new()));
         }
         if random.once_in(20) {
@@ -137,10 +151,18 @@ impl Source {
             return Portion::Chunk(self.gap(random.between(1, 200_000), reason));
         }
         let room = CHUNK_SAMPLES_MAX - first % CHUNK_SAMPLES_MAX;
-        let count = if self.large { room } else { random.between(1, 40).min(room) };
+        let count = if self.large {
+            room
+        } else {
+            random.between(1, 40).min(room)
+        };
         let absent = (!self.large && random.once_in(30)).then_some(3);
         let sample = first + random.below(count);
-        let markers = if random.once_in(10) { vec![marker(random, sample)] } else { Vec::new() };
+        let markers = if random.once_in(10) {
+            vec![marker(random, sample)]
+        } else {
+            Vec::new()
+        };
         Portion::Chunk(self.samples(count, absent, markers))
     }
 
@@ -172,9 +194,15 @@ impl Source {
                 let bytes = tape::samples(self.definition.epoch, signal.number, width, self.next_sample, count);
                 let hash = hash::column_hash(signal.number, signal.sample_type, count as u32, &bytes);
                 data.push(bytes);
-                ColumnContent::Present { encoding: Encoding::Plain, hash }
+                ColumnContent::Present {
+                    encoding: Encoding::Plain,
+                    hash,
+                }
             };
-            columns.push(ColumnHeader { signal: signal.number, content });
+            columns.push(ColumnHeader {
+                signal: signal.number,
+                content,
+            });
         }
         NewChunk {
             kind: ChunkKind::Samples,
@@ -191,5 +219,12 @@ impl Source {
 
 fn marker(random: &mut Random, sample: u64) -> Marker {
     let content = format!("note {}", random.below(1_000_000)).into_bytes();
-    Marker { sample, kind: 0, group: 1, y: f64::NAN, format: MarkerFormat::Text, content }
+    Marker {
+        sample,
+        kind: 0,
+        group: 1,
+        y: f64::NAN,
+        format: MarkerFormat::Text,
+        content,
+    }
 }

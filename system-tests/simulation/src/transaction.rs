@@ -70,7 +70,9 @@ impl World {
     }
 
     pub(crate) fn on_apply(&mut self, id: u64) {
-        let Some(transaction) = self.transactions.get_mut(&id) else { return };
+        let Some(transaction) = self.transactions.get_mut(&id) else {
+            return;
+        };
         if !matches!(transaction.fate, Fate::Waiting) || transaction.apply_at > self.now {
             return;
         }
@@ -87,7 +89,8 @@ impl World {
             }
             Work::Commit { entries, .. } => {
                 let stored = copy.commit(entries);
-                self.oracle.committed(transaction.branch, transaction.branch == primary, entries, &stored);
+                self.oracle
+                    .committed(transaction.branch, transaction.branch == primary, entries, &stored);
                 self.counters.fenced += stored.iter().filter(|stored| !**stored).count() as u64;
                 self.counters.commits += 1;
                 transaction.fate = Fate::Stored(stored);
@@ -99,7 +102,9 @@ impl World {
     }
 
     pub(crate) fn on_answer(&mut self, id: u64) {
-        let Some(transaction) = self.transactions.get_mut(&id) else { return };
+        let Some(transaction) = self.transactions.get_mut(&id) else {
+            return;
+        };
         if transaction.orphan || transaction.life != self.servers[transaction.server].life {
             return;
         }
@@ -111,7 +116,9 @@ impl World {
         let (work, fate) = if waiting {
             (transaction.work.clone(), Fate::Waiting)
         } else {
-            let Some(done) = self.transactions.remove(&id) else { return };
+            let Some(done) = self.transactions.remove(&id) else {
+                return;
+            };
             (done.work, done.fate)
         };
         match work {
@@ -142,7 +149,9 @@ impl World {
     fn answer_commit(&mut self, server: usize, writer: usize, entries: &[Entry], stored: Option<&[bool]>) {
         let mut touched = Vec::new();
         for (place, entry) in entries.iter().enumerate() {
-            let Some(session) = self.session_of(entry.link, server) else { continue };
+            let Some(session) = self.session_of(entry.link, server) else {
+                continue;
+            };
             let (bytes, chunks) = (entry.flow_bytes, entry.chunks.len());
             match stored.map(|stored| stored[place]) {
                 Some(true) => session.committed(entry.slot, entry.after.seq, entry.after.digest, bytes, chunks),
@@ -166,7 +175,9 @@ impl World {
         };
         let ids: Vec<u64> = self.transactions.iter().filter(of_server).map(|(id, _)| *id).collect();
         for id in ids {
-            let Some(transaction) = self.transactions.get_mut(&id) else { continue };
+            let Some(transaction) = self.transactions.get_mut(&id) else {
+                continue;
+            };
             transaction.unanswered = true;
             if matches!(transaction.fate, Fate::Waiting) {
                 if self.random.once_in(2) {

@@ -99,7 +99,13 @@ impl World {
             let disk = Disk::new(&mut self.random, &self.plan);
             // Two agents replay each file; sometimes they cut it at the same places.
             let cut_samples = if self.random.once_in(3) { 70 } else { 50 };
-            let files = if agent < 2 { (0..self.plan.files).map(|file| Source::file(file, cut_samples)).collect() } else { Vec::new() };
+            let files = if agent < 2 {
+                (0..self.plan.files)
+                    .map(|file| Source::file(file, cut_samples))
+                    .collect()
+            } else {
+                Vec::new()
+            };
             self.agents.push(Agent::new(disk, files));
             self.start_agent(agent);
         }
@@ -116,11 +122,15 @@ impl World {
         let deadline = self.plan.hostile_for + DRAINED_WITHIN;
         while self.oracle.broken().is_none() && !self.is_drained() {
             let Some((at, event)) = self.queue.pop() else {
-                return self.oracle.break_with("nothing will ever happen, and not everything is delivered".into());
+                return self
+                    .oracle
+                    .break_with("nothing will ever happen, and not everything is delivered".into());
             };
             if at > deadline {
                 let what = self.undelivered();
-                return self.oracle.break_with(format!("{what} is not delivered {DRAINED_WITHIN:?} after the last fault"));
+                return self.oracle.break_with(format!(
+                    "{what} is not delivered {DRAINED_WITHIN:?} after the last fault"
+                ));
             }
             self.now = at;
             self.happen(event);
@@ -160,20 +170,39 @@ impl World {
         }
     }
 
-    /// Everything that was captured has been acknowledged, and every stream has ended.
+    /// Everything that was captured has been acknowledged, every stream has ended, and the primary that is left has said so.
     fn is_drained(&self) -> bool {
-        self.calm && self.agents.iter().all(Agent::is_drained)
+        self.calm
+            && self
+                .agents
+                .iter()
+                .all(|agent| agent.is_drained() && self.hears_primary(agent))
+    }
+
+    /// Has a session that works, in which every stream that it holds is open?
+    fn hears_primary(&self, agent: &Agent) -> bool {
+        let Some(link) = agent.link.map(|link| &self.links[link]) else {
+            return false;
+        };
+        let works = link.session.is_some() && !link.severed && link.server_life == self.servers[link.server].life;
+        works
+            && agent
+                .held_streams()
+                .into_iter()
+                .all(|stream| agent.uplink.is_open(stream))
     }
 
     fn undelivered(&self) -> String {
         let waiting = self.agents.iter().enumerate().filter(|(_, agent)| !agent.is_drained());
-        let names: Vec<String> = waiting.map(|(place, agent)| format!("agent {place}: {}", agent.remaining())).collect();
+        let names: Vec<String> = waiting
+            .map(|(place, agent)| format!("agent {place}: {}", agent.remaining()))
+            .collect();
         names.join("; ")
     }
 
     fn judge(&mut self) {
         let surviving = &self.branches[self.branches.len() - 1];
-        let held = self.agents.iter().flat_map(Agent::held_streams).collect();
+        let held: Vec<_> = self.agents.iter().map(Agent::held_streams).collect();
         self.oracle.judge(surviving, &held, &mut self.counters);
     }
 
@@ -183,7 +212,9 @@ impl World {
         while self.oracle.broken().is_none() && self.agents.iter().any(|agent| !agent.held_streams().is_empty()) {
             let Some((at, event)) = self.queue.pop() else { break };
             if at > deadline {
-                return self.oracle.break_with("an outbox still holds what was acked longer ago than its hold-back".into());
+                return self
+                    .oracle
+                    .break_with("an outbox still holds what was acked longer ago than its hold-back".into());
             }
             self.now = at;
             self.happen(event);

@@ -13,7 +13,10 @@ const SEEDS_DEFAULT: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+    )
 }
 
 /// What is wrong with a seed's world: the oracle's finding, or an assertion of the product's own.
@@ -26,7 +29,10 @@ fn broken(seed: u64, with_log: bool, counters: &mut Counters) -> Option<String> 
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            Some(text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into())).unwrap_or_default())
+            Some(
+                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()))
+                    .unwrap_or_default(),
+            )
         }
     }
 }
@@ -48,7 +54,9 @@ fn every_sample_is_stored_once_or_named_whatever_happens() {
         if let Some(what) = broken(seed, false, &mut counters) {
             failed += 1;
             println!("seed {seed}: {what}");
-            println!("  WAVEKEEP_SEED={seed} cargo test --release -p wavekeep-simulation --test simulation -- --nocapture");
+            println!(
+                "  WAVEKEEP_SEED={seed} cargo test --release -p wavekeep-simulation --test simulation -- --nocapture"
+            );
             assert!(keep_going, "seed {seed}: {what}");
         }
     }

@@ -70,7 +70,7 @@ fn look_yourself(lab: &Lab, since: Instant) -> Result<()> {
     let url = lab.database_url()?;
     println!("\n{}", lab.reader(&["streams", "--device", DEVICE])?);
     println!("To look for yourself:\n");
-    println!("  psql '{url}' -c 'select seq, kind, first_sample, sample_count, loaded_at from main.chunk limit 5'");
+    println!("  psql '{url}' -c 'select seq, kind, first_sample, sample_count, loaded_at from chunk limit 5'");
     println!("  WAVEKEEP_SERVER={} {} stats --device {DEVICE} --signal current\n", lab.url(), binary("wavekeep")?.display());
     let hold = std::env::var("WAVEKEEP_DEMO_HOLD").is_ok();
     if hold {

@@ -1,6 +1,7 @@
 //! Every alarm and every refusal must have a reason in this world: honest parties on a good day hear of nothing.
 
 use wavekeep_proto::code::Code;
+use wavekeep_proto::id::StreamId;
 use wavekeep_proto::uplink::Alarm;
 
 use super::Oracle;
@@ -23,15 +24,24 @@ impl Oracle {
         match alarm {
             Alarm::Rewound { .. } => {
                 self.alarms.rewinds += 1;
-                self.check(self.losses > 0, || format!("I6: no commit was ever lost, and yet: {text}"));
+                self.check(self.losses > 0, || {
+                    format!("I6: no commit was ever lost, and yet: {text}")
+                });
             }
             Alarm::Lost { .. } => {
                 self.alarms.jump_gaps += 1;
-                self.check(self.losses > 0, || format!("I13: no commit was ever lost, and yet: {text}"));
+                self.check(self.losses > 0, || {
+                    format!("I13: no commit was ever lost, and yet: {text}")
+                });
             }
             Alarm::Adopted { stream, .. } => {
                 self.alarms.adoptions += 1;
-                let explained = self.tail_lost.contains(stream) || self.cloned.contains(stream) || self.files.contains(stream);
+                let damaged = self
+                    .epochs
+                    .get(stream)
+                    .is_some_and(|epoch| self.flipped.contains(epoch));
+                let shared = self.cloned.contains(stream) || self.files.contains(stream);
+                let explained = self.tail_lost.contains(stream) || damaged || shared;
                 self.check(explained, || format!("I2: the outbox lost nothing, and yet: {text}"));
             }
             Alarm::Diverged { stream, successor } => {
@@ -39,7 +49,6 @@ impl Oracle {
                 let brought_back = self.losses > 0 && self.tail_lost.contains(stream);
                 let explained = self.cloned.contains(stream) || brought_back;
                 self.check(explained, || format!("I14: nobody else wrote to it, and yet: {text}"));
-                self.successors.entry(*stream).or_default().push(*successor);
                 if self.cloned.contains(stream) {
                     self.cloned.insert(*successor);
                 }
@@ -52,14 +61,26 @@ impl Oracle {
             Alarm::WrongLedger { .. } => self.break_with(format!("there is one ledger, and yet: {text}")),
             Alarm::AckMismatch { .. } => {
                 self.alarms.ack_mismatches += 1;
-                self.check(tampered, || format!("I14: the ack was not tampered with, and yet: {text}"));
+                self.check(tampered, || {
+                    format!("I14: the ack was not tampered with, and yet: {text}")
+                });
             }
         }
+    }
+
+    /// What an outbox held of a stream moved to a successor; what it had released, up to `released_seq`, did not.
+    pub(crate) fn succeeded(&mut self, stream: StreamId, successor: StreamId, released_seq: u64) {
+        self.successors
+            .entry(stream)
+            .or_default()
+            .push((successor, released_seq));
     }
 
     /// A server refuses a slot or a session.
     pub(crate) fn refused(&mut self, code: Code, tampered: bool) {
         let passes_by_itself = matches!(code, Code::Busy | Code::LedgerUnavailable | Code::Fenced);
-        self.check(passes_by_itself || tampered, || format!("an honest agent is refused: {code:?}"));
+        self.check(passes_by_itself || tampered, || {
+            format!("an honest agent is refused: {code:?}")
+        });
     }
 }

@@ -19,10 +19,16 @@ impl Oracle {
             let header = &chunk.header;
             let name = format!("seq {}..{} of {stream}", header.first_seq, header.seq);
             self.check(!ended, || format!("I1: {name} lies after the end"));
-            self.check(header.first_seq == at.0 + 1, || format!("I1: {name} is stored after seq {}", at.0));
-            self.check(header.first_sample == at.1, || format!("I4: {name} starts at {}, not at {}", header.first_sample, at.1));
+            self.check(header.first_seq == at.0 + 1, || {
+                format!("I1: {name} is stored after seq {}", at.0)
+            });
+            self.check(header.first_sample == at.1, || {
+                format!("I4: {name} starts at {}, not at {}", header.first_sample, at.1)
+            });
             let run = header.seq > header.first_seq;
-            self.check(header.is_replacing() || !run, || format!("I4: {name} stands for several seqs"));
+            self.check(header.is_replacing() || !run, || {
+                format!("I4: {name} stands for several seqs")
+            });
             let chained = header.is_replacing() || hashes::digest(at.2, hashes::chunk(header)) == chunk.digest;
             self.check(chained, || format!("I14: {name} has another digest than its chain"));
             at = (header.seq, header.end_sample(), chunk.digest);
@@ -31,7 +37,12 @@ impl Oracle {
             self.audit_capture(stream, chunk, &name);
         }
         let stands = (row.at.seq, row.at.next_sample, row.at.digest);
-        self.check(at == stands, || format!("I1: the rows of {stream} end at seq {}, its row stands at {}", at.0, row.at.seq));
+        self.check(at == stands, || {
+            format!(
+                "I1: the rows of {stream} end at seq {}, its row stands at {}",
+                at.0, row.at.seq
+            )
+        });
     }
 
     /// The bytes are those of these samples.
@@ -39,11 +50,24 @@ impl Oracle {
         let header = &chunk.header;
         let mut bytes = chunk.columns.iter();
         for (column, signal) in header.columns.iter().zip(&definition.signals) {
-            let ColumnContent::Present { .. } = column.content else { continue };
+            let ColumnContent::Present { .. } = column.content else {
+                continue;
+            };
             let width = u64::from(signal.sample_type.bits() / 8);
-            let truth = tape::samples(definition.epoch, column.signal, width, header.first_sample, header.count);
+            let truth = tape::samples(
+                definition.epoch,
+                column.signal,
+                width,
+                header.first_sample,
+                header.count,
+            );
             let same = bytes.next() == Some(&truth);
-            self.check(same, || format!("I13: {name} has other samples in signal {} than were captured", column.signal));
+            self.check(same, || {
+                format!(
+                    "I13: {name} has other samples in signal {} than were captured",
+                    column.signal
+                )
+            });
         }
         self.check(bytes.next().is_none(), || format!("I13: {name} has a column too many"));
     }
@@ -72,7 +96,10 @@ impl Oracle {
             return;
         }
         let epoch = self.epochs.get(&stream).copied();
-        let of_epoch = self.captures.iter().filter(|(other, _)| self.epochs.get(other).copied() == epoch);
+        let of_epoch = self
+            .captures
+            .iter()
+            .filter(|(other, _)| self.epochs.get(other).copied() == epoch);
         let known = of_epoch.flat_map(|(_, seqs)| seqs.values().flatten()).any(|capture| {
             let captured = &capture.header;
             (captured.kind, captured.reason, captured.first_sample, captured.count)
@@ -87,13 +114,19 @@ impl Oracle {
         let (committed, given_up, stored) = known;
         for chunk in row.chunks.iter().filter(|chunk| chunk.header.is_replacing()) {
             let header = &chunk.header;
-            let name = format!("the gap {:?} at seq {}..{} of {stream}", header.reason, header.first_seq, header.seq);
+            let name = format!(
+                "the gap {:?} at seq {}..{} of {stream}",
+                header.reason, header.first_seq, header.seq
+            );
             if header.reason == Reason::LostByServer {
                 let was_there = committed.cover(header.first_sample, header.end_sample());
                 self.check(was_there, || format!("I13: {name} stands for what was never committed"));
                 // What an outbox adopted from its predecessor, it never had: its successor's gap stands for rows of the other.
-                let beside = row.definition.predecessor.is_some() && stored.cover(header.first_sample, header.end_sample());
-                self.check(self.losses > 0 || beside, || format!("I13: {name}, and the database never lost anything"));
+                let beside =
+                    row.definition.predecessor.is_some() && stored.cover(header.first_sample, header.end_sample());
+                self.check(self.losses > 0 || beside, || {
+                    format!("I13: {name}, and the database never lost anything")
+                });
             } else {
                 self.audit_given_up(row, chunk, given_up, &name);
             }
@@ -104,7 +137,10 @@ impl Oracle {
     fn audit_given_up(&mut self, row: &StreamRow, chunk: &Chunk, given_up: &Ranges, name: &str) {
         let epoch = row.definition.epoch;
         let (first, end) = (chunk.header.first_sample, chunk.header.end_sample());
-        let of_epoch = self.captures.iter().filter(|(other, _)| self.epochs.get(other) == Some(&epoch));
+        let of_epoch = self
+            .captures
+            .iter()
+            .filter(|(other, _)| self.epochs.get(other) == Some(&epoch));
         let kept = of_epoch.flat_map(|(_, seqs)| seqs.values().flatten()).find(|capture| {
             let header = &capture.header;
             let within = header.first_sample < end && header.end_sample() > first;

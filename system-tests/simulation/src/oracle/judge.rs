@@ -14,8 +14,8 @@ use crate::counters::Counters;
 use crate::database::{Copy, StreamRow};
 
 impl Oracle {
-    /// Judges the surviving database; `held` are the streams of which some outbox still holds anything.
-    pub(crate) fn judge(&mut self, surviving: &Copy, held: &BTreeSet<StreamId>, counters: &mut Counters) {
+    /// Judges the surviving database; `held` are the streams of which each agent's outbox still holds anything.
+    pub(crate) fn judge(&mut self, surviving: &Copy, held: &[BTreeSet<StreamId>], counters: &mut Counters) {
         let mut epochs: BTreeMap<Epoch, Vec<(StreamId, &StreamRow)>> = BTreeMap::new();
         for (stream, row) in &surviving.streams {
             self.audit(*stream, row);
@@ -24,7 +24,10 @@ impl Oracle {
         for (epoch, rows) in &epochs {
             let committed = Ranges::union(self.committed_samples.get(epoch).into_iter().flatten().copied());
             let given_up = Ranges::union(self.given_up.get(epoch).into_iter().flatten().copied());
-            let chunks = rows.iter().flat_map(|(_, row)| &row.chunks).filter(|chunk| !chunk.header.is_replacing());
+            let chunks = rows
+                .iter()
+                .flat_map(|(_, row)| &row.chunks)
+                .filter(|chunk| !chunk.header.is_replacing());
             let stored = Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample())));
             for (stream, row) in rows {
                 self.audit_reason(*stream, row, (&committed, &given_up, &stored));
@@ -38,19 +41,31 @@ impl Oracle {
 
     /// A successor starts where its predecessor's seq ended.
     fn judge_predecessor(&mut self, row: &StreamRow) {
-        let Some(predecessor) = row.definition.predecessor else { return };
-        let captures = self.captures.get(&predecessor.stream_id).and_then(|seqs| seqs.get(&predecessor.seq));
+        let Some(predecessor) = row.definition.predecessor else {
+            return;
+        };
+        let captures = self
+            .captures
+            .get(&predecessor.stream_id)
+            .and_then(|seqs| seqs.get(&predecessor.seq));
         let Some(captures) = captures else { return };
-        let follows = captures.iter().any(|capture| capture.header.end_sample() == row.definition.first_sample);
+        let follows = captures
+            .iter()
+            .any(|capture| capture.header.end_sample() == row.definition.first_sample);
         let name = row.definition.id;
-        self.check(follows, || format!("I4: the successor {name} does not start where its predecessor's seq ends"));
+        self.check(follows, || {
+            format!("I4: the successor {name} does not start where its predecessor's seq ends")
+        });
     }
 
     /// Exactly once: two streams of an epoch hold the same samples only where one continues what diverged.
     fn judge_overlaps(&mut self, rows: &[(StreamId, &StreamRow)]) {
         let mut samples: Vec<(u64, u64, StreamId)> = Vec::new();
         for (stream, row) in rows {
-            let of_row = row.chunks.iter().filter(|chunk| chunk.header.kind == ChunkKind::Samples);
+            let of_row = row
+                .chunks
+                .iter()
+                .filter(|chunk| chunk.header.kind == ChunkKind::Samples);
             samples.extend(of_row.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample(), *stream)));
         }
         samples.sort_unstable();
@@ -58,7 +73,9 @@ impl Oracle {
             let ((_, end, one), (first, _, other)) = (pair[0], pair[1]);
             if first < end {
                 let related = self.root(rows, one) == self.root(rows, other);
-                self.check(related, || format!("I1: sample {first} is stored in {one} and in {other}"));
+                self.check(related, || {
+                    format!("I1: sample {first} is stored in {one} and in {other}")
+                });
             }
         }
     }
@@ -67,7 +84,9 @@ impl Oracle {
     fn root(&self, rows: &[(StreamId, &StreamRow)], stream: StreamId) -> StreamId {
         let mut root = stream;
         while let Some((_, row)) = rows.iter().find(|(id, _)| *id == root) {
-            let Some(predecessor) = row.definition.predecessor else { break };
+            let Some(predecessor) = row.definition.predecessor else {
+                break;
+            };
             root = predecessor.stream_id;
         }
         root
@@ -76,20 +95,27 @@ impl Oracle {
     fn judge_coverage(
         &mut self,
         epochs: &BTreeMap<Epoch, Vec<(StreamId, &StreamRow)>>,
-        held: &BTreeSet<StreamId>,
+        held: &[BTreeSet<StreamId>],
         counters: &mut Counters,
     ) {
         let stored: BTreeMap<Epoch, Ranges> = epochs
             .iter()
             .map(|(epoch, rows)| {
                 let chunks = rows.iter().flat_map(|(_, row)| &row.chunks);
-                (*epoch, Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample()))))
+                (
+                    *epoch,
+                    Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample()))),
+                )
             })
             .collect();
         let nothing = Ranges::default();
         let captures = std::mem::take(&mut self.captures);
         for (stream, seqs) in &captures {
-            let stored = self.epochs.get(stream).and_then(|epoch| stored.get(epoch)).unwrap_or(&nothing);
+            let stored = self
+                .epochs
+                .get(stream)
+                .and_then(|epoch| stored.get(epoch))
+                .unwrap_or(&nothing);
             for capture in seqs.values().flatten().filter(|capture| capture.holders != 0) {
                 counters.captured_samples += capture.header.count;
                 if !stored.cover(capture.header.first_sample, capture.header.end_sample()) {
@@ -100,18 +126,46 @@ impl Oracle {
         self.captures = captures;
     }
 
-    fn explain_hole(&mut self, stream: StreamId, capture: &Capture, held: &BTreeSet<StreamId>, counters: &mut Counters) {
+    fn explain_hole(
+        &mut self,
+        stream: StreamId,
+        capture: &Capture,
+        held: &[BTreeSet<StreamId>],
+        counters: &mut Counters,
+    ) {
         let header = &capture.header;
         let (seq, first, end) = (header.seq, header.first_sample, header.end_sample());
-        let ranges = self.epochs.get(&stream).and_then(|epoch| self.committed_samples.get(epoch)).into_iter().flatten();
+        let ranges = self
+            .epochs
+            .get(&stream)
+            .and_then(|epoch| self.committed_samples.get(epoch))
+            .into_iter()
+            .flatten();
         let was_committed = Ranges::union(ranges.copied()).cover(first, end);
-        let still_held = self.family(stream).iter().any(|stream| held.contains(stream));
-        if self.losses == 0 || still_held || !was_committed {
-            self.break_with(format!("I13: seq {seq} of {stream}, samples [{first}, {end}), is neither stored nor in a gap"));
-        } else if self.successors.contains_key(&stream) {
+        let holders = || {
+            held.iter()
+                .enumerate()
+                .filter(|(agent, _)| capture.holders & (1 << agent) != 0)
+                .map(|(_, held)| held)
+        };
+        // Released before the stream diverged: nobody opens it any more, if nobody else has it.
+        let left_behind = self
+            .successors
+            .get(&stream)
+            .is_some_and(|all| all.iter().any(|(_, released)| seq <= *released));
+        let given_up = !holders().any(|held| held.contains(&stream));
+        let forgotten = !self
+            .family(stream)
+            .iter()
+            .any(|stream| holders().any(|held| held.contains(stream)));
+        if self.losses > 0 && was_committed && left_behind && given_up {
             counters.known_limit += 1;
-        } else {
+        } else if self.losses > 0 && was_committed && forgotten {
             counters.forgotten += 1;
+        } else {
+            self.break_with(format!(
+                "I13: seq {seq} of {stream}, samples [{first}, {end}), is neither stored nor in a gap"
+            ));
         }
     }
 
@@ -120,7 +174,13 @@ impl Oracle {
         let mut family = vec![stream];
         let mut at = 0;
         while at < family.len() {
-            family.extend(self.successors.get(&family[at]).into_iter().flatten());
+            family.extend(
+                self.successors
+                    .get(&family[at])
+                    .into_iter()
+                    .flatten()
+                    .map(|(successor, _)| *successor),
+            );
             at += 1;
         }
         family
@@ -130,7 +190,11 @@ impl Oracle {
         for chunk in surviving.streams.values().flat_map(|row| &row.chunks) {
             counters.count_row(&chunk.header);
         }
-        counters.successors += surviving.streams.values().filter(|row| row.definition.predecessor.is_some()).count() as u64;
+        counters.successors += surviving
+            .streams
+            .values()
+            .filter(|row| row.definition.predecessor.is_some())
+            .count() as u64;
         counters.database_losses += self.losses;
         counters.rewinds += self.alarms.rewinds;
         counters.jump_gaps += self.alarms.jump_gaps;

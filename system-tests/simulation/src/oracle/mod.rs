@@ -76,8 +76,8 @@ pub(crate) struct Oracle {
     cloned: BTreeSet<StreamId>,
     /// Streams of which a power cut took something.
     tail_lost: BTreeSet<StreamId>,
-    /// Streams that diverged, and where their records went.
-    successors: BTreeMap<StreamId, Vec<StreamId>>,
+    /// Streams that diverged: where their records went, from which seq on.
+    successors: BTreeMap<StreamId, Vec<(StreamId, u64)>>,
     /// Streams of files, which anybody may replay.
     files: BTreeSet<StreamId>,
     /// How often the database lost commits.
@@ -103,27 +103,46 @@ impl Oracle {
     }
 
     /// An outbox took a chunk from a source. `before` is where the stream's tail was.
-    pub(crate) fn captured(&mut self, agent: usize, definition: &StreamDefinition, before: (u64, u64, Hash), chunk: &Chunk) {
+    pub(crate) fn captured(
+        &mut self,
+        agent: usize,
+        definition: &StreamDefinition,
+        before: (u64, u64, Hash),
+        chunk: &Chunk,
+    ) {
         let header = &chunk.header;
         let (seq, next_sample, digest) = before;
         let stream = definition.id;
         let follows = header.first_seq == seq + 1 && header.seq == seq + 1 && header.first_sample == next_sample;
-        self.check(follows, || format!("I4: seq {} of {stream} does not follow its tail", header.seq));
+        self.check(follows, || {
+            format!("I4: seq {} of {stream} does not follow its tail", header.seq)
+        });
         let expected = hashes::digest(digest, hashes::chunk(header));
-        self.check(expected == chunk.digest, || format!("I14: the outbox computed another digest at seq {} of {stream}", header.seq));
+        self.check(expected == chunk.digest, || {
+            format!(
+                "I14: the outbox computed another digest at seq {} of {stream}",
+                header.seq
+            )
+        });
         let mut bytes = chunk.columns.iter();
         for (column, signal) in header.columns.iter().zip(&definition.signals) {
             if let ColumnContent::Present { hash, .. } = column.content {
                 let samples = bytes.next().map_or(&[][..], |bytes| &bytes[..]);
                 let expected = hashes::column(column.signal, signal.sample_type as u8, header.count, samples);
-                self.check(expected == hash, || format!("I14: signal {} of seq {} has another hash", column.signal, header.seq));
+                self.check(expected == hash, || {
+                    format!("I14: signal {} of seq {} has another hash", column.signal, header.seq)
+                });
             }
         }
         self.epochs.insert(stream, definition.epoch);
         let captures = self.captures.entry(stream).or_default().entry(header.seq).or_default();
         match captures.iter_mut().find(|capture| capture.digest == chunk.digest) {
             Some(capture) => capture.holders |= 1 << agent,
-            None => captures.push(Capture { header: header.clone(), digest: chunk.digest, holders: 1 << agent }),
+            None => captures.push(Capture {
+                header: header.clone(),
+                digest: chunk.digest,
+                holders: 1 << agent,
+            }),
         }
     }
 
@@ -164,21 +183,46 @@ impl Oracle {
         let Some(place) = self.places.get(&(branch, stream)).copied() else {
             return self.break_with(format!("stream {stream} was never opened in this database"));
         };
-        self.check(place.owner == entry.owner, || format!("I7: a fenced session committed seq {} of {stream}", header.seq));
-        self.check(header.first_seq == place.seq + 1, || format!("I1: seq {} of {stream} is committed after {}", header.first_seq, place.seq));
+        self.check(place.owner == entry.owner, || {
+            format!("I7: a fenced session committed seq {} of {stream}", header.seq)
+        });
+        self.check(header.first_seq == place.seq + 1, || {
+            format!(
+                "I1: seq {} of {stream} is committed after {}",
+                header.first_seq, place.seq
+            )
+        });
         let tiles = header.first_sample == place.next_sample;
-        self.check(tiles, || format!("I4: seq {} of {stream} starts at {}, not at {}", header.seq, header.first_sample, place.next_sample));
+        self.check(tiles, || {
+            format!(
+                "I4: seq {} of {stream} starts at {}, not at {}",
+                header.seq, header.first_sample, place.next_sample
+            )
+        });
         if !header.is_replacing() {
             let expected = hashes::digest(place.digest, hashes::chunk(header));
-            self.check(expected == chunk.digest, || format!("I14: seq {} of {stream} is committed with another digest", header.seq));
+            self.check(expected == chunk.digest, || {
+                format!("I14: seq {} of {stream} is committed with another digest", header.seq)
+            });
         }
-        let after = Place { seq: header.seq, next_sample: header.first_sample + header.count, digest: chunk.digest, ..place };
+        let after = Place {
+            seq: header.seq,
+            next_sample: header.first_sample + header.count,
+            digest: chunk.digest,
+            ..place
+        };
         self.places.insert((branch, stream), after);
         if let Some(epoch) = self.epochs.get(&stream).filter(|_| header.count > 0) {
-            self.committed_samples.entry(*epoch).or_default().push((header.first_sample, header.end_sample()));
+            self.committed_samples
+                .entry(*epoch)
+                .or_default()
+                .push((header.first_sample, header.end_sample()));
         }
         let rows = self.committed.entry(stream).or_default();
-        let row = rows.entry(header.seq).or_insert(Committed { first_seq: header.first_seq, digests: Vec::new() });
+        let row = rows.entry(header.seq).or_insert(Committed {
+            first_seq: header.first_seq,
+            digests: Vec::new(),
+        });
         row.first_seq = row.first_seq.min(header.first_seq);
         if !row.digests.contains(&chunk.digest) {
             row.digests.push(chunk.digest);
@@ -188,11 +232,18 @@ impl Oracle {
     /// Another copy of the database is the primary now. Does it lack anything that the last one had?
     pub(crate) fn branched(&mut self, before: &Copy, branch: usize, copy: &Copy) {
         for (stream, row) in &copy.streams {
-            let place = Place { seq: row.at.seq, next_sample: row.at.next_sample, digest: row.at.digest, owner: row.owner };
+            let place = Place {
+                seq: row.at.seq,
+                next_sample: row.at.next_sample,
+                digest: row.at.digest,
+                owner: row.owner,
+            };
             self.places.insert((branch, *stream), place);
         }
         let lost = before.streams.iter().any(|(stream, row)| {
-            copy.streams.get(stream).is_none_or(|other| other.at.seq < row.at.seq || other.at.digest != row.at.digest)
+            copy.streams
+                .get(stream)
+                .is_none_or(|other| other.at.seq < row.at.seq || other.at.digest != row.at.digest)
         });
         self.losses += u64::from(lost);
     }
@@ -210,7 +261,9 @@ impl Oracle {
 
     /// Was every seq of a range committed, at some time, somewhere?
     fn were_all_committed(&self, stream: StreamId, first_seq: u64, last_seq: u64) -> bool {
-        let Some(rows) = self.committed.get(&stream) else { return false };
+        let Some(rows) = self.committed.get(&stream) else {
+            return false;
+        };
         let covered = |seq: u64| rows.range(seq..).next().is_some_and(|(_, row)| row.first_seq <= seq);
         (first_seq..=last_seq).all(covered)
     }

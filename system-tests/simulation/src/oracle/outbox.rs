@@ -8,27 +8,50 @@ use super::Oracle;
 
 impl Oracle {
     /// Records of a stream left an outbox: from `first_seq` to `last_seq`. I5: an ack covered them, and all of it is committed.
-    pub(crate) fn released(&mut self, now: Duration, agent: usize, stream: StreamId, range: (u64, u64), hold_back: Option<Duration>) {
+    pub(crate) fn released(
+        &mut self,
+        now: Duration,
+        agent: usize,
+        stream: StreamId,
+        range: (u64, u64),
+        hold_back: Option<Duration>,
+    ) {
         let (first_seq, last_seq) = range;
-        let told = self.told.get(&(agent, stream)).and_then(|told| told.range(last_seq..).map(|(_, at)| *at).min());
+        let told = self
+            .told
+            .get(&(agent, stream))
+            .and_then(|told| told.range(last_seq..).map(|(_, at)| *at).min());
         let Some(told) = told else {
-            return self.break_with(format!("I5: seqs {first_seq}..{last_seq} of {stream} were released, and no ack covers them"));
+            return self.break_with(format!(
+                "I5: seqs {first_seq}..{last_seq} of {stream} were released, and no ack covers them"
+            ));
         };
         if let Some(hold_back) = hold_back {
             let early = now < told + hold_back;
-            self.check(!early, || format!("I5: seqs {first_seq}..{last_seq} of {stream} were released before their hold-back"));
+            self.check(!early, || {
+                format!("I5: seqs {first_seq}..{last_seq} of {stream} were released before their hold-back")
+            });
         }
         let stored = self.were_all_committed(stream, first_seq, last_seq);
-        self.check(stored, || format!("I5: seqs {first_seq}..{last_seq} of {stream} were released and never all committed"));
-        let Some(captures) = self.captures.get(&stream) else { return };
+        self.check(stored, || {
+            format!("I5: seqs {first_seq}..{last_seq} of {stream} were released and never all committed")
+        });
+        let Some(captures) = self.captures.get(&stream) else {
+            return;
+        };
         for (seq, captures) in captures.range(first_seq..=last_seq) {
-            let mut of_agent = captures.iter().filter(|capture| capture.holders & (1 << agent) != 0).peekable();
+            let mut of_agent = captures
+                .iter()
+                .filter(|capture| capture.holders & (1 << agent) != 0)
+                .peekable();
             let any = of_agent.peek().is_some();
             let committed = of_agent.any(|capture| self.was_committed(stream, *seq, capture.digest));
             // Inside of a gap that stands for several, only its last digest is committed.
             let inside = !self.has_row_at(stream, *seq);
             if any && !committed && !inside {
-                return self.break_with(format!("I5: seq {seq} of {stream} was released, and what is committed there is not it"));
+                return self.break_with(format!(
+                    "I5: seq {seq} of {stream} was released, and what is committed there is not it"
+                ));
             }
         }
     }
@@ -40,7 +63,9 @@ impl Oracle {
     /// The power failed: of this stream the outbox has nothing after `tail_seq` any more.
     pub(crate) fn tail_lost(&mut self, agent: usize, stream: StreamId, tail_seq: u64) {
         self.tail_lost.insert(stream);
-        let Some(captures) = self.captures.get_mut(&stream) else { return };
+        let Some(captures) = self.captures.get_mut(&stream) else {
+            return;
+        };
         for capture in captures.range_mut(tail_seq + 1..).flat_map(|(_, captures)| captures) {
             capture.holders &= !(1 << agent);
         }
@@ -49,7 +74,12 @@ impl Oracle {
     /// An outbox's disk was copied: `to` holds what `from` holds of this stream.
     pub(crate) fn cloned(&mut self, from: usize, to: usize, stream: StreamId) {
         self.cloned.insert(stream);
-        for capture in self.captures.get_mut(&stream).into_iter().flat_map(|seqs| seqs.values_mut().flatten()) {
+        for capture in self
+            .captures
+            .get_mut(&stream)
+            .into_iter()
+            .flat_map(|seqs| seqs.values_mut().flatten())
+        {
             if capture.holders & (1 << from) != 0 {
                 capture.holders |= 1 << to;
             }
@@ -61,14 +91,18 @@ impl Oracle {
 
     /// An outbox says that it turned samples into a gap for want of room. `full`: there really was little.
     pub(crate) fn evicted(&mut self, epoch: Epoch, samples: (u64, u64), full: bool) {
-        self.check(full, || format!("I13: samples {samples:?} of epoch {epoch} were evicted, and there was room"));
+        self.check(full, || {
+            format!("I13: samples {samples:?} of epoch {epoch} were evicted, and there was room")
+        });
         self.given_up.entry(epoch).or_default().push(samples);
     }
 
     /// An outbox says that stored bytes were bad.
     pub(crate) fn corrupted(&mut self, epoch: Epoch, samples: (u64, u64)) {
         let flipped = self.flipped.contains(&epoch);
-        self.check(flipped, || format!("I13: samples {samples:?} of epoch {epoch} are said to be corrupt, and no bit flipped"));
+        self.check(flipped, || {
+            format!("I13: samples {samples:?} of epoch {epoch} are said to be corrupt, and no bit flipped")
+        });
         self.given_up.entry(epoch).or_default().push(samples);
     }
 

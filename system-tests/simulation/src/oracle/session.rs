@@ -38,7 +38,12 @@ impl Flight {
 /// What a chunk counts, by the specification of flow control.
 fn flow_bytes(chunk: &Chunk) -> u64 {
     let columns: usize = chunk.columns.iter().map(bytes::Bytes::len).sum();
-    let markers: usize = chunk.header.markers.iter().map(|marker| marker.content.len() + 32).sum();
+    let markers: usize = chunk
+        .header
+        .markers
+        .iter()
+        .map(|marker| marker.content.len() + 32)
+        .sum();
     (columns + markers + 512) as u64
 }
 
@@ -46,10 +51,19 @@ impl Oracle {
     /// A server says where a stream stands: it is an ack.
     pub(crate) fn says_opened(&mut self, branch: usize, link: usize, stream: StreamId, opened: &Opened) {
         let Opened { slot, at, .. } = *opened;
-        let committed = self.places.get(&(branch, stream)).is_some_and(|place| place.seq >= at.seq);
+        let committed = self
+            .places
+            .get(&(branch, stream))
+            .is_some_and(|place| place.seq >= at.seq);
         let known = committed && self.was_committed(stream, at.seq, at.digest);
-        self.check(known, || format!("I6: Opened names seq {} of {stream}, which is not committed", at.seq));
-        let state = SlotState { stream, accepted: (at.seq, at.next_sample, at.digest), acknowledged: at.seq };
+        self.check(known, || {
+            format!("I6: Opened names seq {} of {stream}, which is not committed", at.seq)
+        });
+        let state = SlotState {
+            stream,
+            accepted: (at.seq, at.next_sample, at.digest),
+            acknowledged: at.seq,
+        };
         self.slots.insert((link, slot), state);
     }
 
@@ -62,15 +76,25 @@ impl Oracle {
         let (seq, next_sample, digest) = state.accepted;
         state.accepted = (header.seq, header.first_sample + header.count, chunk.digest);
         let stream = state.stream;
-        self.check((before.seq, before.next_sample, before.digest) == (seq, next_sample, digest), || {
-            format!("I2: the session lost count of what it accepted of {stream}")
-        });
+        self.check(
+            (before.seq, before.next_sample, before.digest) == (seq, next_sample, digest),
+            || format!("I2: the session lost count of what it accepted of {stream}"),
+        );
         let in_order = header.first_seq == seq + 1 && (header.first_seq == header.seq || header.is_replacing());
-        self.check(in_order, || format!("I1: seq {} of {stream} was accepted after {seq}", header.first_seq));
+        self.check(in_order, || {
+            format!("I1: seq {} of {stream} was accepted after {seq}", header.first_seq)
+        });
         let tiles = header.first_sample == next_sample;
-        self.check(tiles, || format!("I4: seq {} of {stream} was accepted at sample {}, not {next_sample}", header.seq, header.first_sample));
+        self.check(tiles, || {
+            format!(
+                "I4: seq {} of {stream} was accepted at sample {}, not {next_sample}",
+                header.seq, header.first_sample
+            )
+        });
         let chained = header.is_replacing() || hashes::digest(digest, hashes::chunk(header)) == chunk.digest;
-        self.check(chained, || format!("I14: seq {} of {stream} was accepted with another digest", header.seq));
+        self.check(chained, || {
+            format!("I14: seq {} of {stream} was accepted with another digest", header.seq)
+        });
     }
 
     /// A server acknowledges.
@@ -80,10 +104,17 @@ impl Oracle {
         };
         let (stream, last) = (state.stream, state.acknowledged);
         state.acknowledged = watermark;
-        self.check(watermark > last, || format!("I6: acks of {stream} went from {last} to {watermark}"));
-        let committed = self.places.get(&(branch, stream)).is_some_and(|place| place.seq >= watermark);
+        self.check(watermark > last, || {
+            format!("I6: acks of {stream} went from {last} to {watermark}")
+        });
+        let committed = self
+            .places
+            .get(&(branch, stream))
+            .is_some_and(|place| place.seq >= watermark);
         let known = committed && self.was_committed(stream, watermark, digest);
-        self.check(known, || format!("I6: seq {watermark} of {stream} was acknowledged and is not committed"));
+        self.check(known, || {
+            format!("I6: seq {watermark} of {stream} was acknowledged and is not committed")
+        });
     }
 
     /// An agent sends.
@@ -96,9 +127,15 @@ impl Oracle {
             AgentFrame::Chunk { slot, chunk } => {
                 let bytes = flow_bytes(chunk);
                 flight.bytes += bytes;
-                flight.slots.entry(*slot).or_default().push_back((chunk.header.seq, bytes));
+                flight
+                    .slots
+                    .entry(*slot)
+                    .or_default()
+                    .push_back((chunk.header.seq, bytes));
                 let (in_flight, window) = (flight.bytes, flight.window_bytes);
-                self.check(in_flight <= window, || format!("I3: {in_flight} bytes are in flight, the window has {window}"));
+                self.check(in_flight <= window, || {
+                    format!("I3: {in_flight} bytes are in flight, the window has {window}")
+                });
             }
             AgentFrame::Hello(_) | AgentFrame::Heartbeat(_) => {}
         }
@@ -121,7 +158,11 @@ impl Oracle {
                 flight.land(ack.slot, ack.watermark);
                 let stream = flight.streams.get(&ack.slot).copied();
                 if let Some(stream) = stream.filter(|stream| self.was_committed(*stream, ack.watermark, ack.digest)) {
-                    self.told.entry((agent, stream)).or_default().entry(ack.watermark).or_insert(now);
+                    self.told
+                        .entry((agent, stream))
+                        .or_default()
+                        .entry(ack.watermark)
+                        .or_insert(now);
                 }
             }
             ServerFrame::Opened(opened) => {
