@@ -1,0 +1,223 @@
+//! [`Kv`] on RocksDB.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::sys::statvfs::statvfs;
+use rocksdb::{CompactOptions, DB, DBRawIterator, Error, ErrorKind, WriteBatch};
+
+use super::super::OutboxError;
+use super::super::kv::{Batch, Entry, Kv, KvError, Operation, Visit};
+use super::{STORE, options};
+
+const BALLAST: &str = "ballast";
+/// Room for deleting: the log, a flush and a compaction of small records.
+const BALLAST_BYTES: u64 = 32 * 1024 * 1024;
+/// With less than this free, values are refused, and the ballast makes room for deleting.
+const LOW_BYTES: u64 = 16 * 1024 * 1024;
+
+/// See the module's documentation.
+pub struct RocksKv {
+    db: DB,
+    dir: PathBuf,
+    store: PathBuf,
+    has_ballast: AtomicBool,
+    read_only: bool,
+}
+
+impl std::fmt::Debug for RocksKv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RocksKv")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+fn kv_error(error: &Error) -> KvError {
+    let text = error.to_string();
+    match error.kind() {
+        ErrorKind::Corruption => KvError::Damaged(text),
+        _ if text.contains("No space left") || text.contains("Disk quota exceeded") => KvError::Full(text),
+        _ => KvError::Failed(text),
+    }
+}
+
+/// Of opening: a store whose files are missing or make no sense is damaged.
+fn open_error(error: &Error) -> OutboxError {
+    let text = error.to_string();
+    let lost = text.contains("No such file") || text.contains("does not exist");
+    match error.kind() {
+        ErrorKind::IOError if text.contains("LOCK") && !lost => OutboxError::InUse,
+        ErrorKind::InvalidArgument | ErrorKind::NotFound => KvError::Damaged(text).into(),
+        ErrorKind::IOError if lost => KvError::Damaged(text).into(),
+        _ => kv_error(error).into(),
+    }
+}
+
+impl RocksKv {
+    /// Opens, or starts, the store in `dir`.
+    pub fn open(dir: &Path) -> Result<Self, OutboxError> {
+        let kv = Self::open_at(dir, &dir.join(STORE))?;
+        kv.take_ballast();
+        Ok(kv)
+    }
+
+    pub(super) fn open_at(dir: &Path, store: &Path) -> Result<Self, OutboxError> {
+        let db = DB::open(&options::database(), store).map_err(|error| open_error(&error))?;
+        Ok(Self {
+            db,
+            dir: dir.into(),
+            store: store.into(),
+            has_ballast: AtomicBool::new(false),
+            read_only: false,
+        })
+    }
+
+    /// RocksDB's own repair, for a store that does not open.
+    pub(super) fn repair_files(store: &Path) -> Result<(), OutboxError> {
+        DB::repair(&options::database(), store).map_err(|error| open_error(&error))
+    }
+
+    /// Opens the store in `dir` to look at it.
+    pub fn open_read_only(dir: &Path) -> Result<Self, OutboxError> {
+        let store = dir.join(STORE);
+        let db = DB::open_for_read_only(&options::database(), &store, false).map_err(|error| open_error(&error))?;
+        Ok(Self {
+            db,
+            dir: dir.into(),
+            store,
+            has_ballast: AtomicBool::new(false),
+            read_only: true,
+        })
+    }
+
+    fn free(&self) -> Option<u64> {
+        let stat = statvfs(&self.dir).ok()?;
+        Some(stat.blocks_available() * stat.fragment_size())
+    }
+
+    /// Keeps room for deleting, where there is plenty.
+    fn take_ballast(&self) {
+        if self.has_ballast.load(Ordering::Relaxed) || self.free().is_none_or(|free| free < 4 * BALLAST_BYTES) {
+            return;
+        }
+        let allocate = || -> std::io::Result<()> {
+            let file = std::fs::File::create(self.dir.join(BALLAST))?;
+            let bytes = i64::try_from(BALLAST_BYTES).expect("the ballast is small");
+            nix::fcntl::posix_fallocate(&file, 0, bytes).map_err(std::io::Error::from)
+        };
+        // Without it the outbox is only less comfortable on a full disk.
+        self.has_ballast.store(allocate().is_ok(), Ordering::Relaxed);
+    }
+
+    fn drop_ballast(&self) {
+        if self.has_ballast.swap(false, Ordering::Relaxed) {
+            // If it cannot be deleted, the write that needs the room says so.
+            let _ = std::fs::remove_file(self.dir.join(BALLAST));
+        }
+    }
+
+    /// RocksDB must never meet a full disk: it would take no more writes at all.
+    fn check_room(&self, batch: &Batch) -> Result<(), KvError> {
+        let bytes = batch.put_bytes();
+        let low = |limit: u64| self.free().is_some_and(|free| free < limit);
+        if !low(LOW_BYTES + 2 * bytes) {
+            return Ok(());
+        }
+        let deletes = batch
+            .operations
+            .iter()
+            .any(|operation| !matches!(operation, Operation::Put(..)));
+        if deletes {
+            self.drop_ballast();
+        } else if bytes > 64 * 1024 {
+            return Err(KvError::Full(format!(
+                "{} has less than {LOW_BYTES} bytes free",
+                self.dir.display()
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn check(iterator: &DBRawIterator<'_>) -> Result<(), KvError> {
+    iterator.status().map_err(|error| kv_error(&error))
+}
+
+impl Kv for RocksKv {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.db.get(key).map_err(|error| kv_error(&error))
+    }
+
+    fn scan(&self, from: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
+        if from >= end {
+            return Ok(());
+        }
+        let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
+        iterator.seek(from);
+        while let Some((key, value)) = iterator.item() {
+            if !visit(key, value) {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        check(&iterator)
+    }
+
+    fn last(&self, from: &[u8], end: &[u8]) -> Result<Option<Entry>, KvError> {
+        if from >= end {
+            return Ok(None);
+        }
+        let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
+        iterator.seek_to_last();
+        let entry = iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
+        if entry.is_none() {
+            check(&iterator)?;
+        }
+        Ok(entry)
+    }
+
+    fn write(&self, batch: Batch, sync: bool) -> Result<(), KvError> {
+        if self.read_only {
+            return Err(KvError::Failed("it was opened to be looked at".into()));
+        }
+        self.check_room(&batch)?;
+        let mut writes = WriteBatch::default();
+        for operation in &batch.operations {
+            match operation {
+                Operation::Put(key, value) => writes.put(key, value),
+                Operation::Delete(key) => writes.delete(key),
+                Operation::DeleteRange(from, end) if from < end => writes.delete_range(from, end),
+                Operation::DeleteRange(..) => {}
+            }
+        }
+        self.db
+            .write_opt(writes, &options::write(sync))
+            .map_err(|error| kv_error(&error))
+    }
+
+    fn sync(&self) -> Result<(), KvError> {
+        self.db.flush_wal(true).map_err(|error| kv_error(&error))
+    }
+
+    fn reclaim(&self, from: &[u8], to: &[u8]) -> Result<(), KvError> {
+        // Compacting drops the tree's references, and with the last one of each, the blob file.
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        self.db.compact_range_opt(Some(from), Some(to), &options);
+        self.take_ballast();
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.free()
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let Ok(files) = std::fs::read_dir(&self.store) else {
+            return 0;
+        };
+        // A file may be gone before it is asked.
+        files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    }
+}

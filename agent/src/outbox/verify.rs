@@ -1,0 +1,301 @@
+//! Looking an outbox over: [`Outbox::status`] from what every start reads, [`Outbox::verify`] from every byte that is held.
+//! Both change nothing: they work on an outbox that was opened by [`Outbox::inspect`], and on one in use (where `verify` may
+//! then call damaged what was changing just then).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use wavekeep_proto::chunk::ChunkKind;
+use wavekeep_proto::id::StreamId;
+use wavekeep_proto::uplink::Outbox as _;
+
+use super::find::{self, Found};
+use super::kv::{Kv, KvError};
+use super::record::Mark;
+use super::table::Stream;
+use super::{Outbox, OutboxError, keys};
+
+/// Damaged ranges that a report lists one by one; more are only counted.
+const RANGES_MAX: usize = 100;
+
+/// What is known without looking at any chunk but the oldest un-acked one of each stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OutboxReport {
+    /// The identity of this outbox, 32 hexadecimal digits.
+    pub agent_id: String,
+    /// The ledger that it is bound to.
+    pub ledger_id: Option<String>,
+    /// Bytes of all records held.
+    pub held_bytes: u64,
+    /// Of these, bytes that no ack covers.
+    pub unacked_bytes: u64,
+    /// Bytes on the disk, roughly: with what is deleted and not given back yet.
+    pub disk_bytes: u64,
+    /// Per stream.
+    pub streams: Vec<StreamReport>,
+}
+
+/// One stream, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamReport {
+    /// 32 hexadecimal digits.
+    pub stream: String,
+    /// The instrument.
+    pub device: String,
+    /// The run it belongs to; empty for none.
+    pub run: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Of a file, which can be read again.
+    pub file: bool,
+    /// All up to this seq was released.
+    pub released_seq: u64,
+    /// All up to this seq was acked, as last noted.
+    pub acked_seq: u64,
+    /// The last seq stored.
+    pub stored_seq: u64,
+    /// Where the next chunk starts.
+    pub next_sample: u64,
+    /// Its `end` is stored.
+    pub ended: bool,
+    /// Its `end` is due: its source is gone.
+    pub to_end: bool,
+    /// Bytes held.
+    pub held_bytes: u64,
+    /// Of these, bytes that no ack covers.
+    pub unacked_bytes: u64,
+    /// UTC of the oldest sample that no ack covers, in nanoseconds.
+    pub oldest_unacked_utc_ns: Option<i64>,
+}
+
+/// What reading every byte says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// Nothing is damaged.
+    pub intact: bool,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Streams whose definition is damaged: their chunks cannot be sent.
+    pub lost_definitions: Vec<String>,
+    /// Streams whose state is damaged: the next start puts it together again.
+    pub lost_states: Vec<String>,
+    /// Per stream.
+    pub streams: Vec<StreamVerified>,
+}
+
+/// One stream, read whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StreamVerified {
+    /// 32 hexadecimal digits.
+    pub stream: String,
+    /// The instrument.
+    pub device: String,
+    /// Intact records of samples.
+    pub samples_chunks: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Intact records of gaps.
+    pub gap_chunks: u64,
+    /// Samples missing in them.
+    pub gap_samples: u64,
+    /// The same, by reason.
+    pub gap_samples_by_reason: BTreeMap<String, u64>,
+    /// Bytes of intact columns.
+    pub column_bytes: u64,
+    /// Damaged or missing records, as far as that can be counted: seqs.
+    pub damaged_chunks: u64,
+    /// Samples in them.
+    pub damaged_samples: u64,
+    /// The first of the damaged ranges.
+    pub damaged: Vec<DamagedRange>,
+}
+
+/// What cannot be read any more. The uplink sends it as a gap `corrupt`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DamagedRange {
+    /// The first seq.
+    pub first_seq: u64,
+    /// The last seq.
+    pub seq: u64,
+    /// The first sample.
+    pub first_sample: u64,
+    /// Samples.
+    pub count: u64,
+}
+
+impl StreamVerified {
+    fn damage(&mut self, from: &Mark, to: &Mark) {
+        let range = DamagedRange {
+            first_seq: from.at.seq + 1,
+            seq: to.at.seq,
+            first_sample: from.at.next_sample,
+            count: to.at.next_sample.saturating_sub(from.at.next_sample),
+        };
+        self.damaged_chunks += range.seq.saturating_sub(from.at.seq);
+        self.damaged_samples += range.count;
+        if self.damaged.len() < RANGES_MAX {
+            self.damaged.push(range);
+        }
+    }
+
+    fn intact(&mut self, found: &Found) {
+        let header = &found.record.header;
+        self.column_bytes += found.record.data_bytes();
+        match header.kind {
+            ChunkKind::Samples => {
+                self.samples_chunks += 1;
+                self.samples += header.count;
+            }
+            ChunkKind::Gap => {
+                self.gap_chunks += 1;
+                self.gap_samples += header.count;
+                *self
+                    .gap_samples_by_reason
+                    .entry(header.reason.name().into())
+                    .or_default() += header.count;
+            }
+            ChunkKind::End => {}
+        }
+    }
+}
+
+impl<K: Kv> Outbox<K> {
+    /// What is held, without reading it.
+    pub fn status(&self) -> Result<OutboxReport, OutboxError> {
+        let streams: Vec<(StreamId, Stream)> = self
+            .table()
+            .streams
+            .iter()
+            .map(|(id, stream)| (*id, stream.clone()))
+            .collect();
+        let mut reports = Vec::new();
+        for (id, stream) in &streams {
+            let tail = stream.tail().at.seq;
+            let from = stream.acked.seq.max(stream.state.base.at.seq) + 1;
+            let oldest = if from <= tail {
+                find::first(&*self.kv, *id, from, tail)?
+            } else {
+                None
+            };
+            reports.push(StreamReport {
+                stream: id.to_string(),
+                device: stream.definition.device.clone(),
+                run: stream.run.clone(),
+                labels: stream.labels.clone(),
+                file: stream.definition.is_file(),
+                released_seq: stream.state.base.at.seq,
+                acked_seq: stream.acked.seq,
+                stored_seq: tail,
+                next_sample: stream.tail().at.next_sample,
+                ended: stream.tail().at.ended,
+                to_end: stream.state.to_end.is_some(),
+                held_bytes: stream.state.held_bytes,
+                unacked_bytes: stream.unacked_bytes(),
+                oldest_unacked_utc_ns: oldest.map(|found| found.record.header.utc_ns),
+            });
+        }
+        Ok(OutboxReport {
+            agent_id: self.agent_id().to_string(),
+            ledger_id: self.ledger_id().map(|ledger| ledger.to_string()),
+            held_bytes: self.held_bytes(),
+            unacked_bytes: reports.iter().map(|report| report.unacked_bytes).sum(),
+            disk_bytes: self.kv.used_bytes(),
+            streams: reports,
+        })
+    }
+
+    /// Reads everything that is held and checks every hash, and that it tiles.
+    pub fn verify(&self) -> Result<VerifyReport, OutboxError> {
+        let streams: Vec<(StreamId, Stream)> = self
+            .table()
+            .streams
+            .iter()
+            .map(|(id, stream)| (*id, stream.clone()))
+            .collect();
+        let mut report = VerifyReport {
+            intact: true,
+            read_bytes: 0,
+            lost_definitions: self.lost_definitions()?.iter().map(ToString::to_string).collect(),
+            lost_states: Vec::new(),
+            streams: Vec::new(),
+        };
+        for (id, stream) in &streams {
+            let key = keys::state(*id);
+            let state = probed(self.kv.get(&key))?.and_then(|value| super::record::State::from_value(&key, &value));
+            if state.is_none() {
+                report.lost_states.push(id.to_string());
+            }
+            let verified = self.verify_stream(*id, stream, &mut report.read_bytes)?;
+            report.intact &= verified.damaged_chunks == 0;
+            report.streams.push(verified);
+        }
+        report.intact &= report.lost_definitions.is_empty() && report.lost_states.is_empty();
+        Ok(report)
+    }
+
+    fn lost_definitions(&self) -> Result<Vec<StreamId>, OutboxError> {
+        let mut lost = Vec::new();
+        self.kv
+            .scan(&keys::DEFINITIONS_FROM, &keys::DEFINITIONS_END, &mut |key, value| {
+                let id = keys::stream_of_definition(key);
+                lost.extend(id.filter(|_| super::record::Described::from_value(key, value).is_none()));
+                true
+            })?;
+        Ok(lost)
+    }
+
+    fn verify_stream(
+        &self,
+        id: StreamId,
+        stream: &Stream,
+        read_bytes: &mut u64,
+    ) -> Result<StreamVerified, OutboxError> {
+        let mut verified = StreamVerified {
+            stream: id.to_string(),
+            device: stream.definition.device.clone(),
+            ..StreamVerified::default()
+        };
+        let (mut at, tail) = (stream.state.base, stream.state.tail);
+        while at.at.seq < tail.at.seq {
+            let some = find::some(&*self.kv, id, at.at.seq + 1, tail.at.seq)?;
+            if some.is_empty() {
+                break;
+            }
+            for found in some {
+                let (start, end) = (found.record.start(), found.record.end(&stream.definition));
+                // Of a gap that was merged while this reads, what is left of it counts.
+                if start.at.seq > at.at.seq || start.at.next_sample > at.at.next_sample {
+                    verified.damage(&at, &start);
+                }
+                let chained = start.at.seq != at.at.seq || start.at.digest == at.at.digest;
+                *read_bytes += found.cost_bytes;
+                if chained && self.has_data(id, &found)? {
+                    verified.intact(&found);
+                } else {
+                    verified.damage(&start, &end);
+                }
+                at = end;
+            }
+        }
+        if at.at.seq < tail.at.seq {
+            verified.damage(&at, &tail);
+        }
+        Ok(verified)
+    }
+
+    fn has_data(&self, id: StreamId, found: &Found) -> Result<bool, OutboxError> {
+        if found.record.column_bytes.is_empty() {
+            return Ok(true);
+        }
+        let data = probed(self.kv.get(&keys::data(id, found.record.header.seq)))?;
+        Ok(data.is_some_and(|data| found.record.clone().with_data(data).is_some()))
+    }
+}
+
+/// Damage is no failure here: it is what is looked for.
+fn probed<T>(result: Result<Option<T>, KvError>) -> Result<Option<T>, KvError> {
+    match result {
+        Err(KvError::Damaged(_)) => Ok(None),
+        other => other,
+    }
+}
