@@ -325,9 +325,10 @@ async fn a_client_that_does_not_read_its_acks_is_disconnected_and_wedges_nobody(
     let mut good = Client::welcome(lab.address).await;
     let mut capture = Capture::new(&definition(1));
     good.opened(1, &capture).await;
-    // With a window of nothing, all that the server says stays with the server.
-    let deaf = Client::connect_as(lab.address, |endpoint| endpoint.initial_stream_window_size(0)).await;
+    // With a window for a few frames, what the server says stays with the server once nobody reads.
+    let mut deaf = Client::connect_as(lab.address, |endpoint| endpoint.initial_stream_window_size(1000)).await;
     deaf.hello("main").await;
+    deaf.welcomed().await;
     let mut refused = definition(2);
     refused.signals.clear();
     let refused = Capture::new(&refused);

@@ -251,10 +251,6 @@ impl<L: Ledger> Shell<L> {
 
     fn on_admitted(&mut self, answer: Result<LedgerId, OpenError>) {
         match answer {
-            Ok(_) if !self.conditions.borrow().ledger_up => {
-                let message = "the connection to the database broke: come back later";
-                self.machine.refuse_session(Code::LedgerUnavailable, message);
-            }
             Ok(ledger_id) => {
                 self.writers = Some(self.shared.writers(&self.workspace));
                 let window_bytes = self.conditions.borrow().window_bytes;
@@ -318,7 +314,12 @@ impl<L: Ledger> Shell<L> {
         span.record("agent_id", hello.agent_id.to_string());
         span.record("workspace", hello.workspace.chars().take(100).collect::<String>());
         self.workspace.clone_from(&hello.workspace);
-        self.asking.admit(&self.workspace);
+        if self.conditions.borrow().ledger_up {
+            self.asking.admit(&self.workspace);
+        } else {
+            let message = "the database does not answer: come back later";
+            self.machine.refuse_session(Code::LedgerUnavailable, message);
+        }
     }
 
     fn open(&mut self, open: Open) {

@@ -49,7 +49,7 @@ pub async fn watch<P: Probe>(mut probe: P, registry: Arc<Registry>, interval: Du
             Err(why) if up => {
                 warn!(why, "the connection to the database broke: all sessions end");
                 counter::LEDGER_ERRORS.add_of("kind", "connection", 1);
-                up = false;
+                (up, known) = (false, None);
                 registry.ledger_lost();
             }
             Err(_) => {}
