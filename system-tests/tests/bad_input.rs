@@ -128,7 +128,7 @@ fn i13_disk_full_under_the_agent_is_a_gap_or_a_refusal_and_never_a_loss_of_what_
     lab.kill_server().unwrap();
     let mount = lab.folder().join("small-disk");
     let command = format!(
-        "{} run --server {} --outbox {} --device full-1 --simulate js220,rate=2000000,seed=3,speed=4 --duration 12s --when-full evict",
+        "{} run --server {} --outbox {} --device full-1 --simulate js220,rate=2000000,seed=3,speed=8 --duration 80s --when-full evict",
         binary("wavekeep-agent").unwrap().display(),
         lab.url(),
         mount.join("outbox").display(),

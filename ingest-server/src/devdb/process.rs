@@ -107,6 +107,26 @@ fn is_postmaster_of(process_id: i32, data: &Path) -> bool {
     )
 }
 
+/// A killed postmaster whose parent does not wait for it (in a container without an init) stays in the process table as a
+/// zombie, and Postgres takes its lock file for one of a living server. It goes if nothing lives in the data directory.
+fn remove_lock_of_zombie(data: &Path) {
+    let zombie = PidFile::read(data)
+        .and_then(|file| status_of(file.process_id))
+        .is_some_and(|status| status.starts_with('Z'));
+    if zombie && !is_inhabited(data) {
+        // If it cannot be removed, Postgres says so when it starts.
+        let _ = fs::remove_file(data.join("postmaster.pid"));
+    }
+}
+
+/// Does any process run in this directory, as every process of a Postgres does?
+fn is_inhabited(data: &Path) -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| fs::read_link(process.path().join("cwd")).ok())
+        .any(|directory| directory == data)
+}
+
 impl Postgres {
     /// Makes the cluster if there is none; adopts it if it runs; starts it otherwise. Waits until it takes connections.
     pub(super) fn start(binaries: Binaries, account: Account, layout: Layout) -> Result<Self, DevDatabaseError> {
@@ -139,6 +159,7 @@ impl Postgres {
         }
         let mut last = None;
         for _ in 0..START_ATTEMPTS {
+            remove_lock_of_zombie(&self.layout.data);
             match self.launch().and_then(|()| self.wait_until_ready()) {
                 Ok(()) => return Ok(()),
                 // The port was taken, or backends of a killed postmaster have not all gone yet.
@@ -150,6 +171,7 @@ impl Postgres {
     }
 
     fn launch(&mut self) -> Result<(), DevDatabaseError> {
+        self.account.own_directory(&self.layout.socket)?;
         self.port = self.free_port()?;
         let log = open_log(&self.layout.log)?;
         let error_log = log
@@ -260,6 +282,10 @@ impl Postgres {
             }
         }
         self.stopped = true;
+        if !self.socket.starts_with(&self.layout.directory) {
+            // In the temporary directory; empty, unless Postgres had to be killed.
+            let _ = fs::remove_dir(&self.socket);
+        }
     }
 
     /// SIGKILL to it and to every one of its processes at once.
