@@ -199,3 +199,29 @@ impl AsyncWrite for Connection {
         self.stream.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn i12_a_connection_above_the_limit_is_closed_at_once_and_room_comes_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let mut incoming = Incoming::new(listener, 1);
+        let _first = TcpStream::connect(address).await.expect("it listens");
+        let served = incoming.next().await.expect("endless").expect("accepted");
+        let mut second = TcpStream::connect(address).await.expect("it listens");
+        let closed = tokio::select! {
+            closed = second.read_u8() => closed,
+            _ = incoming.next() => panic!("the second connection must not be served"),
+        };
+        assert!(closed.is_err(), "I12: it is closed");
+        drop(served);
+        let _third = TcpStream::connect(address).await.expect("it listens");
+        incoming.next().await.expect("endless").expect("there is room again");
+    }
+}

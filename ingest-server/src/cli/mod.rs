@@ -37,7 +37,7 @@ pub struct Cli {
         global = true,
         env = "WAVEKEEP_LOG",
         value_name = "FILTER",
-        default_value = "info"
+        default_value = "info,sqlx=warn"
     )]
     log: String,
     #[command(subcommand)]
