@@ -1,6 +1,6 @@
 //! Which chunks are accepted, and what becomes of them.
 
-use super::slot::State;
+use super::slot::{Slot, State};
 use super::{Action, Session};
 use crate::chunk::{Chunk, Header, Position};
 use crate::code::Code;
@@ -69,15 +69,18 @@ impl Session {
             return self.refuse_slot(number, code, &message);
         }
         let bytes = chunk.flow_bytes();
-        let over = self.in_flight_bytes + bytes > self.window_believed_bytes;
+        // What closed slots left with the writer, the agent no longer counts: reading stops for it, but it is no fault.
+        let over = self.in_open_slots_bytes + bytes > self.window_believed_bytes;
         if over || self.in_flight_chunks >= limits::ACCEPTED_CHUNKS_MAX {
             return self.refuse_session(Code::WindowExceeded, "I3: more is in flight than the window allows");
         }
         self.in_flight_bytes += bytes;
+        self.in_open_slots_bytes += bytes;
         self.in_flight_chunks += 1;
         let after = Position::after(&chunk.header, chunk.digest);
-        if let Some(State::Open { accepted, .. }) = self.slots.get_mut(&number).map(|slot| &mut slot.state) {
+        if let Some(Slot { state: State::Open { accepted, .. }, in_flight_bytes, .. }) = self.slots.get_mut(&number) {
             *accepted = after;
+            *in_flight_bytes += bytes;
         }
         self.actions.push_back(Action::Accept {
             slot: number,
@@ -99,9 +102,11 @@ impl Session {
     /// COMMIT has answered: `chunks` chunks of `bytes` flow bytes, up to `watermark`, are committed.
     pub fn committed(&mut self, slot: u32, watermark: u64, digest: Hash, bytes: u64, chunks: usize) {
         self.landed(bytes, chunks);
-        let Some(State::Open { accepted, committed }) = self.slots.get_mut(&slot).map(|slot| &mut slot.state) else {
+        let Some(Slot { state: State::Open { accepted, committed }, in_flight_bytes, .. }) = self.slots.get_mut(&slot) else {
             return;
         };
+        *in_flight_bytes -= bytes;
+        self.in_open_slots_bytes -= bytes;
         assert!(watermark > *committed, "I6: the watermark only rises within a slot");
         assert!(watermark <= accepted.seq, "I2: committed ≤ accepted");
         *committed = watermark;

@@ -66,6 +66,8 @@ pub struct Session {
     window_bytes: u64,
     window_believed_bytes: u64,
     in_flight_bytes: u64,
+    /// Of these, what slots accepted that are still open: what the agent counts too.
+    in_open_slots_bytes: u64,
     in_flight_chunks: usize,
     acks: BTreeMap<u32, (u64, Hash)>,
     actions: VecDeque<Action>,
@@ -85,6 +87,7 @@ impl Session {
             window_bytes: 0,
             window_believed_bytes: 0,
             in_flight_bytes: 0,
+            in_open_slots_bytes: 0,
             in_flight_chunks: 0,
             acks: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -257,6 +260,7 @@ impl Session {
             Slot {
                 definition: open.definition.clone(),
                 state: State::Opening,
+                in_flight_bytes: 0,
             },
         );
         self.actions.push_back(Action::Open(open));
@@ -289,7 +293,8 @@ impl Session {
 
     /// The stream is not to be had, or its slot broke a rule: the slot closes, its frames are dropped.
     pub fn refuse_slot(&mut self, slot: u32, code: Code, message: &str) {
-        if self.slots.remove(&slot).is_some() {
+        if let Some(closed) = self.slots.remove(&slot) {
+            self.in_open_slots_bytes -= closed.in_flight_bytes;
             self.acks.remove(&slot);
             self.push_refused(slot, code, message);
         }

@@ -19,4 +19,6 @@ pub(super) enum State {
 pub(super) struct Slot {
     pub(super) definition: Arc<StreamDefinition>,
     pub(super) state: State,
+    /// Accepted and not yet landed.
+    pub(super) in_flight_bytes: u64,
 }

@@ -3,7 +3,7 @@
 //! | the server is | the digest | then |
 //! |---|---|---|
 //! | at or behind the tail | agrees, or cannot be known | go on from there; behind what was acked is a *rewind* |
-//! | ahead of the tail | agrees at the last stored seq | *adopt* its position |
+//! | ahead of the tail, or ended where the tail is not | agrees at the last stored seq | *adopt* its position |
 //! | anywhere | disagrees | *diverged*: a file adopts (it can be read again), a live stream succeeds to a successor |
 
 use std::collections::VecDeque;
@@ -125,10 +125,12 @@ fn judge<O: Outbox>(
         },
     };
     let over = at.ended && at.seq < tail.seq;
-    Ok(if agrees && !over {
-        Verdict::Continue
-    } else {
-        Verdict::Diverged
+    // The outbox's own `end` was damaged, the server has it: another one would be refused for ever.
+    let ended_there = at.ended && !tail.ended;
+    Ok(match agrees && !over {
+        true if ended_there => Verdict::Adopt,
+        true => Verdict::Continue,
+        false => Verdict::Diverged,
     })
 }
 

@@ -1,0 +1,248 @@
+//! Windows, turns, limits and long silences.
+
+use wavekeep_proto::chunk::Position;
+use wavekeep_proto::frame::{AgentFrame, ServerFrame};
+use wavekeep_proto::id::StreamId;
+use wavekeep_proto::limits;
+use wavekeep_proto::uplink::{LinkState, Outbox as _};
+
+use crate::support::{Agent, Store, after, at, definition, samples, sending, welcome};
+
+const MIB: u64 = 1024 * 1024;
+const STREAM: StreamId = StreamId([1; 16]);
+
+/// `streams` streams of `chunks` chunks of about `bytes` each, all open, with this window.
+fn many(streams: u8, chunks: u64, bytes: u64, window_bytes: u64) -> Agent {
+    let store = Store::default();
+    for number in 1..=streams {
+        let stream = store.add(definition(number, false));
+        store.fill(stream, chunks, bytes as usize);
+    }
+    let mut agent = Agent::new(store);
+    agent.begin(window_bytes);
+    for number in 1..=streams {
+        agent.open(
+            StreamId([number; 16]),
+            Position::start(&definition(number, false)),
+            None,
+        );
+    }
+    agent
+}
+
+#[test]
+fn i3_nothing_is_sent_that_would_pass_the_window() {
+    let mut agent = many(1, 20, MIB, limits::WINDOW_BYTES_MIN);
+    assert_eq!(
+        agent.chunks().len(),
+        7,
+        "the eighth would pass 8 MiB by its share for header and frame"
+    );
+    assert!(agent.uplink.in_flight_bytes() <= limits::WINDOW_BYTES_MIN);
+}
+
+#[test]
+fn i3_what_is_in_flight_when_the_window_shrinks_stays() {
+    let mut agent = many(1, 30, MIB, 16 * MIB);
+    let sent: Vec<Position> = agent.chunks().iter().map(|(_, chunk)| after(chunk)).collect();
+    assert_eq!(sent.len(), 15);
+    agent.hear(ServerFrame::Heartbeat {
+        window_bytes: limits::WINDOW_BYTES_MIN,
+    });
+    assert!(
+        agent.uplink.in_flight_bytes() > agent.uplink.window_bytes(),
+        "it was sent under the larger one"
+    );
+    assert!(agent.ended.is_empty() && agent.chunks().is_empty());
+    agent.ack(1, &sent[6]);
+    assert!(agent.chunks().is_empty(), "there is still no room");
+    agent.ack(1, &sent[8]);
+    assert_eq!(agent.seqs(), [(16, 16)], "now there is");
+    assert!(agent.uplink.in_flight_bytes() <= limits::WINDOW_BYTES_MIN);
+}
+
+#[test]
+fn i3_a_disconnect_empties_what_is_in_flight() {
+    let mut agent = many(1, 20, MIB, limits::WINDOW_BYTES_MIN);
+    assert_eq!(agent.chunks().len(), 7);
+    for _ in 0..3 {
+        agent.uplink.disconnected(agent.now);
+        assert_eq!(agent.uplink.in_flight_bytes(), 0);
+        agent.begin(limits::WINDOW_BYTES_MIN);
+        agent.open(STREAM, Position::start(&definition(1, false)), None);
+        assert_eq!(
+            agent.seqs(),
+            (1..=7).map(|seq| (seq, seq)).collect::<Vec<_>>(),
+            "all of it, and from the start"
+        );
+    }
+}
+
+#[test]
+fn i12_the_largest_chunk_fits_the_smallest_window() {
+    let store = Store::default();
+    store.add(definition(1, false));
+    let start = store.tail(STREAM).unwrap();
+    store.put(STREAM, samples(&start, 10, limits::CHUNK_COLUMN_BYTES_MAX));
+    let mut agent = Agent::new(store);
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    agent.open(STREAM, start, None);
+    assert_eq!(agent.seqs(), [(1, 1)]);
+}
+
+#[test]
+fn i12_a_window_that_the_largest_chunk_does_not_fit_is_refused() {
+    let (mut agent, _, _) = sending(1);
+    agent.hear(ServerFrame::Heartbeat {
+        window_bytes: limits::WINDOW_BYTES_MIN - 1,
+    });
+    assert!(agent.ended[0].contains("window"), "{:?}", agent.ended);
+
+    let mut agent = Agent::new(Store::default());
+    agent.pump();
+    agent.hear(welcome(limits::WINDOW_BYTES_MIN - 1));
+    assert!(
+        agent.ended[0].contains("window"),
+        "or a chunk would wait for ever: {:?}",
+        agent.ended
+    );
+}
+
+#[test]
+fn i3_the_window_is_shared_in_turn() {
+    let mut agent = many(5, 40, MIB, limits::WINDOW_BYTES_MIN);
+    let mut sent = [0u32; 6];
+    let mut in_flight: Vec<(u32, Position)> = Vec::new();
+    for _ in 0..60 {
+        for (slot, chunk) in agent.chunks() {
+            sent[slot as usize] += 1;
+            in_flight.push((slot, after(&chunk)));
+        }
+        let (slot, position) = in_flight.remove(0);
+        agent.ack(slot, &position);
+    }
+    // The first to open had the whole window for itself; from then on, each has its turn.
+    let (least, most) = (sent[2..].iter().min(), sent[2..].iter().max());
+    assert!(
+        least >= Some(&10) && most <= Some(&14),
+        "the last stream starves: {sent:?}"
+    );
+}
+
+#[test]
+fn a_week_of_silence_and_then_a_chunk() {
+    let (mut agent, slot, sent) = sending(1);
+    agent.ack(slot, &sent[0]);
+    let week = 7 * 24 * 3_600;
+    let heartbeat = limits::HEARTBEAT_MS / 1_000;
+    for _ in 0..week / heartbeat {
+        agent.now += at(heartbeat);
+        agent.pump();
+        agent.hear(ServerFrame::Heartbeat {
+            window_bytes: limits::WINDOW_BYTES_MIN,
+        });
+    }
+    let heartbeats = agent
+        .said
+        .iter()
+        .filter(|frame| matches!(frame, AgentFrame::Heartbeat(_)))
+        .count();
+    assert!(
+        heartbeats as u64 >= week / heartbeat - 1,
+        "the server must not think it dead: {heartbeats}"
+    );
+    assert_eq!((agent.ended.len(), agent.uplink.link_state()), (0, LinkState::Up));
+    let stored = agent.store.fill(STREAM, 1, 10);
+    agent.pump();
+    assert_eq!(agent.seqs(), [(2, 2)]);
+    agent.ack(slot, &stored[0]);
+    assert_eq!(agent.store.acked(STREAM), 2);
+}
+
+#[test]
+fn i12_a_server_that_goes_silent_is_given_up() {
+    let (mut agent, _, _) = sending(1);
+    agent.wait(limits::SILENCE_MS / 1_000 + 1);
+    assert!(agent.ended[0].contains("silent"), "{:?}", agent.ended);
+}
+
+#[test]
+fn i12_an_open_that_is_not_answered_ends_the_session() {
+    let store = Store::default();
+    store.add(definition(1, false));
+    let mut agent = Agent::new(store);
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    for _ in 0..=limits::ANSWER_MS / 1_000 {
+        agent.hear(ServerFrame::Heartbeat {
+            window_bytes: limits::WINDOW_BYTES_MIN,
+        });
+        agent.wait(1);
+    }
+    assert!(agent.ended[0].contains("did not answer Open"), "{:?}", agent.ended);
+}
+
+#[test]
+fn after_goaway_nothing_is_sent_and_acks_are_awaited() {
+    let (mut agent, slot, sent) = sending(3);
+    agent.hear(ServerFrame::Goaway {
+        deadline_ms: 10_000,
+        reason: "restart".into(),
+    });
+    assert_eq!(agent.uplink.link_state(), LinkState::Draining);
+    agent.store.fill(STREAM, 2, 10);
+    agent.wait(2);
+    assert_eq!(agent.seqs(), [], "nothing more goes to a server that is leaving");
+    agent.ack(slot, &sent[1]);
+    assert!(agent.ended.is_empty(), "one is still awaited");
+    agent.ack(slot, &sent[2]);
+    assert!(agent.ended[0].contains("drained"), "{:?}", agent.ended);
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    agent.open(STREAM, sent[2], None);
+    assert_eq!(agent.seqs(), [(4, 4), (5, 5)]);
+}
+
+#[test]
+fn i12_a_goaway_that_never_drains_ends_at_its_deadline() {
+    let (mut agent, _, _) = sending(3);
+    agent.hear(ServerFrame::Goaway {
+        deadline_ms: u64::MAX,
+        reason: "restart".into(),
+    });
+    for _ in 0..=limits::ACK_MS / 1_000 {
+        agent.hear(ServerFrame::Heartbeat {
+            window_bytes: limits::WINDOW_BYTES_MIN,
+        });
+        agent.wait(1);
+    }
+    assert_eq!(agent.ended.len(), 1, "a deadline from a socket has a limit too");
+}
+
+#[test]
+fn counters_hold_at_their_real_width() {
+    let start = Position {
+        seq: 0,
+        next_sample: 0,
+        ..Position::start(&definition(1, false))
+    };
+    for seq in [u64::from(u16::MAX), u64::from(u32::MAX), limits::SEQ_MAX - 4] {
+        let store = Store::default();
+        store.add(definition(1, false));
+        let far = Position {
+            seq,
+            next_sample: 1 << 61,
+            ..start
+        };
+        store.stand_at(STREAM, far);
+        let positions = store.fill(STREAM, 3, 10);
+        let mut agent = Agent::new(store);
+        agent.begin(limits::WINDOW_BYTES_MIN);
+        let slot = agent.open(STREAM, far, None);
+        assert_eq!(
+            agent.seqs(),
+            [(seq + 1, seq + 1), (seq + 2, seq + 2), (seq + 3, seq + 3)]
+        );
+        agent.ack(slot, &positions[2]);
+        assert_eq!(agent.store.acked(STREAM), seq + 3);
+        assert!(agent.ended.is_empty());
+    }
+}
