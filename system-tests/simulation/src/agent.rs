@@ -19,6 +19,8 @@ use crate::world::World;
 
 /// Between two times at which an outbox looks for what may go.
 const MAINTAIN: Duration = Duration::from_secs(2);
+/// What a machine may want to do at one moment.
+const STEPS_MAX: u32 = 100_000;
 
 /// See the module's documentation.
 pub(crate) struct Agent {
@@ -68,6 +70,12 @@ impl Agent {
     /// Streams of which its outbox holds anything.
     pub(crate) fn held_streams(&self) -> BTreeSet<StreamId> {
         self.disk.outbox().streams().into_iter().collect()
+    }
+
+    /// Does its outbox hold a stream that is over? (That of a file whose replay was interrupted is not.)
+    pub(crate) fn holds_what_has_ended(&self) -> bool {
+        let outbox = self.disk.outbox();
+        outbox.streams().into_iter().any(|stream| outbox.tail(stream).is_some_and(|tail| tail.ended))
     }
 
     fn undelivered_streams(&self) -> impl Iterator<Item = StreamId> {
@@ -233,7 +241,10 @@ impl World {
 
     /// Polls the machine until it has nothing more to do, and says when to ask again.
     pub(crate) fn pump(&mut self, agent: usize) {
-        loop {
+        for step in 0.. {
+            if step > STEPS_MAX {
+                return self.oracle.break_with("I12: the sending machine never comes to rest".into());
+            }
             let now = self.now;
             let place = &mut self.agents[agent];
             match place.uplink.poll(now, place.disk.outbox()) {

@@ -100,9 +100,4 @@ impl Link {
         self.down_at = self.down_at.max(sent_at + delay);
         self.down_at
     }
-
-    /// Neither end is open: nothing can happen to it any more.
-    pub(crate) fn is_gone(&self) -> bool {
-        !self.agent_open && self.session.is_none()
-    }
 }

@@ -84,7 +84,8 @@ impl World {
         match &transaction.work {
             Work::Open(request) => {
                 let opened = copy.open(request);
-                self.oracle.opened(transaction.branch, request, opened);
+                self.oracle
+                    .opened(transaction.branch, transaction.branch == primary, request, opened);
                 transaction.fate = Fate::Opened(opened);
             }
             Work::Commit { entries, .. } => {

@@ -209,7 +209,7 @@ impl World {
     /// Every record leaves the outbox once its stream has ended and its hold-back has passed.
     fn outlive_hold_back(&mut self) {
         let deadline = self.now + self.plan.hold_back + Duration::from_secs(120);
-        while self.oracle.broken().is_none() && self.agents.iter().any(|agent| !agent.held_streams().is_empty()) {
+        while self.oracle.broken().is_none() && self.agents.iter().any(Agent::holds_what_has_ended) {
             let Some((at, event)) = self.queue.pop() else { break };
             if at > deadline {
                 return self

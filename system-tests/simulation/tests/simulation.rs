@@ -2,21 +2,54 @@
 //!
 //! - `WAVEKEEP_SEEDS=n` runs so many seeds, from `WAVEKEEP_SEED_FROM` (1) on.
 //! - `WAVEKEEP_SEED=n` runs one, and tells what happened in it.
+//! - `WAVEKEEP_KEEP_GOING=1` counts the seeds that fail instead of stopping at the first.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use wavekeep_simulation::counters::Counters;
+use wavekeep_simulation::faults::Fault;
 use wavekeep_simulation::run;
 
 /// What `make test` runs.
 const SEEDS_DEFAULT: u64 = 2_000;
+/// From so many seeds on, enough must have happened in them.
+const SEEDS_TO_COUNT: u64 = 500;
+/// What must happen at least, per thousand seeds: about a third of what does.
+const LEAST_PER_THOUSAND: [(&str, u64); 27] = [
+    ("sessions", 8_000),
+    ("chunks_sent", 200_000),
+    ("chunks_captured", 150_000),
+    ("commits", 80_000),
+    ("widest_batch", 1_200),
+    ("fenced", 3_500),
+    ("late_commits", 200),
+    ("ambiguous_commits", 200),
+    ("damaged_frames", 700),
+    ("dishonest_frames", 1_000),
+    ("dishonest_acks", 600),
+    ("late_words", 100),
+    ("batches_lost", 450),
+    ("bits_flipped", 450),
+    ("blocked_stores", 100),
+    ("database_losses", 1_000),
+    ("rewinds", 1_700),
+    ("jump_gaps", 500),
+    ("adoptions", 300),
+    ("divergences", 250),
+    ("ack_mismatches", 150),
+    ("successors", 200),
+    ("rows_source_gap", 5_000),
+    ("rows_evicted", 50),
+    ("rows_corrupt", 100),
+    ("rows_lost_by_server", 300),
+    ("outboxes_emptied", 90),
+];
+/// The same for every kind of fault.
+const LEAST_FAULTS_PER_THOUSAND: u64 = 200;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(
-        text.parse()
-            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
-    )
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
 /// What is wrong with a seed's world: the oracle's finding, or an assertion of the product's own.
@@ -29,11 +62,22 @@ fn broken(seed: u64, with_log: bool, counters: &mut Counters) -> Option<String> 
         }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
-            Some(
-                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()))
-                    .unwrap_or_default(),
-            )
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).into()));
+            Some(text.unwrap_or_else(|| "it panics".into()))
         }
+    }
+}
+
+/// A world in which too little happens proves nothing.
+fn assert_enough_happened(seeds: u64, counters: &Counters) {
+    let named = counters.named();
+    for (name, least) in LEAST_PER_THOUSAND {
+        let found = named.iter().find(|(other, _)| *other == name).map(|(_, count)| *count);
+        assert!(found >= Some(least * seeds / 1_000), "{name}: {found:?} in {seeds} seeds is too little");
+    }
+    for (fault, _) in Fault::ALL {
+        let found = counters.faults.get(&fault).copied().unwrap_or(0);
+        assert!(found >= LEAST_FAULTS_PER_THOUSAND * seeds / 1_000, "{fault:?}: {found} in {seeds} seeds is too little");
     }
 }
 
@@ -41,10 +85,9 @@ fn broken(seed: u64, with_log: bool, counters: &mut Counters) -> Option<String> 
 fn every_sample_is_stored_once_or_named_whatever_happens() {
     let mut counters = Counters::default();
     if let Some(seed) = number("WAVEKEEP_SEED") {
-        if let Some(what) = broken(seed, true, &mut counters) {
-            panic!("seed {seed}: {what}");
-        }
-        return println!("{counters}");
+        let broken = broken(seed, true, &mut counters);
+        println!("{counters}");
+        return assert_eq!(broken, None, "seed {seed}");
     }
     let from = number("WAVEKEEP_SEED_FROM").unwrap_or(1);
     let seeds = number("WAVEKEEP_SEEDS").unwrap_or(SEEDS_DEFAULT);
@@ -62,4 +105,19 @@ fn every_sample_is_stored_once_or_named_whatever_happens() {
     }
     println!("{seeds} seeds from {from}, {failed} failed\n{counters}");
     assert_eq!(failed, 0, "of {seeds} seeds");
+    if seeds >= SEEDS_TO_COUNT {
+        assert_enough_happened(seeds, &counters);
+    }
+}
+
+#[test]
+fn two_runs_of_a_seed_are_the_same() {
+    let mut lines = 0;
+    for seed in 1..=20 {
+        let (one, other) = (run(seed, true), run(seed, true));
+        assert!(one.lines == other.lines, "seed {seed} went another way the second time");
+        assert_eq!(one.counters, other.counters, "seed {seed}");
+        lines += one.lines.len();
+    }
+    assert!(lines > 10_000, "the log tells what happened: {lines} lines");
 }

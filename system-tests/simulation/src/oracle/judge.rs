@@ -1,6 +1,7 @@
 //! The verdict at the end: every captured sample is stored, or in a gap that says why; each once.
 //!
-//! Two holes are explained. *Forgotten*: the database lost what it had acknowledged so long ago that no outbox holds anything of
+//! Three holes are explained. *Unfinished*: the database lost a part of a file after its replays had returned; its stream has no
+//! `end`, and replaying it again finishes it. *Forgotten*: the database lost what it had acknowledged so long ago that no outbox holds anything of
 //! the stream any more. *The known limit* of docs/PROTOCOL.md: the same, of a stream that diverged before. Nothing else passes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,6 +109,8 @@ impl Oracle {
                 )
             })
             .collect();
+        let rows = epochs.values().flatten();
+        let ended: BTreeSet<StreamId> = rows.filter(|(_, row)| row.at.ended).map(|(id, _)| *id).collect();
         let nothing = Ranges::default();
         let captures = std::mem::take(&mut self.captures);
         for (stream, seqs) in &captures {
@@ -119,7 +122,8 @@ impl Oracle {
             for capture in seqs.values().flatten().filter(|capture| capture.holders != 0) {
                 counters.captured_samples += capture.header.count;
                 if !stored.cover(capture.header.first_sample, capture.header.end_sample()) {
-                    self.explain_hole(*stream, capture, held, counters);
+                    let unfinished = self.files.contains(stream) && !ended.contains(stream);
+                    self.explain_hole(*stream, capture, held, unfinished, counters);
                 }
             }
         }
@@ -131,6 +135,7 @@ impl Oracle {
         stream: StreamId,
         capture: &Capture,
         held: &[BTreeSet<StreamId>],
+        unfinished: bool,
         counters: &mut Counters,
     ) {
         let header = &capture.header;
@@ -162,6 +167,8 @@ impl Oracle {
             counters.known_limit += 1;
         } else if self.losses > 0 && was_committed && forgotten {
             counters.forgotten += 1;
+        } else if self.losses > 0 && unfinished {
+            counters.unfinished_files += 1;
         } else {
             self.break_with(format!(
                 "I13: seq {seq} of {stream}, samples [{first}, {end}), is neither stored nor in a gap"

@@ -147,7 +147,9 @@ impl Oracle {
     }
 
     /// `Open` was done.
-    pub(crate) fn opened(&mut self, branch: usize, request: &OpenRequest, opened: Option<OpenedRow>) {
+    pub(crate) fn opened(&mut self, branch: usize, is_primary: bool, request: &OpenRequest, opened: Option<OpenedRow>) {
+        // Whoever still asks the old primary hears of what it has, not of what the new one has.
+        self.losses += u64::from(!is_primary);
         let stream = request.definition.id;
         if opened.is_none() {
             return self.break_with(format!("stream {stream} exists with another definition"));
