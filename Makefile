@@ -71,7 +71,7 @@ fmt: ## formats the code
 
 .PHONY: generate
 generate: setup ## writes the committed protobuf code anew from proto/wavekeep/v1/*.proto
-	WAVEKEEP_GENERATE=1 cargo test --release --workspace --locked --test generated
+	WAVEKEEP_GENERATE=1 cargo test --release --workspace --locked --test generated --test vectors
 
 .PHONY: ci
 ci: ## what .ci/run calls: setup, build, lint, test, simulate, demo; each timed, tests counted
