@@ -5,7 +5,7 @@
 
 use wavekeep_proto::chunk::Reason;
 use wavekeep_proto::id::{Hash, StreamId};
-use wavekeep_proto::v1;
+use wavekeep_proto::{hash, v1};
 
 use crate::verify::StreamCheck;
 use crate::{Error, Fault};
@@ -93,6 +93,8 @@ fn check_totals(check: &StreamCheck, stated: &v1::StreamManifest) -> Result<Stre
     let unnamed = check.gaps.len();
     same("the number of gaps", 0, unnamed)?;
     let digest_before = match &stated.digest_before[..] {
+        // The definition is known, whatever the manifest says.
+        [] if check.first_seq() == 1 => Some(hash::definition_hash(&check.info.definition)),
         [] => None,
         bytes => Some(Hash::from_slice(bytes).unwrap_or_default()),
     };

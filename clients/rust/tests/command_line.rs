@@ -163,6 +163,19 @@ async fn export_never_fills_integers() {
 }
 
 #[tokio::test]
+async fn export_writes_nothing_that_is_not_stored() {
+    let directory = Directory::new();
+    let ran = export(
+        script(&[&with_gap(definition(1))]),
+        &directory.file(),
+        &["--signal", "power"],
+    )
+    .await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("power is derived, not stored"), "{}", ran.err);
+}
+
+#[tokio::test]
 async fn export_joins_streams_only_where_one_continues_the_other() {
     let directory = Directory::new();
     let mut apart = Capture::new(definition(2));

@@ -180,6 +180,22 @@ async fn a_part_of_a_stream_is_cut_and_proven_from_the_digest_before_it() {
 }
 
 #[tokio::test]
+async fn i14_the_first_digest_is_the_definitions_whatever_the_manifest_says() {
+    let capture = capture();
+    let mut answer = script(&[&capture]);
+    let manifest = v1::StreamManifest {
+        digest_before: bytes::Bytes::new(),
+        ..capture.manifest()
+    };
+    *answer.parts.last_mut().expect("a manifest") = manifest_part(vec![manifest]);
+    let read = read(answer).await.expect("it is honest");
+    assert_eq!(
+        read.manifest[0].digest_before,
+        Some(hash::definition_hash(&capture.definition))
+    );
+}
+
+#[tokio::test]
 async fn packed_samples_are_cut_within_a_byte() {
     let mut definition = definition(1);
     definition.signals = vec![signal(0, "gpi", SampleType::U1)];

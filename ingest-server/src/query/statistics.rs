@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - I8: a statistic is the fold of the samples it covers, each checked against the hash of its column.
-//! - Decoding and folding run on blocking threads; a batch at a time is in memory (I12).
+//! - Decoding and folding run on blocking threads; one batch is folded while the next one is read (I12).
 
 use wavekeep_proto::chunk::ColumnContent;
 use wavekeep_proto::codec::Decoder;
@@ -65,14 +65,17 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
         needed.dedup();
         let numbers = needed.iter().map(|place| definition.signals[*place].number);
         let mut chunks = ChunkReader::new(reader, &located, numbers.collect());
-        while let Some(batch) = chunks.next_batch().await? {
+        let mut batch = chunks.next_batch().await?;
+        while let Some(now) = batch {
             let (definition, wants, needed) = (definition.clone(), wants.clone(), needed.clone());
             let work = tokio::task::spawn_blocking(move || {
-                let folded = batch
+                let folded = now
                     .iter()
                     .try_for_each(|chunk| folder.chunk(&definition, &wants, &needed, chunk, &located.span));
                 folded.map(|()| folder)
             });
+            // The next one is read while this one is folded.
+            batch = chunks.next_batch().await?;
             folder = work.await.expect("folding does not panic")?;
         }
     }

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - I14: header, digest and column bytes are those of the rows; nothing is decoded. The frame hash is of what is sent, so that
 //!   damage on this way is found too.
+//! - I12: one batch is sent while the next one is read.
 
 use wavekeep_proto::chunk::ColumnContent;
 use wavekeep_proto::codec::Encoding;
@@ -15,7 +16,7 @@ use super::gaps;
 use super::listing;
 use super::manifest::Manifest;
 use super::plan::{self, Asked};
-use super::read::{ChunkReader, Reader, StoredChunk};
+use super::read::{ChunkReader, Located, Reader, StoredChunk};
 use crate::store::read_stream::StreamRow;
 
 /// Which encodings the caller reads.
@@ -87,23 +88,40 @@ pub(super) async fn send(
         let places = asked.places(&row.definition);
         let numbers = places.iter().map(|place| row.definition.signals[*place].number);
         let mut chunks = ChunkReader::new(&reader, &located, numbers.collect());
-        while let Some(batch) = chunks.next_batch().await? {
-            for chunk in batch {
-                let cut = plan::cut(&chunk.row.header, &located.span);
-                let gaps = gaps::of_chunk(&row.definition, &places, &chunk.row, cut);
-                accepted.require_all(&chunk, &places)?;
-                manifest.chunk(&chunk, cut, chunk.columns.is_empty(), gaps);
-                parts.send(part(Part::Chunk(to_wire(row, chunk, cut)))).await?;
-                if let Some(overflow) = manifest.overflow() {
-                    parts.send(part(Part::Manifest(overflow))).await?;
-                }
-            }
+        let mut batch = chunks.next_batch().await?;
+        while let Some(now) = batch {
+            let sending = send_batch(row, &located, &places, (&accepted, &mut manifest), now, &parts);
+            // The next one is read while this one is sent.
+            let (sent, next) = tokio::join!(sending, chunks.next_batch());
+            sent?;
+            batch = next?;
         }
     }
     if is_empty {
         return Err(listing::nothing(&reader, &asked).await);
     }
     parts.send(part(Part::Manifest(manifest.finish()))).await
+}
+
+async fn send_batch(
+    row: &StreamRow,
+    located: &Located,
+    places: &[usize],
+    (accepted, manifest): (&Accepted, &mut Manifest),
+    batch: Vec<StoredChunk>,
+    parts: &Parts<v1::WaveformPart>,
+) -> Result<(), QueryError> {
+    for chunk in batch {
+        let cut = plan::cut(&chunk.row.header, &located.span);
+        let gaps = gaps::of_chunk(&row.definition, places, &chunk.row, cut);
+        accepted.require_all(&chunk, places)?;
+        manifest.chunk(&chunk, cut, chunk.columns.is_empty(), gaps);
+        parts.send(part(Part::Chunk(to_wire(row, chunk, cut)))).await?;
+        if let Some(overflow) = manifest.overflow() {
+            parts.send(part(Part::Manifest(overflow))).await?;
+        }
+    }
+    Ok(())
 }
 
 fn to_wire(row: &StreamRow, chunk: StoredChunk, (from_sample, to_sample): (u64, u64)) -> v1::WaveformChunk {

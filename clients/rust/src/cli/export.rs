@@ -29,6 +29,7 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
     let selection = export.select.selection(client).await?;
     let streams = client.streams(&selection).await?;
     require_one_axis(&streams)?;
+    require_stored(export, &streams)?;
     require_fillable(client, export, &selection, &streams).await?;
     let mut writer = Writer::new(export, total(&streams))?;
     let mut waveform = client.waveform(&selection).await?;
@@ -149,6 +150,22 @@ fn require_one_axis(streams: &[StreamInfo]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// `power` can be asked for, and is nowhere stored.
+fn require_stored(export: &Export, streams: &[StreamInfo]) -> Result<(), Failure> {
+    let stored = |name: &String| {
+        let mut signals = streams.iter().flat_map(|stream| &stream.definition.signals);
+        signals.any(|signal| signal.name == *name)
+    };
+    match export.select.signals.iter().find(|name| !stored(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let sentence =
+                format!("{name} is derived, not stored: export current and voltage, or see `wavekeep stats`");
+            Err(Failure::Failed(sentence))
+        }
+    }
 }
 
 /// Names the gaps that the policy does not allow, before anything is fetched.

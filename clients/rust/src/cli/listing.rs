@@ -1,20 +1,22 @@
 //! `devices`, `streams`, `gaps`, `chunks`.
 
 use wavekeep::proto::id::StreamId;
-use wavekeep::time::rfc3339;
+use wavekeep::time::{rfc3339, rfc3339_ms};
 use wavekeep::{Client, StreamInfo};
 
 use super::Select;
 use super::failure::Failure;
 use super::json::{ChunkLine, DeviceLine, GapLine, StreamLine, encodings, kind_name};
-use super::table::{Output, number, text};
+use super::table::{Output, fixed, number, text};
 use super::words::{si, size, thousands};
 
 /// Digits of an id that a terminal shows; `--stream` takes them.
 const STREAM_DIGITS_SHOWN: usize = 8;
 
-fn time(ns: Option<i64>) -> String {
-    ns.map(rfc3339).unwrap_or_default()
+/// To the millisecond where a person looks at it.
+fn time(ns: Option<i64>, output: &Output) -> String {
+    let written = if output.is_narrow() { rfc3339_ms } else { rfc3339 };
+    ns.map(written).unwrap_or_default()
 }
 
 fn stream_name(id: StreamId, output: &Output) -> String {
@@ -29,12 +31,12 @@ pub(super) async fn devices(client: &Client, output: &mut Output) -> Result<(), 
     output.table([
         text("DEVICE"),
         text("STATE"),
-        number("STREAMS"),
+        number("STREAMS").spare(3),
         number("SAMPLES"),
         number("MISSING"),
-        number("STORED"),
-        text("FROM"),
-        text("TO"),
+        number("STORED").spare(1),
+        fixed("FROM").spare(4),
+        fixed("TO").spare(2),
     ]);
     for device in client.devices().await? {
         if output.json {
@@ -48,8 +50,8 @@ pub(super) async fn devices(client: &Client, output: &mut Output) -> Result<(), 
             thousands(device.sample_count),
             thousands(device.gap_sample_count),
             size(device.stored_bytes),
-            time(device.first_time_ns),
-            time(device.last_time_ns),
+            time(device.first_time_ns, output),
+            time(device.last_time_ns, output),
         ])?;
     }
     Ok(())
@@ -64,15 +66,15 @@ pub(super) async fn streams(client: &Client, select: &Select, output: &mut Outpu
     output.table([
         text("STREAM"),
         text("DEVICE"),
-        text("STATE"),
+        text("STATE").spare(2),
         text("SIGNALS"),
-        number("RATE"),
+        number("RATE").spare(1),
         number("SAMPLES"),
-        number("MISSING"),
-        number("STORED"),
-        text("RUN"),
-        text("FROM"),
-        text("TO"),
+        number("MISSING").spare(3),
+        number("STORED").spare(6),
+        text("RUN").spare(4),
+        fixed("FROM"),
+        fixed("TO").spare(5),
     ]);
     for stream in client.streams(&selection).await? {
         if output.json {
@@ -95,8 +97,8 @@ pub(super) async fn streams(client: &Client, select: &Select, output: &mut Outpu
             thousands(stream.gap_sample_count),
             size(stream.stored_bytes),
             stream.run.clone(),
-            time(stream.first_time_ns),
-            time(stream.last_time_ns),
+            time(stream.first_time_ns, output),
+            time(stream.last_time_ns, output),
         ])?;
     }
     Ok(())
@@ -108,11 +110,11 @@ pub(super) async fn gaps(client: &Client, select: &Select, output: &mut Output) 
         text("DEVICE"),
         text("STREAM"),
         text("REASON"),
-        text("SIGNALS"),
-        number("FIRST SAMPLE"),
+        text("SIGNALS").spare(2),
+        number("FIRST SAMPLE").spare(1),
         number("MISSING"),
-        text("FROM"),
-        text("TO"),
+        fixed("FROM"),
+        fixed("TO").spare(3),
     ]);
     let mut gaps = client.gaps(&selection).await?;
     while let Some(gap) = gaps.next().await? {
@@ -132,8 +134,8 @@ pub(super) async fn gaps(client: &Client, select: &Select, output: &mut Output) 
             signals,
             gap.first_sample.to_string(),
             thousands(gap.count),
-            rfc3339(gap.from_ns),
-            rfc3339(gap.to_ns),
+            time(Some(gap.from_ns), output),
+            time(Some(gap.to_ns), output),
         ])?;
     }
     Ok(())
@@ -152,11 +154,11 @@ pub(super) async fn chunks(
         number("SEQ"),
         text("KIND"),
         text("REASON"),
-        number("FIRST SAMPLE"),
+        number("FIRST SAMPLE").spare(2),
         number("SAMPLES"),
-        number("BYTES"),
-        text("ENCODING"),
-        text("FROM"),
+        number("BYTES").spare(1),
+        text("ENCODING").spare(3),
+        fixed("FROM"),
     ]);
     let mut chunks = client.chunks(&selection, limit, newest_first).await?;
     while let Some(chunk) = chunks.next().await? {
@@ -187,7 +189,7 @@ pub(super) async fn chunks(
             thousands(header.count),
             thousands(chunk.column_bytes.iter().sum()),
             encodings.join(","),
-            rfc3339(header.utc_ns),
+            time(Some(header.utc_ns), output),
         ])?;
     }
     Ok(())

@@ -16,21 +16,46 @@ const JOINT: &str = "  ";
 /// What a text column is never cut under.
 const WIDTH_MIN: usize = 8;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Fixed,
+    Number,
+}
+
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Heading {
     name: &'static str,
-    is_number: bool,
+    kind: Kind,
+    /// Where the terminal is too narrow for all, the highest are left out first; 0 never is.
+    spare: u8,
+}
+
+const fn heading(name: &'static str, kind: Kind) -> Heading {
+    Heading { name, kind, spare: 0 }
 }
 
 /// Left-aligned; cut where the terminal is narrow.
 pub(super) const fn text(name: &'static str) -> Heading {
-    Heading { name, is_number: false }
+    heading(name, Kind::Text)
+}
+
+/// Left-aligned; never cut.
+pub(super) const fn fixed(name: &'static str) -> Heading {
+    heading(name, Kind::Fixed)
 }
 
 /// Right-aligned; never cut.
 pub(super) const fn number(name: &'static str) -> Heading {
-    Heading { name, is_number: true }
+    heading(name, Kind::Number)
+}
+
+impl Heading {
+    /// Where the terminal is too narrow for all, those with the highest number are left out first.
+    pub(super) const fn spare(self, spare: u8) -> Self {
+        Self { spare, ..self }
+    }
 }
 
 /// See the module's documentation.
@@ -56,7 +81,7 @@ impl Output {
         }
     }
 
-    /// Does a person look at a terminal? Then ids are shortened.
+    /// Does a person look at a terminal? Then ids and times are shortened.
     pub(super) fn is_narrow(&self) -> bool {
         self.width_max.is_some()
     }
@@ -120,14 +145,35 @@ fn length(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// As wide as the cells, but the widest texts give way until the line fits.
+/// As wide as the cells. Until the line fits, spare columns are left out (0 wide) and then the widest texts give way.
 fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) -> Vec<usize> {
     let cells = |column: usize| rows.iter().map(move |row| length(&row[column]));
     let widest = |(column, heading): (usize, &Heading)| cells(column).chain([length(heading.name)]).max().unwrap_or(0);
     let mut widths: Vec<usize> = headings.iter().enumerate().map(widest).collect();
-    let total = |widths: &[usize]| widths.iter().sum::<usize>() + JOINT.len() * widths.len().saturating_sub(1);
-    while width_max.is_some_and(|width_max| total(&widths) > width_max) {
-        let texts = (0..widths.len()).filter(|column| !headings[*column].is_number && widths[*column] > WIDTH_MIN);
+    let is_text = |column: usize| headings[column].kind == Kind::Text;
+    let least = |(column, width): (usize, &usize)| {
+        if is_text(column) {
+            (*width).min(WIDTH_MIN)
+        } else {
+            *width
+        }
+    };
+    let sum = |widths: &mut dyn Iterator<Item = usize>| {
+        let (total, count) = widths
+            .filter(|width| *width > 0)
+            .fold((0, 0), |(total, count), width| (total + width, count + 1));
+        total + JOINT.len() * usize::saturating_sub(count, 1)
+    };
+    let is_over = |total: usize| width_max.is_some_and(|width_max| total > width_max);
+    while is_over(sum(&mut widths.iter().enumerate().map(least))) {
+        let spare = (0..widths.len()).filter(|column| headings[*column].spare > 0 && widths[*column] > 0);
+        let Some(column) = spare.max_by_key(|column| headings[*column].spare) else {
+            break;
+        };
+        widths[column] = 0;
+    }
+    while is_over(sum(&mut widths.iter().copied())) {
+        let texts = (0..widths.len()).filter(|column| is_text(*column) && widths[*column] > WIDTH_MIN);
         let Some(column) = texts.max_by_key(|column| widths[*column]) else {
             break;
         };
@@ -139,7 +185,7 @@ fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) 
 fn line(headings: &[Heading], widths: &[usize], row: &[String]) -> String {
     let cell = |((heading, width), cell): ((&Heading, &usize), &String)| {
         let width = *width;
-        if heading.is_number {
+        if heading.kind == Kind::Number {
             format!("{cell:>width$}")
         } else if length(cell) > width {
             let kept: String = cell.chars().take(width.saturating_sub(1)).collect();
@@ -148,7 +194,12 @@ fn line(headings: &[Heading], widths: &[usize], row: &[String]) -> String {
             format!("{cell:<width$}")
         }
     };
-    let cells: Vec<String> = headings.iter().zip(widths).zip(row).map(cell).collect();
+    let shown = headings
+        .iter()
+        .zip(widths)
+        .zip(row)
+        .filter(|((_, width), _)| **width > 0);
+    let cells: Vec<String> = shown.map(cell).collect();
     cells.join(JOINT).trim_end().into()
 }
 
@@ -180,5 +231,15 @@ mod tests {
         let widths = widths(&headings, &rows(), Some(20));
         assert_eq!(line(&headings, &widths, &rows()[0]), "js220-on-t…    1,200");
         assert_eq!(super::widths(&headings, &rows(), Some(3)), [WIDTH_MIN, 7]);
+    }
+
+    #[test]
+    fn spare_columns_are_left_out_before_texts_are_cut_to_nothing() {
+        let headings = [text("DEVICE"), number("SAMPLES").spare(1)];
+        assert_eq!(widths(&headings, &rows(), Some(17)), [8, 7]);
+        assert_eq!(widths(&headings, &rows(), Some(16)), [16, 0]);
+        assert_eq!(line(&headings, &[16, 0], &rows()[0]), "js220-on-the-lo…");
+        let fixed = [fixed("TIME"), number("SAMPLES").spare(1)];
+        assert_eq!(widths(&fixed, &rows(), Some(10)), [23, 0]);
     }
 }
