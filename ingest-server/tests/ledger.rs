@@ -245,3 +245,32 @@ async fn i1_an_entry_with_a_hole_is_our_own_mistake() {
     follows.rows[0].chunk.header.first_seq += 1;
     fixture.commit(&[follows]).await;
 }
+
+#[tokio::test]
+async fn rows_are_locked_in_order_of_id_so_that_servers_never_deadlock() {
+    let fixture = Fixture::new().await;
+    // The larger id comes first in every other order: in the table, in the index of its pages, and in the batch.
+    let mut definitions = [common::definition(), common::definition()];
+    (definitions[0].id.0[0], definitions[1].id.0[0]) = (200, 100);
+    let mut batch = Vec::new();
+    let [larger, smaller] = definitions.map(Stream::of);
+    for stream in [&larger, &smaller] {
+        let owner = owner();
+        let start = fixture.open(stream, owner).await.at;
+        let rows = vec![stream.clone().few_samples()];
+        batch.push(entry(stream, owner, start, rows));
+    }
+    let (mut holder, holder_id) = fixture.hold(&smaller).await;
+    let commit = fixture.ledger.commit(&fixture.workspace, &batch);
+    let look = async {
+        fixture.wait_for_waiter(holder_id, "*").await;
+        let free =
+            sqlx::query("SELECT FROM stream WHERE id = $1 FOR UPDATE NOWAIT").bind(larger.definition.id.to_vec());
+        free.execute(&mut holder)
+            .await
+            .expect("it waits for the smaller id before it takes the larger");
+        sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.expect("it ends");
+    };
+    let (committed, ()) = tokio::join!(commit, look);
+    assert_eq!(committed.expect("the batch commits"), [true, true]);
+}

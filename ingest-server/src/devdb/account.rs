@@ -1,6 +1,7 @@
 //! As whom Postgres runs: as ourselves or, because it refuses root, as `postgres` or `nobody`.
 
 use std::fs;
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -65,7 +66,7 @@ impl Account {
     pub(super) fn own_directory(&self, directory: &Path) -> Result<(), DevDatabaseError> {
         match fs::create_dir(directory) {
             Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && directory.is_dir() => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.check_is_ours(directory, error)?,
             Err(error) => return Err(DevDatabaseError::io("cannot create", directory)(error)),
         }
         if let Some(user) = &self.0 {
@@ -74,5 +75,15 @@ impl Account {
         }
         let private = fs::Permissions::from_mode(0o700);
         fs::set_permissions(directory, private).map_err(DevDatabaseError::io("cannot protect", directory))
+    }
+
+    /// Not a link, and not somebody else's: it may be in the temporary directory, where anybody can put one.
+    fn check_is_ours(&self, directory: &Path, error: Error) -> Result<(), DevDatabaseError> {
+        let metadata = fs::symlink_metadata(directory).map_err(DevDatabaseError::io("cannot read", directory))?;
+        let is_account = self.0.as_ref().is_some_and(|user| user.uid.as_raw() == metadata.uid());
+        if metadata.is_dir() && (is_account || metadata.uid() == Uid::effective().as_raw()) {
+            return Ok(());
+        }
+        Err(DevDatabaseError::io("cannot use what somebody else made at", directory)(error))
     }
 }

@@ -177,9 +177,7 @@ impl DevDatabase {
         let binaries = Binaries::find().ok_or(DevDatabaseError::NoBinaries)?;
         let account = Account::find()?;
         account.check_can_enter(&directory)?;
-        for owned in [&layout.data, &layout.socket] {
-            account.own_directory(owned)?;
-        }
+        account.own_directory(&layout.data)?;
         let postgres = Postgres::start(binaries, account, layout)?;
         Ok(Self { postgres, _lock: lock })
     }
