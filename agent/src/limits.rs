@@ -32,10 +32,10 @@ pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// The connection probes a silent peer after this long (HTTP/2 ping).
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// After a stop, the uplink has this long to deliver what is un-acked, unless told otherwise.
-pub const DRAIN_WAIT_DEFAULT: Duration = Duration::from_secs(10);
-/// How often waiting people are told what remains.
-pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon waiting people are told what remains, where there is no bar to look at…
+pub const PROGRESS_INTERVAL_MIN: Duration = Duration::from_secs(5);
+/// … and how often in the long run.
+pub const PROGRESS_INTERVAL_MAX: Duration = Duration::from_secs(600);
 /// How often a blocked source looks for a stop: the longest that a full outbox delays one.
 pub const BLOCKED_POLL: Duration = Duration::from_millis(50);
 

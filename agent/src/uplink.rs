@@ -89,6 +89,8 @@ pub struct UplinkTask<O, C> {
     shared: Arc<Shared>,
     /// The last reason for not being connected that was logged as a warning.
     warned: Option<String>,
+    /// The server said goodbye: the end of this session is no news.
+    draining: bool,
 }
 
 /// Runs an uplink on a thread and a runtime of its own.
@@ -156,6 +158,7 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             stuck: VecDeque::new(),
             shared: handle.shared(),
             warned: None,
+            draining: false,
         }
     }
 
@@ -290,6 +293,7 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
         if let Err(error) = self.machine.received(self.clock.now(), frame, &*self.outbox) {
             self.on_outbox_error(&error);
         }
+        self.draining = self.machine.link_state() == LinkState::Draining;
         if self.warned.is_some() && self.machine.link_state() == LinkState::Up {
             self.warned = None;
             info!("the server is reached again");
@@ -302,6 +306,13 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
     }
 
     fn on_alarm(&mut self, alarm: &Alarm) {
+        if let Alarm::Adopted { stream, .. } = alarm
+            && self.outbox.view(*stream).is_some_and(|view| view.definition.is_file())
+        {
+            // A file that was uploaded before, from wherever: nothing that anybody should look at.
+            info!("{alarm}");
+            return;
+        }
         metrics::counter!("wavekeep_agent_alarms_total", "kind" => alarm_kind(alarm)).increment(1);
         match alarm {
             Alarm::Lost { .. } | Alarm::Diverged { .. } => error!("{alarm}"),
@@ -323,6 +334,10 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
 
     /// A server that is away for a night is one line, not a thousand.
     fn warn_once(&mut self, why: String) {
+        if std::mem::take(&mut self.draining) {
+            info!("{why}; connecting again");
+            return;
+        }
         if self.warned.as_ref() == Some(&why) {
             debug!("{why}");
             return;

@@ -2,7 +2,10 @@
 
 mod cli;
 
+use std::time::Duration;
+
 use cli::{Agent, directory, free_url};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -164,5 +167,39 @@ fn the_admin_endpoint_tells_prometheus_what_it_wants_to_know() {
     assert!(
         !directory.path().join("outbox/agent.sock").exists(),
         "an orderly end removes the socket"
+    );
+}
+
+#[test]
+fn a_second_signal_ends_the_patience_that_the_first_one_left() {
+    let directory = directory();
+    let outbox = directory.path().join("outbox").display().to_string();
+    let server = free_url();
+    // The first alone would wait for an hour.
+    let run = [
+        "run",
+        "--outbox",
+        &outbox,
+        "--server",
+        &server,
+        "--device",
+        "bench",
+        "--drain-wait",
+        "1h",
+    ];
+    let mut child = Agent::new(&run).args(&["--simulate", "js220,rate=1000"]).spawn();
+    child.wait_for_status(&outbox, |status| {
+        status["sources"][0]["chunk_count"].as_u64() >= Some(1)
+    });
+    child.signal(Signal::SIGTERM);
+    child.signal(Signal::SIGTERM); // To its group, too: the same wish.
+    child.wait_for_status(&outbox, |status| status["sources"][0]["state"] == "ended");
+    std::thread::sleep(Duration::from_millis(600));
+    let output = child.interrupt();
+    assert_eq!(output.code, Some(1), "{}", output.stderr);
+    assert!(
+        output.last_line().contains("start the agent on it again"),
+        "{}",
+        output.stderr
     );
 }

@@ -15,7 +15,7 @@ use crate::chunker::{Chunker, Cut};
 use crate::clock::Clock;
 use crate::encode::ColumnEncoder;
 use crate::limits;
-use crate::outbox::kv::Kv;
+use crate::outbox::kv::{Kv, KvError};
 use crate::outbox::{NewChunk, Outbox, OutboxError, StoreError};
 use crate::source::{BadInput, Block, Column, Sink, SinkError, random_128};
 use crate::stop::StopToken;
@@ -292,7 +292,9 @@ impl<K: Kv> Writer<K> {
                     self.counters.stored(cut.kind, cut.count);
                     return Ok(());
                 }
-                Err(StoreError::Full { .. }) => self.wait_for_room(definition)?,
+                Err(StoreError::Full { .. } | StoreError::Outbox(OutboxError::Kv(KvError::Full(_)))) => {
+                    self.wait_for_room(definition)?;
+                }
                 Err(StoreError::Ended) if !definition.is_file() => self.roll(definition, cut.first_sample)?,
                 Err(StoreError::Ended) => return Err(SinkError::Stopped),
                 Err(StoreError::Moved { next_sample }) => return Err(SinkError::Moved { stream: 0, next_sample }),

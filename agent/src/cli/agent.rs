@@ -74,7 +74,7 @@ impl Session {
         }
         let remains = agent.remains();
         if !remains.is_nothing() {
-            info!("{remains}; they are sent along");
+            info!("as far as the outbox knows, {remains}; they are sent along");
         }
         Ok(Self {
             agent,

@@ -10,6 +10,7 @@ mod signals;
 mod summary;
 mod values;
 
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,8 +31,7 @@ ten seconds to deliver the rest; a second one ends at once. Nothing is lost: the
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   wavekeep-agent replay current.f32.bin --outbox ./outbox --device ppk2 --rate 100000 --start 2026-01-31T12:00:00Z
-  wavekeep-agent replay iv.bin --dtype i16 --signal current:A --signal voltage:V --outbox ./outbox --device scope --rate 2e6 \\
-      --start 2026-01-31T12:00:00Z --speed 1
+  wavekeep-agent replay iv.bin --dtype i16 --signal current:A --signal voltage:V --outbox ./outbox --device scope --rate 2e6 --start 2026-01-31T12:00:00Z --speed 1
 
 The same file is the same stream, from wherever it is replayed: doing it again stores nothing twice and finishes what was interrupted.";
 
@@ -47,7 +47,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
     /// How log lines on standard error look
-    #[arg(long, global = true, env = "WAVEKEEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, display_order = 900, env = "WAVEKEEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
     /// What is logged: error, warn, info, debug, or a tracing filter
     #[arg(
@@ -227,7 +227,8 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn report(error: &CliError) -> ExitCode {
-    eprintln!("wavekeep-agent: {error}");
+    // With nobody to read it, the exit code still says it.
+    let _ = writeln!(std::io::stderr(), "wavekeep-agent: {error}");
     match error {
         CliError::Usage(_) => ExitCode::from(2),
         CliError::Failed(_) | CliError::Incomplete(_) => ExitCode::from(1),
@@ -241,9 +242,11 @@ fn init_logs(cli: &Cli) -> Result<(), CliError> {
             cli.log
         ))
     })?;
+    let colours = std::io::stderr().is_terminal();
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(progress::LogWriter);
+        .with_writer(progress::LogWriter)
+        .with_ansi(colours);
     match cli.log_format {
         LogFormat::Text => logs.with_target(false).init(),
         LogFormat::Json => logs.json().init(),

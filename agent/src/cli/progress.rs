@@ -42,7 +42,9 @@ impl tracing_subscriber::fmt::MakeWriter<'_> for LogWriter {
 pub(crate) struct Progress {
     what: String,
     bar: Option<ProgressBar>,
-    last_line: Instant,
+    next_line: Instant,
+    /// Between two lines; it doubles, since a capture may take months.
+    interval: Duration,
 }
 
 impl Progress {
@@ -67,10 +69,12 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
+        let interval = limits::PROGRESS_INTERVAL_MIN;
         Self {
             what: what.into(),
             bar,
-            last_line: Instant::now(),
+            next_line: Instant::now() + interval,
+            interval,
         }
     }
 
@@ -79,8 +83,9 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(position);
             bar.set_message(message());
-        } else if self.last_line.elapsed() >= limits::PROGRESS_INTERVAL {
-            self.last_line = Instant::now();
+        } else if Instant::now() >= self.next_line {
+            self.interval = (self.interval * 2).min(limits::PROGRESS_INTERVAL_MAX);
+            self.next_line = Instant::now() + self.interval;
             info!("{}: {position}; {}", self.what, message());
         }
     }

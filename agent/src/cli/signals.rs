@@ -1,9 +1,15 @@
-//! SIGINT and SIGTERM: the first asks for an orderly end, the second for one at once.
+//! SIGINT and SIGTERM: the first asks for an orderly end, the second for one at once. What follows the first within moments is
+//! the same wish, sent to the process and to its group.
+
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use wavekeep_agent::stop::StopToken;
 
 use super::CliError;
+
+/// Signals this close together are one wish.
+const SAME_WISH: Duration = Duration::from_millis(300);
 
 /// What the signals have asked for so far.
 #[derive(Debug, Clone, Default)]
@@ -30,13 +36,23 @@ impl Signals {
         };
         let listen = move || {
             runtime.block_on(async {
-                for token in [&heard.stop, &heard.now] {
+                let mut next = async || {
                     tokio::select! {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    token.stop();
-                }
+                };
+                next().await;
+                heard.stop.stop();
+                let same = async {
+                    loop {
+                        next().await;
+                    }
+                };
+                // It never ends by itself: the elapsed time is what is waited for.
+                let _: Result<(), _> = tokio::time::timeout(SAME_WISH, same).await;
+                next().await;
+                heard.now.stop();
             });
         };
         // It waits for signals as long as the process lives: there is nothing to join.

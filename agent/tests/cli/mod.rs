@@ -111,10 +111,15 @@ impl Running {
         }
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        let id = i32::try_from(self.child().id()).expect("process ids are small");
+        kill(Pid::from_raw(id), signal).expect("it is still running");
+    }
+
     /// SIGINT, and what it comes to.
     pub(crate) fn interrupt(mut self) -> Output {
-        let id = i32::try_from(self.child().id()).expect("process ids are small");
-        kill(Pid::from_raw(id), Signal::SIGINT).expect("it is still running");
+        self.signal(Signal::SIGINT);
         output_of(
             self.0
                 .take()
