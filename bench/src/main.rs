@@ -5,13 +5,14 @@
 
 mod codecs;
 mod end_to_end;
+mod outbox;
 mod processes;
 mod real_time;
 
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 3] = ["codecs", "end-to-end", "real-time"];
+const ALL: [&str; 4] = ["codecs", "outbox", "end-to-end", "real-time"];
 
 fn main() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
@@ -20,6 +21,7 @@ fn main() -> Result<()> {
         println!("\n## {name}\n");
         match name.as_str() {
             "codecs" => codecs::run(&shared())?,
+            "outbox" => outbox::run()?,
             "end-to-end" => end_to_end::run()?,
             "real-time" => real_time::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
