@@ -304,6 +304,18 @@ async fn unknown_names_are_refused_with_the_nearest() {
         Code::NotFound,
         "did you mean \"night-1\"?",
     );
+    let filtered = |filter: &str| v1::Selection {
+        filter: filter.into(),
+        ..by_device("js220-001")
+    };
+    let run = asker.statistics(filtered("run=night-2")).await;
+    assert_refused(
+        run,
+        Code::NotFound,
+        "there is no run \"night-2\"; did you mean \"night-1\"?",
+    );
+    let label = asker.statistics(filtered("firmware=1.4")).await;
+    assert_refused(label, Code::OutOfRange, "that the filter lets through");
     let signal = asker
         .statistics(with_signals(by_device("js220-001"), &["curent"]))
         .await;

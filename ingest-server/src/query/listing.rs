@@ -6,6 +6,7 @@ use wavekeep_proto::{limits as proto_limits, v1, wire};
 
 use super::answer::Parts;
 use super::error::QueryError;
+use super::filter::Filter;
 use super::limits;
 use super::plan::{Asked, Range, Source};
 use super::read::Reader;
@@ -93,6 +94,7 @@ pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
                 time(last)
             )
         }
+        _ if asked.filter != Filter::default() => format!("nothing is stored of {source} that the filter lets through"),
         _ => format!("nothing is stored of {source} yet"),
     })
 }

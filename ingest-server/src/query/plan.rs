@@ -142,6 +142,18 @@ impl Asked {
         possible.then_some(rows)
     }
 
+    /// The devices and runs that it names: kind, name.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let of_source = match &self.source {
+            Source::Device(name) => Some(("device", name.as_str())),
+            Source::Run(name) => Some(("run", name.as_str())),
+            Source::Everything | Source::Stream(_) => None,
+        };
+        let device = self.filter.device.as_deref().map(|name| ("device", name));
+        let run = self.filter.run.as_deref().map(|name| ("run", name));
+        of_source.into_iter().chain(device).chain(run)
+    }
+
     /// The streams that have any of the signals asked for.
     pub(super) fn with_signals(&self, rows: Vec<StreamRow>) -> Result<Vec<StreamRow>, QueryError> {
         if self.signals.is_empty() || rows.is_empty() {

@@ -207,32 +207,28 @@ async fn workspace_names(database: &Database) -> Result<Vec<String>, QueryError>
     Ok(workspaces.into_iter().map(|workspace| workspace.name).collect())
 }
 
-/// A name that nothing is stored under, with the nearest one.
+/// Every name in the question must be one that something is stored under; one that is not is told with the nearest.
 async fn require_known(tx: &mut Transaction, asked: &Asked) -> Result<(), QueryError> {
-    let (kind, name, of_runs) = match &asked.source {
-        Source::Everything => return Ok(()),
-        Source::Device(name) => ("device", name.clone(), false),
-        Source::Run(name) => ("run", name.clone(), true),
-        Source::Stream(id) => {
-            let filter = read_stream::StreamFilter {
-                id: Some(*id),
-                ..Default::default()
-            };
-            let found = read_stream::select(tx.connection(), &filter, 1).await?;
+    if let Source::Stream(id) = &asked.source {
+        let filter = read_stream::StreamFilter {
+            id: Some(*id),
+            ..Default::default()
+        };
+        if read_stream::select(tx.connection(), &filter, 1).await?.is_empty() {
             let (kind, name, nearest) = ("stream", id.to_string(), None);
-            return if found.is_empty() {
-                Err(QueryError::Unknown { kind, name, nearest })
-            } else {
-                Ok(())
-            };
+            return Err(QueryError::Unknown { kind, name, nearest });
         }
-    };
-    if read_stream::exists(tx.connection(), of_runs, &name).await? {
-        return Ok(());
     }
-    let names = read_stream::names(tx.connection(), of_runs, limits::NAMES_COMPARED_MAX).await?;
-    let nearest = nearest(&name, names);
-    Err(QueryError::Unknown { kind, name, nearest })
+    for (kind, name) in asked.names() {
+        let of_runs = kind == "run";
+        if read_stream::exists(tx.connection(), of_runs, name).await? {
+            continue;
+        }
+        let names = read_stream::names(tx.connection(), of_runs, limits::NAMES_COMPARED_MAX).await?;
+        let (name, nearest) = (name.to_owned(), nearest(name, names));
+        return Err(QueryError::Unknown { kind, name, nearest });
+    }
+    Ok(())
 }
 
 /// The first and the last chunk that the range asked for touches.
