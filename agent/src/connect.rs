@@ -121,10 +121,15 @@ async fn open_session(channel: Channel) -> Result<Link, tonic::Status> {
 }
 
 fn describe_status(status: &tonic::Status) -> String {
-    let cause = status
-        .source()
-        .map(|source| format!(" ({})", describe(source)))
-        .unwrap_or_default();
+    let mut deepest: Option<&(dyn Error + 'static)> = status.source();
+    while let Some(next) = deepest.and_then(Error::source) {
+        deepest = Some(next);
+    }
+    // What the message says already need not be said again.
+    let cause = deepest
+        .map(ToString::to_string)
+        .filter(|cause| !status.message().contains(cause.as_str()));
+    let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
     format!("{:?}: {}{cause}", status.code(), status.message())
 }
 

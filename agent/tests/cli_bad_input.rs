@@ -57,91 +57,70 @@ fn usage_errors_exit_with_2_and_say_what_to_write() {
     assert_eq!(output.code, Some(2), "{}", output.stderr);
 }
 
+const RAW: [&str; 4] = ["--rate", "1000", "--start", "2026-01-31T12:00:00Z"];
+
+/// What replaying a file of this content comes to.
+fn replay(name: &str, content: Option<&[u8]>, given: &[&str]) -> cli::Output {
+    let directory = directory();
+    let file = directory.path().join(name);
+    if let Some(content) = content {
+        std::fs::write(&file, content).expect("a file");
+    }
+    let (file, outbox) = (
+        file.display().to_string(),
+        directory.path().join("outbox").display().to_string(),
+    );
+    let output = Agent::new(&["replay", &file, "--outbox", &outbox, "--device", "bench"])
+        .args(given)
+        .output();
+    assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
+    output
+}
+
 #[test]
 fn files_that_cannot_be_replayed_are_refused_with_one_sentence() {
-    let directory = directory();
-    let path = |name: &str| directory.path().join(name).display().to_string();
-    let write = |name: &str, bytes: &[u8]| std::fs::write(directory.path().join(name), bytes).expect("a file");
-    write("empty.bin", &[]);
-    write("odd.bin", &[0; 1_001]);
-    write("pair.bin", &[0; 12]);
-    write("data.csv", b"1,2,3\n");
-    write("good.bin", &[0; 16]);
-    let raw = ["--rate", "1000", "--start", "2026-01-31T12:00:00Z"];
-    let two = [
-        "--rate",
-        "1000",
-        "--start",
-        "2026-01-31T12:00:00Z",
-        "--signal",
-        "current:A",
-        "--signal",
-        "voltage:V",
-    ];
-    let cases: &[(&str, &[&str], i32, &str)] = &[
-        ("missing.bin", &raw, 1, "cannot be read"),
-        ("empty.bin", &raw, 1, "is empty"),
-        ("odd.bin", &raw, 1, "cut the last 1 bytes off"),
-        ("pair.bin", &two, 1, "whole samples of 8 bytes"),
-        ("", &raw, 1, "is not a file"),
-        ("data.csv", &raw, 2, "cannot replay csv files"),
-        ("good.bin", &["--format", "jls"], 2, "cannot replay jls files"),
-        ("good.bin", &raw[..2], 2, "--start"),
-        ("good.bin", &raw[2..], 2, "--rate"),
-        (
-            "good.bin",
-            &["--rate", "0", "--start", "2026-01-31T12:00:00Z"],
-            2,
-            "a rate is above 0",
-        ),
-        (
-            "good.bin",
-            &["--rate", "1e300", "--start", "2026-01-31T12:00:00Z"],
-            2,
-            "a rate is above 0",
-        ),
-        (
-            "good.bin",
-            &["--rate", "nan", "--start", "2026-01-31T12:00:00Z"],
-            2,
-            "a rate is above 0",
-        ),
-        ("good.bin", &["--rate", "1", "--start", "yesterday"], 2, "RFC 3339"),
-        (
-            "good.bin",
-            &["--rate", "1", "--start", "2026-01-31T12:00:00Z", "--speed", "0"],
-            2,
-            "1 is real time",
-        ),
-        (
-            "good.bin",
-            &["--rate", "1", "--start", "2026-01-31T12:00:00Z", "--signal", ":A"],
-            2,
-            "NAME:UNIT",
-        ),
-        (
-            "good.bin",
-            &["--rate", "1", "--start", "2026-01-31T12:00:00Z", "--dtype", "f16"],
-            2,
-            "f32",
-        ),
-    ];
-    let outbox = path("outbox");
-    for (name, given, code, expected) in cases {
-        let file = path(name);
-        let output = Agent::new(&["replay", &file, "--outbox", &outbox, "--device", "bench"])
-            .args(given)
-            .output();
-        assert_eq!(output.code, Some(*code), "{name} {given:?}: {}", output.stderr);
+    let two: Vec<&str> = RAW
+        .into_iter()
+        .chain(["--signal", "current:A", "--signal", "voltage:V"])
+        .collect();
+    let same: Vec<&str> = RAW
+        .into_iter()
+        .chain(["--signal", "current:A", "--signal", "current:A"])
+        .collect();
+    for (name, content, given, code, expected) in [
+        ("missing.bin", None, &RAW[..], 1, "cannot be read"),
+        ("empty.bin", Some(&[][..]), &RAW, 1, "is empty"),
+        ("odd.bin", Some(&[0; 1_001]), &RAW, 1, "cut the last 1 bytes off"),
+        ("pair.bin", Some(&[0; 12]), &two, 1, "whole samples of 8 bytes"),
+        ("same.bin", Some(&[0; 16]), &same, 1, "unique name"),
+        ("", None, &RAW, 1, "is not a file"),
+        ("data.csv", Some(b"1,2\n"), &RAW, 2, "cannot replay csv files"),
+        ("data.jls", Some(b"jls"), &RAW, 2, "cannot replay jls files"),
+    ] {
+        let output = replay(name, content, given);
+        assert_eq!(output.code, Some(code), "{name} {given:?}: {}", output.stderr);
         assert!(output.stderr.contains(expected), "{name} {given:?}: {}", output.stderr);
-        assert!(!output.stderr.contains("panicked"), "{}", output.stderr);
     }
-    let both = Agent::new(&["replay", &path("good.bin"), "--outbox", &outbox, "--device", "bench"])
-        .args(&raw)
-        .args(&["--signal", "a", "--signal", "a"])
-        .output();
-    assert_eq!(both.code, Some(1), "{}", both.stderr);
-    assert!(both.stderr.contains("unique name"), "{}", both.stderr);
+}
+
+#[test]
+fn replays_that_make_no_sense_exit_with_2_and_say_what_to_write() {
+    for (given, expected) in [
+        (&["--format", "jls"][..], "cannot replay jls files"),
+        (&RAW[..2], "--start"),
+        (&RAW[2..], "--rate"),
+        (&["--rate", "0"], "a rate is above 0"),
+        (&["--rate", "1e300"], "a rate is above 0"),
+        (&["--rate", "nan"], "a rate is above 0"),
+        (&["--start", "yesterday"], "RFC 3339"),
+        (&["--speed", "0"], "1 is real time"),
+        (&["--signal", ":A"], "NAME:UNIT"),
+        (&["--dtype", "f16"], "f32"),
+    ] {
+        let output = replay("good.bin", Some(&[0; 16]), given);
+        assert_eq!(output.code, Some(2), "{given:?}: {}", output.stderr);
+        assert!(output.stderr.contains(expected), "{given:?}: {}", output.stderr);
+    }
 }
 
 #[test]
