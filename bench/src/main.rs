@@ -5,6 +5,7 @@
 
 mod codecs;
 mod end_to_end;
+mod ledger;
 mod outbox;
 mod processes;
 mod real_time;
@@ -12,16 +13,21 @@ mod real_time;
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 4] = ["codecs", "outbox", "end-to-end", "real-time"];
+const ALL: [&str; 5] = ["codecs", "outbox", "ledger", "end-to-end", "real-time"];
 
 fn main() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
-    let names = if names.is_empty() { ALL.map(String::from).to_vec() } else { names };
+    let names = if names.is_empty() {
+        ALL.map(String::from).to_vec()
+    } else {
+        names
+    };
     for name in names {
         println!("\n## {name}\n");
         match name.as_str() {
             "codecs" => codecs::run(&shared())?,
             "outbox" => outbox::run()?,
+            "ledger" => ledger::run()?,
             "end-to-end" => end_to_end::run()?,
             "real-time" => real_time::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),

@@ -8,7 +8,10 @@ use anyhow::{Context, Result};
 pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     // The second field is the name in parentheses, which may hold spaces.
-    let rest = stat.rsplit_once(')').context("/proc/PID/stat has a name in parentheses")?.1;
+    let rest = stat
+        .rsplit_once(')')
+        .context("/proc/PID/stat has a name in parentheses")?
+        .1;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     // proc(5): in clock ticks, 100 a second on every Linux that Rust's std supports here.
@@ -18,7 +21,10 @@ pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
 /// The largest resident memory so far, in bytes.
 pub(crate) fn resident_bytes_max(id: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("/proc/PID/status has VmHWM")?;
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .context("/proc/PID/status has VmHWM")?;
     let kib: u64 = line.split_whitespace().nth(1).context("VmHWM has a value")?.parse()?;
     Ok(kib * 1024)
 }
@@ -35,7 +41,10 @@ pub(crate) fn cpu_seconds_of_tree(root: u32) -> Result<f64> {
 
 fn cpu_seconds_of_dead_children(id: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let rest = stat.rsplit_once(')').context("/proc/PID/stat has a name in parentheses")?.1;
+    let rest = stat
+        .rsplit_once(')')
+        .context("/proc/PID/stat has a name in parentheses")?
+        .1;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     Ok((fields[13].parse::<f64>()? + fields[14].parse::<f64>()?) / 100.0)
 }

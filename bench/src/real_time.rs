@@ -14,9 +14,15 @@ use crate::processes;
 pub(crate) fn run() -> Result<()> {
     let mut lab = Lab::start()?;
     let (share, resident_mb) = cost(&lab, "js220,rate=2000000,seed=7", "fast")?;
-    println!("agent, 2 MSPS × 2 signals in real time: {:.1} % of a core, {resident_mb:.0} MB resident at most", share * 100.0);
+    println!(
+        "agent, 2 MSPS × 2 signals in real time: {:.1} % of a core, {resident_mb:.0} MB resident at most",
+        share * 100.0
+    );
     let (share, resident_mb) = cost(&lab, "js220,rate=1000000,seed=8", "usual")?;
-    println!("agent, 1 MSPS × 2 signals in real time: {:.1} % of a core, {resident_mb:.0} MB resident at most", share * 100.0);
+    println!(
+        "agent, 1 MSPS × 2 signals in real time: {:.1} % of a core, {resident_mb:.0} MB resident at most",
+        share * 100.0
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (p50, p99) = runtime.block_on(latency(&lab.database_url()?, "usual"))?;
     println!("last sample of a chunk → committed, 1 MSPS: p50 {p50:.0} ms, p99 {p99:.0} ms");
@@ -25,14 +31,20 @@ pub(crate) fn run() -> Result<()> {
 
 /// The agent's share of a core over 30 s of steady work, and its peak memory.
 fn cost(lab: &Lab, spec: &str, device: &str) -> Result<(f64, f64)> {
-    let agent = lab.agent(device, &["run"], &["--device", device, "--simulate", spec, "--duration", "36s"])?;
+    let agent = lab.agent(
+        device,
+        &["run"],
+        &["--device", device, "--simulate", spec, "--duration", "36s"],
+    )?;
     std::thread::sleep(Duration::from_secs(3));
     let (before, since) = (processes::cpu_seconds(agent.id())?, Instant::now());
     std::thread::sleep(Duration::from_secs(30));
     let share = (processes::cpu_seconds(agent.id())? - before) / since.elapsed().as_secs_f64();
     let resident = processes::resident_bytes_max(agent.id())?;
     let mut agent = agent;
-    agent.wait_success(Duration::from_secs(60)).context("the agent ends once all is acked")?;
+    agent
+        .wait_success(Duration::from_secs(60))
+        .context("the agent ends once all is acked")?;
     Ok((share, resident as f64 / 1e6))
 }
 

@@ -18,7 +18,14 @@ fn text(text: &str) -> Vec<u8> {
 }
 
 fn signal_bytes(number: u16, name: &str, sample_type: u8, unit: &str, finite_only: u8) -> Vec<u8> {
-    [&number.to_le_bytes()[..], &text(name), &[sample_type], &text(unit), &[finite_only]].concat()
+    [
+        &number.to_le_bytes()[..],
+        &text(name),
+        &[sample_type],
+        &text(unit),
+        &[finite_only],
+    ]
+    .concat()
 }
 
 fn signals() -> (Vec<Signal>, Vec<u8>) {
@@ -29,8 +36,10 @@ fn signals() -> (Vec<Signal>, Vec<u8>) {
         unit: unit.into(),
         finite_only,
     };
-    let signals =
-        vec![signal(0, "current", SampleType::F32, "A", false), signal(3, "gpi", SampleType::U1, "", true)];
+    let signals = vec![
+        signal(0, "current", SampleType::F32, "A", false),
+        signal(3, "gpi", SampleType::U1, "", true),
+    ];
     let bytes = [
         &2u32.to_le_bytes()[..],
         &signal_bytes(0, "current", 1, "A", 0),
@@ -48,7 +57,10 @@ fn definition() -> (StreamDefinition, Vec<u8>) {
         device: "µCurrent-1".into(),
         epoch: Epoch([0xee; 16]),
         file_identity: vec![1, 2, 3],
-        predecessor: Some(Predecessor { stream_id: StreamId([0xab; 16]), seq: 41 }),
+        predecessor: Some(Predecessor {
+            stream_id: StreamId([0xab; 16]),
+            seq: 41,
+        }),
         rate_hz: 1e6,
         first_sample: 1 << 33,
         signals,
@@ -95,7 +107,13 @@ fn header() -> (Header, Vec<u8>) {
             content: b"boot".to_vec(),
         }],
         columns: vec![
-            column(0, ColumnContent::Present { encoding: Encoding::Plain, hash: Hash([0x11; 16]) }),
+            column(
+                0,
+                ColumnContent::Present {
+                    encoding: Encoding::Plain,
+                    hash: Hash([0x11; 16]),
+                },
+            ),
             column(3, ColumnContent::Absent(Reason::SignalOff)),
         ],
     };
@@ -125,7 +143,10 @@ fn header() -> (Header, Vec<u8>) {
 /// (name, the bytes that are hashed, what the product says)
 fn vectors() -> Vec<(&'static str, Vec<u8>, Hash)> {
     let nan = f32::from_bits(0x7fc0_1234);
-    let samples: Vec<u8> = [1.5f32, -0.0, nan].iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    let samples: Vec<u8> = [1.5f32, -0.0, nan]
+        .iter()
+        .flat_map(|sample| sample.to_le_bytes())
+        .collect();
     let column = [&[1, 0, 0, 1, 3, 0, 0, 0][..], &samples].concat();
     let bits = [&[1, 3, 0, 12, 9, 0, 0, 0][..], &[0b1010_0101, 1]].concat();
     let (definition, definition_bytes) = definition();
@@ -143,24 +164,56 @@ fn vectors() -> Vec<(&'static str, Vec<u8>, Hash)> {
     .concat();
     let content = Hash([0x77; 16]);
     let start = 1_753_539_137_788_000_000i64;
-    let file = [&[7][..], &[0x77; 16], &text("ppk2"), &start.to_le_bytes(), &1e5f64.to_le_bytes(), &signal_bytes];
+    let file = [
+        &[7][..],
+        &[0x77; 16],
+        &text("ppk2"),
+        &start.to_le_bytes(),
+        &1e5f64.to_le_bytes(),
+        &signal_bytes,
+    ];
     let epoch = [&[8][..], &[0x77; 16], &text("ppk2"), &start.to_le_bytes()];
     vec![
         ("column", column, hash::column_hash(0, SampleType::F32, 3, &samples)),
-        ("column_packed", bits, hash::column_hash(3, SampleType::U1, 9, &[0b1010_0101, 1])),
-        ("absent_column", vec![2, 3, 0, 21, 0], hash::absent_column_hash(3, Reason::SignalOff)),
+        (
+            "column_packed",
+            bits,
+            hash::column_hash(3, SampleType::U1, 9, &[0b1010_0101, 1]),
+        ),
+        (
+            "absent_column",
+            vec![2, 3, 0, 21, 0],
+            hash::absent_column_hash(3, Reason::SignalOff),
+        ),
         ("chunk", header_bytes, chunk),
         ("definition", definition_bytes, before),
-        ("digest", [&[5][..], before.as_bytes(), chunk.as_bytes()].concat(), digest),
-        ("frame", frame, hash::frame_hash(&[0xca, 0xfe], digest.as_bytes(), [&[9u8, 8, 7][..]].into_iter())),
-        ("file_stream", file.concat(), Hash(hash::file_stream_id(content, "ppk2", start, 1e5, &signals).0)),
-        ("file_epoch", epoch.concat(), Hash(hash::file_epoch(content, "ppk2", start).0)),
+        (
+            "digest",
+            [&[5][..], before.as_bytes(), chunk.as_bytes()].concat(),
+            digest,
+        ),
+        (
+            "frame",
+            frame,
+            hash::frame_hash(&[0xca, 0xfe], digest.as_bytes(), [&[9u8, 8, 7][..]].into_iter()),
+        ),
+        (
+            "file_stream",
+            file.concat(),
+            Hash(hash::file_stream_id(content, "ppk2", start, 1e5, &signals).0),
+        ),
+        (
+            "file_epoch",
+            epoch.concat(),
+            Hash(hash::file_epoch(content, "ppk2", start).0),
+        ),
     ]
 }
 
 #[test]
 fn i14_every_hash_is_that_of_its_specified_bytes() {
-    let mut page = String::from("# name, the bytes that are hashed, XXH3-128 big-endian; docs/PROTOCOL.md explains each\n");
+    let mut page =
+        String::from("# name, the bytes that are hashed, XXH3-128 big-endian; docs/PROTOCOL.md explains each\n");
     for (name, bytes, hash) in vectors() {
         let by_hand = xxhash_rust::xxh3::xxh3_128(&bytes).to_be_bytes();
         assert_eq!(hash.as_bytes(), &by_hand, "{name}");
@@ -175,5 +228,8 @@ fn i14_every_hash_is_that_of_its_specified_bytes() {
         std::fs::write(&committed, &page).expect("the source tree is writable");
     }
     let old = std::fs::read_to_string(&committed).unwrap_or_default();
-    assert_eq!(old, page, "docs/protocol-vectors.txt is stale: run `make generate` and commit");
+    assert_eq!(
+        old, page,
+        "docs/protocol-vectors.txt is stale: run `make generate` and commit"
+    );
 }

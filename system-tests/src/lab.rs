@@ -44,7 +44,13 @@ impl Lab {
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (grpc, http) = (free_port()?, free_port()?);
         let extra = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut lab = Self { folder, server: None, grpc, http, extra };
+        let mut lab = Self {
+            folder,
+            server: None,
+            grpc,
+            http,
+            extra,
+        };
         lab.start_server()?;
         Ok(lab)
     }
@@ -94,7 +100,10 @@ impl Lab {
             }
             std::thread::sleep(Duration::from_millis(25));
         }
-        bail!("the server is not ready after {READY:?}; its log:\n{}", server.log_tail())
+        bail!(
+            "the server is not ready after {READY:?}; its log:\n{}",
+            server.log_tail()
+        )
     }
 
     /// The server's metrics.
@@ -198,7 +207,11 @@ impl Lab {
 fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.is_dir() { walk(&path, visit) } else { visit(&path) }
+        if path.is_dir() {
+            walk(&path, visit)
+        } else {
+            visit(&path)
+        }
     }
 }
 
@@ -232,7 +245,10 @@ impl Drop for Lab {
 pub fn http_get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

@@ -26,7 +26,11 @@ pub fn binary(name: &str) -> Result<PathBuf> {
             let own = std::env::current_exe().context("cannot name this program")?;
             let own = own.parent().context("this program has no folder")?;
             // Tests run from `deps/` under the folder that has the binaries.
-            if own.ends_with("deps") { own.parent().unwrap_or(own).to_owned() } else { own.to_owned() }
+            if own.ends_with("deps") {
+                own.parent().unwrap_or(own).to_owned()
+            } else {
+                own.to_owned()
+            }
         }
     };
     let path = folder.join(name);
@@ -52,7 +56,12 @@ impl Process {
         // A group of its own: an interrupt of the terminal goes to the test, which stops its children in order.
         command.process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {label}"))?;
-        Ok(Self { child, name: label.into(), out, log })
+        Ok(Self {
+            child,
+            name: label.into(),
+            out,
+            log,
+        })
     }
 
     /// Its process id.
@@ -69,7 +78,9 @@ impl Process {
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill9(&mut self) -> Result<()> {
-        self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
+        self.child
+            .kill()
+            .with_context(|| format!("cannot kill {}", self.name))?;
         self.child.wait()?;
         Ok(())
     }
@@ -83,7 +94,11 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("{} did not end within {limit:?}; its log ends:\n{}", self.name, self.log_tail())
+        bail!(
+            "{} did not end within {limit:?}; its log ends:\n{}",
+            self.name,
+            self.log_tail()
+        )
     }
 
     /// Waits for an end with exit code 0.

@@ -91,7 +91,10 @@ fn forward(state: &Arc<State>, inbound: TcpStream, target: SocketAddr) -> Result
     let outbound = TcpStream::connect(target)?;
     inbound.set_nodelay(true)?;
     outbound.set_nodelay(true)?;
-    let pairs = [(inbound.try_clone()?, outbound.try_clone()?), (outbound.try_clone()?, inbound.try_clone()?)];
+    let pairs = [
+        (inbound.try_clone()?, outbound.try_clone()?),
+        (outbound.try_clone()?, inbound.try_clone()?),
+    ];
     for (from, to) in pairs {
         let state = Arc::clone(state);
         std::thread::spawn(move || pump(&state, from, to));

@@ -15,10 +15,13 @@ pub fn shared() -> PathBuf {
 /// One of the PPK2 captures (`52-p`, `in-p`): little-endian f32 amperes at 100 kS/s.
 pub fn ppk2(name: &str) -> Result<Vec<u8>> {
     let path = shared().join(format!("data/ppk2/{name}.zip"));
-    let file = std::fs::File::open(&path).with_context(|| format!("{} is missing: set WAVEKEEP_SHARED", path.display()))?;
+    let file =
+        std::fs::File::open(&path).with_context(|| format!("{} is missing: set WAVEKEEP_SHARED", path.display()))?;
     let mut archive = zip::ZipArchive::new(file)?;
     let mut samples = Vec::new();
-    archive.by_name(&format!("{name}/current.f32.bin"))?.read_to_end(&mut samples)?;
+    archive
+        .by_name(&format!("{name}/current.f32.bin"))?
+        .read_to_end(&mut samples)?;
     Ok(samples)
 }
 
@@ -33,9 +36,25 @@ pub fn agilent() -> Result<Vec<u8>> {
 #[must_use]
 pub fn awkward_f32(count: usize) -> Vec<u8> {
     const BITS: [u32; 12] = [
-        0x7fc0_0000, 0x7fc0_1234, 0xffc0_0001, 0x7f80_0001, 0xff80_0001, 0x8000_0000, 0x0000_0000, 0x0000_0001, 0x807f_ffff,
-        0x7f80_0000, 0xff80_0000, 0x7fff_ffff,
+        0x7fc0_0000,
+        0x7fc0_1234,
+        0xffc0_0001,
+        0x7f80_0001,
+        0xff80_0001,
+        0x8000_0000,
+        0x0000_0000,
+        0x0000_0001,
+        0x807f_ffff,
+        0x7f80_0000,
+        0xff80_0000,
+        0x7fff_ffff,
     ];
-    let sample = |at: usize| if at.is_multiple_of(3) { BITS[at / 3 % BITS.len()] } else { (at as f32).sin().to_bits() };
+    let sample = |at: usize| {
+        if at.is_multiple_of(3) {
+            BITS[at / 3 % BITS.len()]
+        } else {
+            (at as f32).sin().to_bits()
+        }
+    };
     (0..count).flat_map(|at| sample(at).to_le_bytes()).collect()
 }

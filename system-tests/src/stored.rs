@@ -52,7 +52,12 @@ impl<'a> Verifier<'a> {
     #[must_use]
     pub fn new(definition: &'a StreamDefinition) -> Self {
         let columns = definition.signals.iter().map(|_| None).collect();
-        Self { definition, at: Position::start(definition), decoder: Decoder::new(), columns }
+        Self {
+            definition,
+            at: Position::start(definition),
+            decoder: Decoder::new(),
+            columns,
+        }
     }
 
     /// Where the stream stands after what was seen.
@@ -64,11 +69,24 @@ impl<'a> Verifier<'a> {
     /// The next chunk.
     pub fn next(&mut self, chunk: &StoredChunk, sink: &mut dyn Sink) -> Result<()> {
         let header = &chunk.header;
-        ensure!(header.first_seq == self.at.seq + 1, "I1: seq {} follows {}", header.first_seq, self.at.seq);
-        ensure!(header.first_sample == self.at.next_sample, "I4: sample {} is not next", header.first_sample);
+        ensure!(
+            header.first_seq == self.at.seq + 1,
+            "I1: seq {} follows {}",
+            header.first_seq,
+            self.at.seq
+        );
+        ensure!(
+            header.first_sample == self.at.next_sample,
+            "I4: sample {} is not next",
+            header.first_sample
+        );
         if !header.is_replacing() {
             let expected = hash::next_digest(self.at.digest, hash::chunk_hash(header));
-            ensure!(expected == chunk.digest, "I14: the digest of seq {} is not that of the rows", header.seq);
+            ensure!(
+                expected == chunk.digest,
+                "I14: the digest of seq {} is not that of the rows",
+                header.seq
+            );
         }
         match header.kind {
             ChunkKind::Samples => {
@@ -90,9 +108,19 @@ impl<'a> Verifier<'a> {
                 (ColumnContent::Present { encoding, hash }, Some(encoded)) => {
                     let mut samples = self.columns[at].take().unwrap_or_default();
                     samples.clear();
-                    self.decoder.decode_into(encoding, signal.sample_type.bits(), count as usize, &encoded, &mut samples)?;
+                    self.decoder.decode_into(
+                        encoding,
+                        signal.sample_type.bits(),
+                        count as usize,
+                        &encoded,
+                        &mut samples,
+                    )?;
                     let found = hash::column_hash(signal.number, signal.sample_type, count, &samples);
-                    ensure!(found == hash, "the samples of seq {} are not those that were captured", header.seq);
+                    ensure!(
+                        found == hash,
+                        "the samples of seq {} are not those that were captured",
+                        header.seq
+                    );
                     Some(samples)
                 }
                 (ColumnContent::Absent(_), None) => None,
@@ -115,7 +143,9 @@ pub async fn sql(database_url: &str) -> Result<PgConnection> {
         .await?;
     // The schema's name is a quoted identifier of our own making.
     let enter = format!("SET search_path TO \"{}\"", schema.replace('"', ""));
-    sqlx::raw_sql(sqlx::AssertSqlSafe(enter)).execute(&mut connection).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(enter))
+        .execute(&mut connection)
+        .await?;
     Ok(connection)
 }
 
@@ -169,10 +199,22 @@ pub async fn read_by_sql(connection: &mut PgConnection, stream: &StoredStream, s
             let header = wire::header_from_bytes(row.get("header"))?;
             let columns: Vec<Option<Vec<u8>>> = row.get("columns");
             let columns = columns.into_iter().map(|column| column.map(Bytes::from)).collect();
-            verifier.next(&StoredChunk { header, digest: id(row.get("digest"))?, columns }, sink)?;
+            verifier.next(
+                &StoredChunk {
+                    header,
+                    digest: id(row.get("digest"))?,
+                    columns,
+                },
+                sink,
+            )?;
         }
     }
-    ensure!(verifier.at() == stream.at, "the stream's row says {:?}, its chunks {:?}", stream.at, verifier.at());
+    ensure!(
+        verifier.at() == stream.at,
+        "the stream's row says {:?}, its chunks {:?}",
+        stream.at,
+        verifier.at()
+    );
     Ok(())
 }
 
@@ -184,8 +226,11 @@ pub async fn read_by_query(url: &str, stream: &StoredStream, sink: &mut dyn Sink
         what: Some(v1::selection::What::StreamId(stream.definition.id.to_vec().into())),
         ..v1::Selection::default()
     };
-    let request =
-        v1::GetWaveformRequest { workspace: "main".into(), selection: Some(selection), ..v1::GetWaveformRequest::default() };
+    let request = v1::GetWaveformRequest {
+        workspace: "main".into(),
+        selection: Some(selection),
+        ..v1::GetWaveformRequest::default()
+    };
     let mut parts = client.get_waveform(request).await?.into_inner();
     let mut verifier = Verifier::new(&stream.definition);
     let mut manifest = None;
@@ -202,9 +247,15 @@ pub async fn read_by_query(url: &str, stream: &StoredStream, sink: &mut dyn Sink
     }
     let manifest = manifest.context("the answer has no manifest")?;
     let of = manifest.streams.first().context("the manifest names no stream")?;
-    ensure!(of.last_seq >= verifier.at().seq.min(stream.at.seq), "the manifest ends early");
+    ensure!(
+        of.last_seq >= verifier.at().seq.min(stream.at.seq),
+        "the manifest ends early"
+    );
     // A reader of samples need not be sent the end chunk.
-    ensure!(verifier.at().next_sample == stream.at.next_sample, "the waveform ends early");
+    ensure!(
+        verifier.at().next_sample == stream.at.next_sample,
+        "the waveform ends early"
+    );
     Ok(())
 }
 
@@ -214,7 +265,11 @@ fn split(chunk: Chunk) -> StoredChunk {
         ColumnContent::Present { .. } => present.next(),
         ColumnContent::Absent(_) => None,
     });
-    StoredChunk { columns: columns.collect(), header: chunk.header, digest: chunk.digest }
+    StoredChunk {
+        columns: columns.collect(),
+        header: chunk.header,
+        digest: chunk.digest,
+    }
 }
 
 /// A stream's id, short, for reports.

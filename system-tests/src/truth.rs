@@ -50,9 +50,16 @@ pub struct Truth {
 impl Truth {
     /// Of a simulated device's stream: its definition names the specification.
     pub fn new(definition: &StreamDefinition) -> Result<Self> {
-        let spec = definition.attributes.get(SPEC_ATTRIBUTE).context("the stream is not a simulated one")?;
+        let spec = definition
+            .attributes
+            .get(SPEC_ATTRIBUTE)
+            .context("the stream is not a simulated one")?;
         let spec: SimulatorSpec = spec.parse()?;
-        Ok(Self { simulator: Simulator::new(&spec), expected: Vec::new(), report: Report::default() })
+        Ok(Self {
+            simulator: Simulator::new(&spec),
+            expected: Vec::new(),
+            report: Report::default(),
+        })
     }
 }
 
@@ -60,13 +67,24 @@ impl Sink for Truth {
     fn samples(&mut self, header: &Header, columns: &[Option<Vec<u8>>]) -> Result<()> {
         let (first, end) = (header.first_sample, header.end_sample());
         let lost = self.simulator.next_loss(first, end);
-        ensure!(lost.is_none(), "samples {first}..{end} are stored, yet the instrument lost {lost:?}");
+        ensure!(
+            lost.is_none(),
+            "samples {first}..{end} are stored, yet the instrument lost {lost:?}"
+        );
         self.expected.resize(header.count as usize, 0.0);
         for (signal, column) in SimulatedSignal::ALL.into_iter().zip(columns) {
             let column = column.as_ref().context("the simulator never leaves out a column")?;
             self.simulator.fill(signal, first, &mut self.expected);
-            let same = self.expected.iter().zip(column.chunks_exact(4)).all(|(truth, bytes)| truth.to_le_bytes() == bytes);
-            ensure!(same, "{} of samples {first}..{end} is not what the instrument delivered", signal.name());
+            let same = self
+                .expected
+                .iter()
+                .zip(column.chunks_exact(4))
+                .all(|(truth, bytes)| truth.to_le_bytes() == bytes);
+            ensure!(
+                same,
+                "{} of samples {first}..{end} is not what the instrument delivered",
+                signal.name()
+            );
             self.report.values += header.count;
         }
         self.report.samples += header.count;
@@ -78,7 +96,10 @@ impl Sink for Truth {
             let range = header.first_sample..header.end_sample();
             let mut parts = self.simulator.covered(range.start, range.end);
             let all_lost = parts.all(|part| matches!(part, Coverage::Lost(_)));
-            ensure!(all_lost, "{range:?} is a gap source_loss, yet the instrument delivered samples there");
+            ensure!(
+                all_lost,
+                "{range:?} is a gap source_loss, yet the instrument delivered samples there"
+            );
         }
         *self.report.gaps.entry(header.reason).or_default() += header.count;
         Ok(())
@@ -93,13 +114,25 @@ pub async fn check_device(database_url: &str, server_url: &str, device: &str) ->
     let mut total = Report::default();
     for stream in &streams {
         let mut by_sql = Truth::new(&stream.definition)?;
-        read_by_sql(&mut connection, stream, &mut by_sql).await.context("by SQL")?;
+        read_by_sql(&mut connection, stream, &mut by_sql)
+            .await
+            .context("by SQL")?;
         let mut by_query = Truth::new(&stream.definition)?;
-        read_by_query(server_url, stream, &mut by_query).await.context("by Query")?;
-        ensure!(by_sql.report == by_query.report, "SQL and Query disagree: {:?}, {:?}", by_sql.report, by_query.report);
+        read_by_query(server_url, stream, &mut by_query)
+            .await
+            .context("by Query")?;
+        ensure!(
+            by_sql.report == by_query.report,
+            "SQL and Query disagree: {:?}, {:?}",
+            by_sql.report,
+            by_query.report
+        );
         let covered = by_sql.report.samples + by_sql.report.gap_samples();
         let captured = stream.at.next_sample - stream.definition.first_sample;
-        ensure!(covered == captured, "I13: {captured} samples were captured, {covered} are stored or in gaps");
+        ensure!(
+            covered == captured,
+            "I13: {captured} samples were captured, {covered} are stored or in gaps"
+        );
         total.add(&by_sql.report);
     }
     Ok((streams.len(), total))

@@ -1,4 +1,5 @@
 //! Real processes are killed, stopped, cut off and starved; every sample is stored once and true, or in a named gap.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
 use std::time::Duration;
 
@@ -39,7 +40,11 @@ fn random_ms(from: u64, to: u64) -> u64 {
 fn only_source_losses(report: &Report) {
     assert!(report.samples > 0, "nothing was recorded");
     let reasons: Vec<Reason> = report.gaps.keys().copied().collect();
-    assert!(reasons.iter().all(|reason| *reason == Reason::SourceLoss), "gaps of other causes: {:?}", report.gaps);
+    assert!(
+        reasons.iter().all(|reason| *reason == Reason::SourceLoss),
+        "gaps of other causes: {:?}",
+        report.gaps
+    );
 }
 
 #[test]
@@ -107,7 +112,10 @@ fn capture_goes_on_without_a_server_and_is_sent_later() {
     agent.wait_success(PATIENCE).unwrap();
     let (_, report) = check_lab(&lab, "offline-1").unwrap();
     only_source_losses(&report);
-    assert!(report.samples + report.gap_samples() >= 590_000, "three seconds at 200 kHz: {report:?}");
+    assert!(
+        report.samples + report.gap_samples() >= 590_000,
+        "three seconds at 200 kHz: {report:?}"
+    );
 }
 
 #[test]
@@ -150,8 +158,16 @@ fn i14_evicted_samples_are_a_named_gap() {
     lab.kill_server().unwrap();
     // About 30 MB a second, 120 MB in all, into the smallest quota.
     let options = [
-        "--device", "evict-1", "--simulate", "js220,rate=2000000,seed=5,speed=4", "--duration", "16s", "--quota", "64MiB",
-        "--when-full", "evict",
+        "--device",
+        "evict-1",
+        "--simulate",
+        "js220,rate=2000000,seed=5,speed=4",
+        "--duration",
+        "16s",
+        "--quota",
+        "64MiB",
+        "--when-full",
+        "evict",
     ];
     let mut agent = lab.agent("evict-1", &["run"], &options).unwrap();
     pause(6_000);

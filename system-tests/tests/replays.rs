@@ -1,4 +1,5 @@
 //! Real recordings are replayed, killed in the middle, resumed, repeated and read back byte for byte.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +22,12 @@ impl<'a> Replay<'a> {
     fn new(lab: &'a Lab, device: &'a str, samples: &[u8], options: &[&'a str]) -> Self {
         let file = lab.folder().join(format!("{device}.bin"));
         std::fs::write(&file, samples).unwrap();
-        Self { lab, file, device, options: options.to_vec() }
+        Self {
+            lab,
+            file,
+            device,
+            options: options.to_vec(),
+        }
     }
 
     fn start(&self, outbox: &str, more: &[&str]) -> Process {
@@ -35,24 +41,42 @@ impl<'a> Replay<'a> {
     fn export(&self) -> Vec<u8> {
         let out = self.lab.folder().join(format!("{}.out", self.device));
         let _ = std::fs::remove_file(&out);
-        self.lab.reader(&["export", "--device", self.device, "--format", "raw", "--output", out.to_str().unwrap()]).unwrap();
+        self.lab
+            .reader(&[
+                "export",
+                "--device",
+                self.device,
+                "--format",
+                "raw",
+                "--output",
+                out.to_str().unwrap(),
+            ])
+            .unwrap();
         std::fs::read(out).unwrap()
     }
 
     fn streams(&self) -> usize {
-        let lines = self.lab.reader(&["--json", "streams", "--device", self.device]).unwrap();
+        let lines = self
+            .lab
+            .reader(&["--json", "streams", "--device", self.device])
+            .unwrap();
         lines.lines().filter(|line| !line.trim().is_empty()).count()
     }
 }
 
 fn statistics(lab: &Lab, device: &str, signal: &str) -> serde_json::Value {
-    let text = lab.reader(&["--json", "stats", "--device", device, "--signal", signal]).unwrap();
+    let text = lab
+        .reader(&["--json", "stats", "--device", device, "--signal", signal])
+        .unwrap();
     serde_json::from_str(text.trim()).unwrap()
 }
 
 fn close(found: &serde_json::Value, expected: f64) {
     let found = found.as_f64().unwrap();
-    assert!((found - expected).abs() <= expected.abs() * 5e-6, "{found} is not {expected}");
+    assert!(
+        (found - expected).abs() <= expected.abs() * 5e-6,
+        "{found} is not {expected}"
+    );
 }
 
 #[test]
@@ -101,10 +125,22 @@ fn nan_payloads_and_minus_zero_survive_in_both_encodings() {
     let samples = recordings::awkward_f32(300_001);
     for encoding in ["plain", "shuffle-zstd"] {
         let device = format!("awkward-{encoding}");
-        let options = ["--dtype", "f32", "--signal", "x:V", "--rate", "48000", "--encoding", encoding];
+        let options = [
+            "--dtype",
+            "f32",
+            "--signal",
+            "x:V",
+            "--rate",
+            "48000",
+            "--encoding",
+            encoding,
+        ];
         let replay = Replay::new(&lab, &device, &samples, &options);
         replay.start(&device, &[]).wait_success(PATIENCE).unwrap();
-        assert!(replay.export() == samples, "{encoding}: the export differs from the file");
+        assert!(
+            replay.export() == samples,
+            "{encoding}: the export differs from the file"
+        );
     }
 }
 
@@ -121,7 +157,9 @@ fn oscilloscope_and_interleaved_f64_round_trip() {
     close(&found["max"], 3.37214);
     close(&found["mean"], 2.43923);
 
-    let pairs: Vec<u8> = (0..200_002u32).flat_map(|at| (f64::from(at) * 0.1).to_le_bytes()).collect();
+    let pairs: Vec<u8> = (0..200_002u32)
+        .flat_map(|at| (f64::from(at) * 0.1).to_le_bytes())
+        .collect();
     let options = ["--dtype", "f64", "--signal", "a:V", "--signal", "b:A", "--rate", "1000"];
     let replay = Replay::new(&lab, "pairs", &pairs, &options);
     replay.start("pairs", &[]).wait_success(PATIENCE).unwrap();

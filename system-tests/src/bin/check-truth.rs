@@ -53,11 +53,24 @@ async fn print(
     }
     println!("streams (epochs)      {streams:>14}");
     println!("captured, samples     {:>14}", total.samples + total.gap_samples());
-    println!("stored and true       {:>14}   each value bit for bit, by SQL and by Query", total.samples);
+    println!(
+        "stored and true       {:>14}   each value bit for bit, by SQL and by Query",
+        total.samples
+    );
     println!("in named gaps         {:>14}  {gaps}", total.gap_samples());
     println!("lost, repeated, wrong {:>14}", 0);
-    println!("bytes a sample        {:>14.2}   of one signal, encoded", bytes / total.values as f64);
-    println!("capture to commit     {:>11.0} ms   median; p99 {:.0} ms, with the kills", latency("p50"), latency("p99"));
-    println!("checked at            {:>14.1}   M f32/s", 2.0 * total.values as f64 / seconds / 1e6);
+    println!(
+        "bytes a sample        {:>14.2}   of one signal, encoded",
+        bytes / total.values as f64
+    );
+    println!(
+        "capture to commit     {:>11.0} ms   median; p99 {:.0} ms, with the kills",
+        latency("p50"),
+        latency("p99")
+    );
+    println!(
+        "checked at            {:>14.1}   M f32/s",
+        2.0 * total.values as f64 / seconds / 1e6
+    );
     Ok(())
 }

@@ -19,7 +19,16 @@ fn say(since: Instant, what: &str) {
 
 fn agent(lab: &Lab, duration: Duration) -> Result<Process> {
     let duration = format!("{}s", duration.as_secs());
-    let options = ["--device", DEVICE, "--simulate", SPEC, "--duration", &duration, "--label", "purpose=demo"];
+    let options = [
+        "--device",
+        DEVICE,
+        "--simulate",
+        SPEC,
+        "--duration",
+        &duration,
+        "--label",
+        "purpose=demo",
+    ];
     lab.agent("bench-pc", &["run"], &options)
 }
 
@@ -71,7 +80,11 @@ fn look_yourself(lab: &Lab, since: Instant) -> Result<()> {
     println!("\n{}", lab.reader(&["streams", "--device", DEVICE])?);
     println!("To look for yourself:\n");
     println!("  psql '{url}' -c 'select seq, kind, first_sample, sample_count, loaded_at from chunk limit 5'");
-    println!("  WAVEKEEP_SERVER={} {} stats --device {DEVICE} --signal current\n", lab.url(), binary("wavekeep")?.display());
+    println!(
+        "  WAVEKEEP_SERVER={} {} stats --device {DEVICE} --signal current\n",
+        lab.url(),
+        binary("wavekeep")?.display()
+    );
     let hold = std::env::var("WAVEKEEP_DEMO_HOLD").is_ok();
     if hold {
         say(since, "holding the server until Enter is pressed");
