@@ -70,7 +70,7 @@ impl Account {
             Err(error) => return Err(DevDatabaseError::io("cannot create", directory)(error)),
         }
         if let Some(user) = &self.0 {
-            let changed = chown(directory, Some(user.uid), Some(user.gid)).map_err(std::io::Error::from);
+            let changed = chown(directory, Some(user.uid), Some(user.gid)).map_err(Error::from);
             changed.map_err(DevDatabaseError::io("cannot give away", directory))?;
         }
         let private = fs::Permissions::from_mode(0o700);
