@@ -174,20 +174,26 @@ async fn bare_copy(url: &str) -> Result<f64> {
     Ok(rate)
 }
 
-/// f32 values a second, and bytes on disk per value, of (time, current, voltage) rows through binary COPY.
+/// f32 values a second, and bytes on disk per value, of (time, device, current, voltage) rows through binary COPY into a table
+/// that can be asked for a device and a time, as a connector would fill it.
 async fn row_per_sample(url: &str) -> Result<(f64, f64)> {
     const GROUP: i64 = 100_000;
     let mut connection = PgConnection::connect(url).await?;
-    sqlx::raw_sql("CREATE TABLE bench.sample (time timestamptz, current float4, voltage float4)")
-        .execute(&mut connection)
-        .await?;
+    sqlx::raw_sql(
+        "CREATE TABLE bench.sample (time timestamptz NOT NULL, device text NOT NULL, current float4, voltage float4);
+         CREATE INDEX ON bench.sample (device, time DESC)",
+    )
+    .execute(&mut connection)
+    .await?;
     let (mut rows, since) = (0i64, Instant::now());
     while since.elapsed() < Duration::from_secs(15) {
         let mut bytes = COPY_HEADER.to_vec();
         for row in rows..rows + GROUP {
-            bytes.extend(3i16.to_be_bytes());
+            bytes.extend(4i16.to_be_bytes());
             bytes.extend(8i32.to_be_bytes());
             bytes.extend(row.to_be_bytes());
+            bytes.extend((DEVICE.len() as i32).to_be_bytes());
+            bytes.extend(DEVICE.as_bytes());
             for value in [row as f32 * 1e-9, 3.3f32] {
                 bytes.extend(4i32.to_be_bytes());
                 bytes.extend(value.to_be_bytes());

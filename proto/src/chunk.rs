@@ -235,7 +235,8 @@ impl Header {
     }
 
     fn validate_range(&self) -> Result<(), BadHeader> {
-        if self.first_sample > limits::SAMPLE_ID_MAX || self.count > limits::SAMPLE_ID_MAX {
+        // Also where the chunk ends: the next one starts there, and the database counts in signed 64 bits.
+        if self.end_sample() > limits::SAMPLE_ID_MAX || self.count > limits::SAMPLE_ID_MAX {
             return Err(BadHeader::Count(self.count));
         }
         let fits = match self.kind {
