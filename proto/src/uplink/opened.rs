@@ -14,6 +14,7 @@ use super::{Alarm, Link, Outbox, StreamView, Uplink};
 use crate::chunk::Position;
 use crate::frame::Opened;
 use crate::id::StreamId;
+use crate::limits;
 
 enum Verdict {
     Continue,
@@ -30,6 +31,10 @@ impl Uplink {
             self.unknown_slot(opened.slot, "it opened a slot that was never asked for");
             return Ok(());
         };
+        if opened.at.seq > limits::SEQ_MAX || opened.at.next_sample > 2 * limits::SAMPLE_ID_MAX {
+            self.violation("it opened a slot at a position that no stream has");
+            return Ok(());
+        }
         let stream = slot.stream;
         let stored_seq = match slot.state {
             State::Opening { stored_seq, .. } => stored_seq,

@@ -117,6 +117,22 @@ fn i14_an_ended_stream_adopts_nothing() {
 }
 
 #[test]
+fn a_position_that_no_stream_has_ends_the_session() {
+    for at in [(u64::MAX, 1_000), (limits::SEQ_MAX + 1, 1_000), (5, u64::MAX)] {
+        let (mut agent, positions) = asking(3, false);
+        begin(&mut agent);
+        let at = Position {
+            seq: at.0,
+            next_sample: at.1,
+            ..positions[2]
+        };
+        agent.open(STREAM, at, Some((3, positions[2].digest)));
+        assert_eq!(agent.store.take_deeds(), []);
+        assert_eq!(agent.ended.len(), 1, "a server cannot make it count past the end");
+    }
+}
+
+#[test]
 fn i1_an_end_that_only_the_server_has_is_not_written_twice() {
     // A damaged `end` became a gap, and another one is due; the server had committed it before.
     let (mut agent, _) = asking(3, false);

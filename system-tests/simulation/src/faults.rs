@@ -7,15 +7,10 @@ use wavekeep_proto::limits;
 use wavekeep_proto::uplink::Outbox as _;
 
 use crate::agent::Agent;
-use crate::database::Copy;
 use crate::link::Link;
 use crate::log::log;
 use crate::queue::Event;
-use crate::transaction::{Fate, Transaction, Work};
 use crate::world::{AGENTS_MAX, World};
-
-/// States of the database that are kept besides the primary's.
-const REPLICAS_MAX: usize = 8;
 
 /// One kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -115,7 +110,7 @@ impl World {
             Fault::FlipDisk => self.flip_disk(),
             Fault::Relabel => self.relabel(),
             Fault::KillServer | Fault::DrainServer | Fault::MoveWindow | Fault::BreakDatabase => {
-                self.break_server(fault)
+                self.break_server(fault);
             }
             Fault::Ambiguous | Fault::RollBack => self.break_transaction(fault),
             Fault::SlowDatabase => self.database_slow_until = self.now + self.random.ms(1_000, 20_000),
@@ -238,7 +233,7 @@ impl World {
     }
 
     /// A server whose database connection breaks, or whose primary changes, ends all its sessions.
-    fn break_database_of(&mut self, server: usize, why: &str) {
+    pub(crate) fn break_database_of(&mut self, server: usize, why: &str) {
         self.orphan_transactions(server, true);
         let life = self.servers[server].life;
         for link in 0..self.links.len() {
@@ -251,100 +246,6 @@ impl World {
                 self.serve(link);
             }
         }
-    }
-
-    fn break_transaction(&mut self, fault: Fault) {
-        let waiting = |(_, transaction): &(&u64, &Transaction)| {
-            !transaction.orphan
-                && matches!(transaction.fate, Fate::Waiting)
-                && matches!(transaction.work, Work::Commit { .. })
-        };
-        let ids: Vec<u64> = self.transactions.iter().filter(waiting).map(|(id, _)| *id).collect();
-        if ids.is_empty() {
-            return;
-        }
-        let id = *self.random.pick(&ids);
-        let late = self.random.once_in(2);
-        let until = self.now + self.random.ms(0, 30_000);
-        let Some(transaction) = self.transactions.get_mut(&id) else {
-            return;
-        };
-        if fault == Fault::RollBack {
-            transaction.fate = Fate::RolledBack;
-        } else {
-            self.counters.ambiguous_commits += 1;
-            transaction.unanswered = true;
-            if late {
-                transaction.apply_at = until;
-                self.queue.push(until, Event::Apply { transaction: id });
-            }
-        }
-    }
-
-    pub(crate) fn on_replicate(&mut self) {
-        if self.calm {
-            return;
-        }
-        let primary = self.branches[self.branches.len() - 1].clone();
-        self.keep_replica(primary);
-        self.queue.push(self.now + self.plan.replicate_every, Event::Replicate);
-    }
-
-    fn keep_replica(&mut self, copy: Copy) {
-        if self.replicas.len() < REPLICAS_MAX {
-            self.replicas.push(copy);
-        } else {
-            let place = self.random.place(REPLICAS_MAX);
-            self.replicas[place] = copy;
-        }
-    }
-
-    fn fail_over(&mut self) {
-        if self.replicas.is_empty() {
-            return;
-        }
-        let copy = self.random.pick(&self.replicas).clone();
-        self.become_primary(copy);
-    }
-
-    fn lose_stream(&mut self) {
-        let mut copy = self.branches[self.branches.len() - 1].clone();
-        let streams: Vec<_> = copy.streams.keys().copied().collect();
-        if streams.is_empty() {
-            return;
-        }
-        copy.streams.remove(self.random.pick(&streams));
-        self.become_primary(copy);
-    }
-
-    /// Some servers notice at once; others go on with the old primary for a while, and so do its acks. It may come back.
-    fn become_primary(&mut self, copy: Copy) {
-        let before = &self.branches[self.branches.len() - 1];
-        let branch = self.branches.len();
-        self.oracle.branched(before, branch, &copy);
-        self.branches.push(copy);
-        for server in 0..self.servers.len() {
-            let delay = if self.random.once_in(2) {
-                Duration::ZERO
-            } else {
-                self.random.ms(0, 20_000)
-            };
-            let life = self.servers[server].life;
-            self.queue.push(self.now + delay, Event::Follow { server, life });
-        }
-    }
-
-    pub(crate) fn on_follow(&mut self, server: usize, life: u32) {
-        let primary = self.branches.len() - 1;
-        let old = self.servers[server].branch;
-        if self.servers[server].life != life || old == primary {
-            return;
-        }
-        let left = self.branches[old].clone();
-        self.keep_replica(left);
-        self.break_database_of(server, "the primary has changed");
-        self.servers[server].branch = primary;
-        log!(self, "server {server} follows to the primary {primary}");
     }
 
     /// Nothing bad happens from here on: everything must drain.

@@ -3,12 +3,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`world`] | the loop, and the parties: [`agent`], [`server`], [`database`], [`link`] |
-//! | [`source`], [`capture`], [`tape`] | what is captured, and the truth about every sample |
-//! | [`disk`], [`transaction`] | what a power cut, or a lost answer, leaves |
-//! | [`plan`], [`faults`], [`mischief`] | what a seed's world is like, and what goes wrong in it |
-//! | [`oracle`] | what must hold |
-//! | [`queue`], [`random`], [`log`], [`counters`] | what comes next, by what chance, and what came |
+//! | `world` | the loop, and the parties: `agent` and its `shell`, `server`, `database`, `link` |
+//! | `source`, `capture`, `tape` | what is captured, and the truth about every sample |
+//! | `disk`, `transaction` | what a power cut, or a lost answer, leaves |
+//! | `plan`, `faults`, `failover`, `mischief` | what a seed's world is like, and what goes wrong in it |
+//! | `oracle` | what must hold |
+//! | `mutation` | the list of rules to take out, for `mutate` |
+//! | `queue`, `random`, `log`, `counters` | what comes next, by what chance, and what came |
 #![forbid(unsafe_code)]
 
 mod agent;
@@ -16,15 +17,18 @@ mod capture;
 pub mod counters;
 mod database;
 mod disk;
+mod failover;
 pub mod faults;
 mod link;
 mod log;
 mod mischief;
+pub mod mutation;
 mod oracle;
 mod plan;
 mod queue;
 mod random;
 mod server;
+mod shell;
 mod source;
 mod tape;
 mod transaction;

@@ -223,11 +223,11 @@ impl World {
     }
 
     fn on_upward(&mut self, link: usize) {
-        if let Some(item) = self.links[link].up.pop_front() {
-            if self.links[link].session.is_some() {
-                self.links[link].inbox.push_back(item);
-                self.serve(link);
-            }
+        if let Some(item) = self.links[link].up.pop_front()
+            && self.links[link].session.is_some()
+        {
+            self.links[link].inbox.push_back(item);
+            self.serve(link);
         }
     }
 

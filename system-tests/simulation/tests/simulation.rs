@@ -49,7 +49,10 @@ const LEAST_FAULTS_PER_THOUSAND: u64 = 200;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+    )
 }
 
 /// What is wrong with a seed's world: the oracle's finding, or an assertion of the product's own.
@@ -73,11 +76,17 @@ fn assert_enough_happened(seeds: u64, counters: &Counters) {
     let named = counters.named();
     for (name, least) in LEAST_PER_THOUSAND {
         let found = named.iter().find(|(other, _)| *other == name).map(|(_, count)| *count);
-        assert!(found >= Some(least * seeds / 1_000), "{name}: {found:?} in {seeds} seeds is too little");
+        assert!(
+            found >= Some(least * seeds / 1_000),
+            "{name}: {found:?} in {seeds} seeds is too little"
+        );
     }
     for (fault, _) in Fault::ALL {
         let found = counters.faults.get(&fault).copied().unwrap_or(0);
-        assert!(found >= LEAST_FAULTS_PER_THOUSAND * seeds / 1_000, "{fault:?}: {found} in {seeds} seeds is too little");
+        assert!(
+            found >= LEAST_FAULTS_PER_THOUSAND * seeds / 1_000,
+            "{fault:?}: {found} in {seeds} seeds is too little"
+        );
     }
 }
 

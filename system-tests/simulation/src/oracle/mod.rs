@@ -4,11 +4,11 @@
 //! | file | what it judges |
 //! |---|---|
 //! | this one | what is captured and committed: I1, I4, I7, I14, at every commit |
-//! | [`session`] | what the two sides say: I2, I3, I6, at every frame |
-//! | [`outbox`] | what an outbox lets go of: I5, and that evictions are evictions |
-//! | [`alarms`] | that every alarm and refusal has a reason in this world |
-//! | [`judge`], [`audit`] | the surviving database at the end: I1, I4, I13, I14, and every gap's reason |
-//! | [`hashes`] | the hashes, from the specification's text |
+//! | `session` | what the two sides say: I2, I3, I6, at every frame |
+//! | `outbox` | what an outbox lets go of: I5, and that evictions are evictions |
+//! | `alarms` | that every alarm and refusal has a reason in this world |
+//! | `judge`, `audit` | the surviving database at the end: I1, I4, I13, I14, and every gap's reason |
+//! | `hashes` | the hashes, from the specification's text |
 
 mod alarms;
 mod audit;
