@@ -251,7 +251,11 @@ mod tests {
             device: "bench".into(),
             attributes: BTreeMap::new(),
             file,
-            streams: vec![StreamShape { signals: vec![signal], rate_hz: 1e6, first_sample: 5 }],
+            streams: vec![StreamShape {
+                signals: vec![signal],
+                rate_hz: 1e6,
+                first_sample: 5,
+            }],
         }
     }
 
@@ -266,11 +270,19 @@ mod tests {
 
     #[test]
     fn i11_a_file_is_the_same_stream_wherever_it_is_read() {
-        let file = FileIdentity { content: Hash([3; 16]), start_ns: 17 };
+        let file = FileIdentity {
+            content: Hash([3; 16]),
+            start_ns: 17,
+        };
         let first = description(Some(file)).definitions().expect("the description is good");
-        assert_eq!(first, description(Some(file)).definitions().expect("the description is good"));
+        assert_eq!(
+            first,
+            description(Some(file)).definitions().expect("the description is good")
+        );
         assert!(first[0].is_file());
-        let later = description(Some(FileIdentity { start_ns: 18, ..file })).definitions().expect("the description is good");
+        let later = description(Some(FileIdentity { start_ns: 18, ..file }))
+            .definitions()
+            .expect("the description is good");
         assert_ne!(first[0].id, later[0].id);
     }
 
@@ -281,6 +293,9 @@ mod tests {
         assert_eq!(none.definitions(), Err(DescriptionError::StreamCount(0)));
         let mut rate = description(None);
         rate.streams[0].rate_hz = 0.0;
-        assert_eq!(rate.definitions(), Err(DescriptionError::Definition(BadDefinition::Rate(0.0))));
+        assert_eq!(
+            rate.definitions(),
+            Err(DescriptionError::Definition(BadDefinition::Rate(0.0)))
+        );
     }
 }

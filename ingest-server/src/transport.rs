@@ -1,8 +1,8 @@
 //! gRPC over HTTP/2 over TCP: the settings, and how many connections there may be.
 //!
 //! # Invariants
-//! - I12: a connection buffers at most [`WINDOW_BYTES`] and one message; there are at most as many connections as
-//!   [`connections_max`] says; each carries at most [`STREAMS_MAX`] calls at a time.
+//! - I12: a connection buffers at most `WINDOW_BYTES` and one message; there are at most as many connections as
+//!   [`connections_max`] says; each carries at most `STREAMS_MAX` calls at a time.
 
 use std::future::Future;
 use std::io;

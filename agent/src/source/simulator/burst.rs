@@ -81,8 +81,7 @@ impl PowerProfile {
     pub(super) fn slot_of(&self, sample: u64) -> Slot {
         let number = self.time_ns(sample) / u128::from(self.wake_ns);
         let start_ns = number * u128::from(self.wake_ns);
-        let samples = self.first_sample_at(start_ns)
-            ..self.first_sample_at(start_ns + u128::from(self.wake_ns));
+        let samples = self.first_sample_at(start_ns)..self.first_sample_at(start_ns + u128::from(self.wake_ns));
         // At low rates a slot number can pass 2^64, so both halves are part of the counter.
         let key = derive(derive(self.key, number as u64), (number >> 64) as u64);
         Slot::new(key, start_ns, self.wake_ns, samples)
@@ -90,16 +89,12 @@ impl PowerProfile {
 
     /// The run in which `sample` of `slot` lies, seen by an instrument whose range follows the current `range_delay_ns` late.
     pub(super) fn run_at(&self, slot: &Slot, sample: u64, range_delay_ns: u64) -> Run {
-        assert!(
-            slot.samples.contains(&sample),
-            "a sample is looked up in its own slot"
-        );
+        assert!(slot.samples.contains(&sample), "a sample is looked up in its own slot");
         // Below the wake period, so it fits a u64.
         let offset_ns = (self.time_ns(sample) - slot.start_ns) as u64;
         let (current_pa, piece_end_ns) = slot.piece_at(offset_ns);
         // Before the delay has passed in a slot the range is still that of sleep, which is also how a slot begins.
-        let (range_current_pa, range_end_ns) =
-            slot.piece_at(offset_ns.saturating_sub(range_delay_ns));
+        let (range_current_pa, range_end_ns) = slot.piece_at(offset_ns.saturating_sub(range_delay_ns));
         let end_ns = piece_end_ns.min(range_end_ns + range_delay_ns);
         let end = self
             .first_sample_at(slot.start_ns + u128::from(end_ns))
@@ -152,10 +147,7 @@ impl Slot {
             at_ns += length_ns;
         };
         piece(draw(20_000, 60_000), draw(6_000_000_000, 9_000_000_000)); // inrush: 20-60 µs, 6-9 mA
-        piece(
-            draw(1_000_000, 4_000_000),
-            draw(2_000_000_000, 5_000_000_000),
-        ); // sensing: 1-4 ms, 2-5 mA
+        piece(draw(1_000_000, 4_000_000), draw(2_000_000_000, 5_000_000_000)); // sensing: 1-4 ms, 2-5 mA
         for _ in 0..draw(2, EXCHANGES_MAX) {
             piece(draw(150_000, 600_000), draw(3_000_000_000, 4_500_000_000)); // preparing: 150-600 µs, 3-4.5 mA
             piece(draw(40_000, 400_000), draw(10_000_000_000, 30_000_000_000)); // sending: 40-400 µs, 10-30 mA
@@ -171,10 +163,7 @@ impl Slot {
     }
 
     fn push(&mut self, start_ns: u64, current_pa: u64) {
-        self.pieces[self.piece_count] = Piece {
-            start_ns,
-            current_pa,
-        };
+        self.pieces[self.piece_count] = Piece { start_ns, current_pa };
         self.piece_count += 1;
     }
 
@@ -182,9 +171,7 @@ impl Slot {
     fn piece_at(&self, offset_ns: u64) -> (u64, u64) {
         let pieces = &self.pieces[..self.piece_count];
         let next = pieces.partition_point(|piece| piece.start_ns <= offset_ns);
-        let end_ns = pieces
-            .get(next)
-            .map_or(self.length_ns, |piece| piece.start_ns);
+        let end_ns = pieces.get(next).map_or(self.length_ns, |piece| piece.start_ns);
         // The first piece starts at 0, so there is always one at or before the offset.
         (pieces[next - 1].current_pa, end_ns)
     }

@@ -41,8 +41,7 @@ impl Losses {
             "a specification has a loss length within its limits"
         );
         // Multiplying by powers of two is exact; the conversion saturates, so that one loss a block is really one.
-        let threshold =
-            (loss > 0.0).then_some((loss * BLOCK_SAMPLES as f64 * 2f64.powi(64)) as u64);
+        let threshold = (loss > 0.0).then_some((loss * BLOCK_SAMPLES as f64 * 2f64.powi(64)) as u64);
         Self {
             key,
             threshold,

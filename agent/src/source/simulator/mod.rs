@@ -111,18 +111,10 @@ impl Simulator {
         };
         let noise = derive(derive(spec.seed(), PURPOSE_NOISE), model_number);
         Self {
-            profile: PowerProfile::new(
-                derive(spec.seed(), PURPOSE_DEVICE),
-                spec.rate(),
-                spec.wake_ms(),
-            ),
+            profile: PowerProfile::new(derive(spec.seed(), PURPOSE_DEVICE), spec.rate(), spec.wake_ms()),
             front_end: FrontEnd::of(spec.model()),
             noise_keys: [derive(noise, 0), derive(noise, 1)],
-            losses: Losses::new(
-                derive(spec.seed(), PURPOSE_LOSS),
-                spec.loss(),
-                spec.loss_length(),
-            ),
+            losses: Losses::new(derive(spec.seed(), PURPOSE_LOSS), spec.loss(), spec.loss_length()),
         }
     }
 
@@ -203,7 +195,6 @@ impl Simulator {
             Some(slot) if slot.samples().contains(&sample) => slot,
             _ => slot.insert(self.profile.slot_of(sample)),
         };
-        self.profile
-            .run_at(slot, sample, self.front_end.range_delay_ns)
+        self.profile.run_at(slot, sample, self.front_end.range_delay_ns)
     }
 }

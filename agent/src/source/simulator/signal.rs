@@ -118,8 +118,7 @@ impl FrontEnd {
     fn scale(&self, level: u64, full_scale: u64, gain: f32) -> Scale {
         // A level beyond the range (the range has yet to follow) needs to stay small enough for an exact f32, and large enough
         // that it is beyond the range with any noise.
-        let level_code =
-            (level * u64::from(self.code_count) / full_scale).min(2 * u64::from(self.code_count));
+        let level_code = (level * u64::from(self.code_count) / full_scale).min(2 * u64::from(self.code_count));
         Scale {
             level_code: level_code as f32,
             noise_codes: self.noise_codes,
@@ -200,9 +199,7 @@ fn noise(keys: NoiseKeys, counter: u32) -> f32 {
 fn hash32(keys: NoiseKeys, counter: u32) -> u32 {
     let mut x = counter.wrapping_add(keys.0);
     x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
-    x = (x ^ (x >> 15))
-        .wrapping_add(keys.1)
-        .wrapping_mul(0x846C_A68B);
+    x = (x ^ (x >> 15)).wrapping_add(keys.1).wrapping_mul(0x846C_A68B);
     x ^ (x >> 16)
 }
 

@@ -170,10 +170,7 @@ impl FromStr for SimulatorSpec {
     fn from_str(text: &str) -> Result<Self, SpecError> {
         let mut items = text.split(',').map(str::trim);
         let model = items.next().unwrap_or_default();
-        let Some(model) = SimulatorModel::ALL
-            .into_iter()
-            .find(|known| known.name() == model)
-        else {
+        let Some(model) = SimulatorModel::ALL.into_iter().find(|known| known.name() == model) else {
             let nearest = nearest(model, SimulatorModel::ALL.map(SimulatorModel::name));
             return Err(SpecError::UnknownModel {
                 model: model.to_owned(),
@@ -276,9 +273,7 @@ pub enum SpecError {
         example: &'static str,
     },
     /// A number that the key does not allow: out of its limits, or not whole.
-    #[error(
-        "`{key}={value}` of the simulator is not {allowed}: the nearest valid is `{key}={nearest}`"
-    )]
+    #[error("`{key}={value}` of the simulator is not {allowed}: the nearest valid is `{key}={nearest}`")]
     NotAllowed {
         /// The key.
         key: &'static str,

@@ -7,12 +7,7 @@ use super::burst::{WAKE_MS_MAX, WAKE_MS_MIN};
 use super::spec::SpecError;
 
 /// A whole number in digits.
-pub(super) fn whole(
-    key: &'static str,
-    value: &str,
-    minimum: u64,
-    maximum: u64,
-) -> Result<u64, SpecError> {
+pub(super) fn whole(key: &'static str, value: &str, minimum: u64, maximum: u64) -> Result<u64, SpecError> {
     let digits_only = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     if let Ok(number) = value.parse::<u64>()
         && digits_only
@@ -83,10 +78,7 @@ pub(super) fn wake_ms(value: &str) -> Result<u64, SpecError> {
         None => (value.strip_suffix('s').unwrap_or_default(), 1000),
     };
     // No sign: u64 would take a plus.
-    let number = digits
-        .parse::<u64>()
-        .ok()
-        .filter(|_| !digits.starts_with('+'));
+    let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
     let Some(number) = number else {
         let (kind, example) = ("whole number of milliseconds or seconds", "wake=400ms");
         return Err(SpecError::NotANumber {
@@ -111,10 +103,7 @@ pub(super) fn wake_ms(value: &str) -> Result<u64, SpecError> {
 }
 
 /// The candidate that takes the fewest edits to reach from `given`, whatever its case.
-pub(super) fn nearest<const COUNT: usize>(
-    given: &str,
-    candidates: [&'static str; COUNT],
-) -> &'static str {
+pub(super) fn nearest<const COUNT: usize>(given: &str, candidates: [&'static str; COUNT]) -> &'static str {
     const { assert!(COUNT > 0, "there is something to suggest") };
     let given = given.to_ascii_lowercase();
     candidates

@@ -108,18 +108,9 @@ fn a_million_samples_never_change() {
             CURRENT,
             0x648B_DB79_1B6C_FEA2,
         ),
-        (
-            "js110,seed=0,rate=999983,wake=1s",
-            CURRENT,
-            0xAE58_F1D2_D613_BCEC,
-        ),
+        ("js110,seed=0,rate=999983,wake=1s", CURRENT, 0xAE58_F1D2_D613_BCEC),
     ] {
-        let actual = digest(&samples(
-            &simulator(spec),
-            signal,
-            12_345_678_901,
-            1_000_000,
-        ));
+        let actual = digest(&samples(&simulator(spec), signal, 12_345_678_901, 1_000_000));
         assert_eq!(actual, golden, "{spec} {signal:?}: {actual:#018X}");
     }
 }
@@ -130,9 +121,7 @@ fn the_losses_never_change() {
     let mut at = 0;
     let mut losses = Vec::new();
     while losses.len() < 5 {
-        let lost = simulator
-            .next_loss(at, SAMPLE_ID_END)
-            .expect("losses go on");
+        let lost = simulator.next_loss(at, SAMPLE_ID_END).expect("losses go on");
         at = lost.end;
         losses.push(lost);
     }

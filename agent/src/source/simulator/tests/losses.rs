@@ -76,19 +76,14 @@ fn losses_begin_as_often_as_specified() {
         let samples = (20_000.0 / loss) as u64;
         let count = losses(&simulator, 0..samples).len() as f64;
         // 20,000 expected; five standard deviations are 3.5 %.
-        assert!(
-            (19_300.0..20_700.0).contains(&count),
-            "{count} losses at {loss}"
-        );
+        assert!((19_300.0..20_700.0).contains(&count), "{count} losses at {loss}");
     }
 }
 
 #[test]
 fn losses_are_as_long_as_specified_and_never_touch() {
     for (loss_length, longest) in [(1, 1), (10, 28), (100, 298), (667, 1999)] {
-        let simulator = simulator(&format!(
-            "js220,seed=7,loss=2.4e-4,loss_length={loss_length}"
-        ));
+        let simulator = simulator(&format!("js220,seed=7,loss=2.4e-4,loss_length={loss_length}"));
         let losses = losses(&simulator, 0..100_000_000);
         let lengths: Vec<u64> = losses.iter().map(|lost| lost.end - lost.start).collect();
         let mean = lengths.iter().sum::<u64>() as f64 / lengths.len() as f64;
@@ -112,18 +107,13 @@ fn the_greatest_loss_is_one_in_each_block_and_none_is_none() {
     assert_eq!(losses(&every_block, 0..4096 * 1000).len(), 1000);
     let perfect = simulator("js220,seed=7,loss=0");
     assert_eq!(perfect.next_loss(0, SAMPLE_ID_END), None);
-    assert_eq!(
-        perfect.covered(5, 9).collect::<Vec<_>>(),
-        [Coverage::Samples(5..9)]
-    );
+    assert_eq!(perfect.covered(5, 9).collect::<Vec<_>>(), [Coverage::Samples(5..9)]);
 }
 
 #[test]
 fn an_empty_or_backward_range_loses_nothing() {
     let every_block = simulator("js220,seed=7,loss=0.000244140625");
-    let lost = every_block
-        .next_loss(0, 4096)
-        .expect("each block has a loss");
+    let lost = every_block.next_loss(0, 4096).expect("each block has a loss");
     assert_eq!(every_block.next_loss(lost.start, lost.start), None);
     assert_eq!(every_block.next_loss(lost.end, lost.start), None);
     assert_eq!(every_block.covered(lost.start, lost.start).next(), None);
@@ -132,9 +122,7 @@ fn an_empty_or_backward_range_loses_nothing() {
         Some(lost.start..lost.start + 1)
     );
     assert_eq!(
-        every_block
-            .covered(lost.start, lost.end)
-            .collect::<Vec<_>>(),
+        every_block.covered(lost.start, lost.end).collect::<Vec<_>>(),
         [Coverage::Lost(lost)]
     );
 }
@@ -143,9 +131,6 @@ fn an_empty_or_backward_range_loses_nothing() {
 fn losses_depend_on_the_seed_alone() {
     let of = |spec: &str| losses(&simulator(spec), 0..10_000_000);
     let first = of("js220,seed=7,loss=1e-5");
-    assert_eq!(
-        first,
-        of("js110,seed=7,loss=1e-5,rate=1000,wake=1s,speed=max")
-    );
+    assert_eq!(first, of("js110,seed=7,loss=1e-5,rate=1000,wake=1s,speed=max"));
     assert_ne!(first, of("js220,seed=8,loss=1e-5"));
 }

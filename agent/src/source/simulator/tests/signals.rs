@@ -72,10 +72,7 @@ fn the_same_seed_is_the_same_device_at_any_rate() {
         let ratio = 2_000_000 / u64::from(rate);
         let mut awake = 0;
         for sample in 0..count {
-            let (seen_slow, seen_fast) = (
-                slow.value_at(CURRENT, sample),
-                fast.value_at(CURRENT, sample * ratio),
-            );
+            let (seen_slow, seen_fast) = (slow.value_at(CURRENT, sample), fast.value_at(CURRENT, sample * ratio));
             // Each has noise of at most 3 × 512 codes of the active range, which is at most 11 times the current (20 for sleep).
             let tolerance = 20.0 * 6.0 * 512.0 / (1 << 23) as f32 * seen_fast.max(seen_slow);
             assert!(
@@ -93,26 +90,20 @@ fn code_of(simulator: &Simulator, gains: &[f32], sample: f32) -> Vec<(usize, u32
     let of_gain = |(range, &gain): (usize, &f32)| {
         let code = (f64::from(sample) / f64::from(gain)).round();
         let valid = (0.0..f64::from(simulator.code_count())).contains(&code);
-        (valid && (code as f32 * gain).to_bits() == sample.to_bits())
-            .then_some((range, code as u32))
+        (valid && (code as f32 * gain).to_bits() == sample.to_bits()).then_some((range, code as u32))
     };
     gains.iter().enumerate().filter_map(of_gain).collect()
 }
 
 #[test]
 fn every_sample_is_a_whole_code_times_a_gain() {
-    for (spec, code_count, range_count) in
-        [("js220,seed=7", 1 << 23, 6), ("js110,seed=7", 1 << 14, 7)]
-    {
+    for (spec, code_count, range_count) in [("js220,seed=7", 1 << 23, 6), ("js110,seed=7", 1 << 14, 7)] {
         let simulator = simulator(spec);
         assert_eq!(simulator.code_count(), code_count);
         for (signal, gain_count) in [(CURRENT, range_count), (VOLTAGE, 1)] {
             let gains = simulator.gains(signal);
             assert_eq!(gains.len(), gain_count);
-            assert!(
-                gains.windows(2).all(|pair| pair[0] < pair[1]),
-                "gains are in order"
-            );
+            assert!(gains.windows(2).all(|pair| pair[0] < pair[1]), "gains are in order");
             for sample in samples(&simulator, signal, 0, 2_000_000) {
                 assert!(
                     !code_of(&simulator, &gains, sample).is_empty(),
@@ -138,10 +129,7 @@ fn js110_has_no_more_values_in_a_range_than_its_converter_has_codes() {
             .expect("every sample is a code");
         per_range[range] += 1;
     }
-    assert!(
-        per_range.iter().all(|&count| count <= 1 << 14),
-        "{per_range:?}"
-    );
+    assert!(per_range.iter().all(|&count| count <= 1 << 14), "{per_range:?}");
     // Sleep, burst and spikes are in different ranges; sleep alone has only the values around 1 µA.
     assert!(
         per_range[0] > 10 && per_range[3] > 1_000 && per_range[4] > 1_000,
@@ -161,13 +149,7 @@ fn sleep_is_about_a_microampere_with_the_specified_noise() {
             .collect();
         let count = codes.len() as f64;
         let mean = codes.iter().sum::<f64>() / count;
-        let moment = |power| {
-            codes
-                .iter()
-                .map(|code| (code - mean).powi(power))
-                .sum::<f64>()
-                / count
-        };
+        let moment = |power| codes.iter().map(|code| (code - mean).powi(power)).sum::<f64>() / count;
         assert!(
             (0.94e-6..1.06e-6).contains(&(mean * gain)),
             "{spec}: mean {}",
@@ -184,10 +166,7 @@ fn sleep_is_about_a_microampere_with_the_specified_noise() {
             "{spec}: kurtosis {}",
             moment(4) / moment(2).powi(2)
         );
-        assert!(
-            (moment(3) / deviation.powi(3)).abs() < 0.06,
-            "{spec}: skewness"
-        );
+        assert!((moment(3) / deviation.powi(3)).abs() < 0.06, "{spec}: skewness");
         for lag in [1, 2, 3, 4, 7, 8, 16, 64, 256, 4096] {
             let products = codes
                 .iter()
@@ -216,12 +195,7 @@ fn noises_are_independent() {
         let mean = codes.iter().map(|&code| f64::from(code)).sum::<f64>() / codes.len() as f64;
         codes.iter().map(|&code| f64::from(code) - mean).collect()
     };
-    let product = |one: &[f64], other: &[f64]| {
-        one.iter()
-            .zip(other)
-            .map(|(one, other)| one * other)
-            .sum::<f64>()
-    };
+    let product = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(one, other)| one * other).sum::<f64>();
     let first = noise(7, CURRENT, 0);
     for (name, other) in [
         ("the voltage", noise(7, VOLTAGE, 0)),
@@ -229,8 +203,7 @@ fn noises_are_independent() {
         ("the next seed", noise(8, CURRENT, 0)),
         ("the next of both", noise(8, CURRENT, 65_536)),
     ] {
-        let correlation =
-            product(&first, &other) / (product(&first, &first) * product(&other, &other)).sqrt();
+        let correlation = product(&first, &other) / (product(&first, &first) * product(&other, &other)).sqrt();
         assert!(correlation.abs() < 5.0 / 256.0, "{name}: {correlation}");
     }
 }
@@ -260,14 +233,10 @@ fn bursts_and_radio_spikes_come_as_described() {
         "2 to 6 spikes in each burst: {}",
         spikes.len()
     );
-    assert!(
-        spikes.iter().all(|length| (39..=401).contains(length)),
-        "{spikes:?}"
-    );
+    assert!(spikes.iter().all(|length| (39..=401).contains(length)), "{spikes:?}");
     let most = current.iter().copied().fold(0.0, f32::max);
     assert!((28e-3..30.1e-3).contains(&most), "{most}");
-    let asleep =
-        current.iter().filter(|&&sample| sample < 2e-6).count() as f64 / current.len() as f64;
+    let asleep = current.iter().filter(|&&sample| sample < 2e-6).count() as f64 / current.len() as f64;
     assert!((0.96..0.995).contains(&asleep), "asleep {asleep}");
 }
 
@@ -280,9 +249,7 @@ fn voltage_droops_in_proportion_to_the_current() {
     );
     let mut spikes = 0;
     for (current, voltage) in current.chunks(32).zip(voltage.chunks(32)) {
-        let mean = |part: &[f32]| {
-            part.iter().map(|&sample| f64::from(sample)).sum::<f64>() / part.len() as f64
-        };
+        let mean = |part: &[f32]| part.iter().map(|&sample| f64::from(sample)).sum::<f64>() / part.len() as f64;
         let expected = 3.3 - 0.8 * mean(current);
         // The noise's deviation is 2^-14 of 15 V; its mean over 32 samples is asked to stay within six of its own.
         assert!(
@@ -307,9 +274,7 @@ fn js110_switches_its_range_after_the_current() {
         .expect("the device wakes up within its slot");
     let last_code = 16_383.0 * gains[0];
     assert!(
-        current[wakes..wakes + 7]
-            .iter()
-            .all(|&sample| sample == last_code),
+        current[wakes..wakes + 7].iter().all(|&sample| sample == last_code),
         "limited in the sleep range"
     );
     let follows = current[wakes..]
@@ -338,13 +303,10 @@ fn js110_switches_its_range_after_the_current() {
         current[asleep..asleep + 7].iter().all(in_burst_range),
         "still in the burst's range"
     );
-    let in_sleep_range = |&sample: &f32| {
-        (sample - 1e-6).abs() < 1e-7 && !code_of(&simulator, &gains[..1], sample).is_empty()
-    };
+    let in_sleep_range =
+        |&sample: &f32| (sample - 1e-6).abs() < 1e-7 && !code_of(&simulator, &gains[..1], sample).is_empty();
     assert!(
-        current[asleep + 9..asleep + 1_000]
-            .iter()
-            .all(in_sleep_range),
+        current[asleep + 9..asleep + 1_000].iter().all(in_sleep_range),
         "the range follows"
     );
 }

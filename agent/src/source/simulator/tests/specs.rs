@@ -47,9 +47,7 @@ fn defaults_are_those_of_the_help() {
 
 #[test]
 fn every_key_is_read() {
-    let spec = valid(
-        " js110, rate=12, seed = 18446744073709551615,loss=1e-6,loss_length=5,wake=2s,speed=max ",
-    );
+    let spec = valid(" js110, rate=12, seed = 18446744073709551615,loss=1e-6,loss_length=5,wake=2s,speed=max ");
     assert_eq!(spec.model(), SimulatorModel::Js110);
     assert_eq!(
         (spec.rate(), spec.seed(), spec.loss_length(), spec.wake_ms()),
