@@ -78,7 +78,12 @@ impl Session {
         self.in_open_slots_bytes += bytes;
         self.in_flight_chunks += 1;
         let after = Position::after(&chunk.header, chunk.digest);
-        if let Some(Slot { state: State::Open { accepted, .. }, in_flight_bytes, .. }) = self.slots.get_mut(&number) {
+        if let Some(Slot {
+            state: State::Open { accepted, .. },
+            in_flight_bytes,
+            ..
+        }) = self.slots.get_mut(&number)
+        {
             *accepted = after;
             *in_flight_bytes += bytes;
         }
@@ -102,7 +107,12 @@ impl Session {
     /// COMMIT has answered: `chunks` chunks of `bytes` flow bytes, up to `watermark`, are committed.
     pub fn committed(&mut self, slot: u32, watermark: u64, digest: Hash, bytes: u64, chunks: usize) {
         self.landed(bytes, chunks);
-        let Some(Slot { state: State::Open { accepted, committed }, in_flight_bytes, .. }) = self.slots.get_mut(&slot) else {
+        let Some(Slot {
+            state: State::Open { accepted, committed },
+            in_flight_bytes,
+            ..
+        }) = self.slots.get_mut(&slot)
+        else {
             return;
         };
         *in_flight_bytes -= bytes;
