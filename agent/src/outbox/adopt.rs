@@ -46,7 +46,6 @@ impl<K: Kv> Outbox<K> {
             known.opened = true;
             if seq < known.acked.seq {
                 known.acks.rewind(seq);
-                known.evicted_through = 0;
             }
             known.acked = Acked { seq, total_bytes };
             known.acks.acked(now, seq);
@@ -166,7 +165,6 @@ impl<K: Kv> Outbox<K> {
         if let Some(known) = self.table().streams.get_mut(&stream) {
             known.opened = true;
             known.moved = true;
-            known.evicted_through = 0;
             known.acks.rewind(acked.seq);
             known.acked = acked;
         }

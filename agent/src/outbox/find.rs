@@ -1,8 +1,7 @@
 //! Finds the records of a stream on the disk, past whatever is damaged. Nothing here changes anything.
 //!
 //! A record may be unreadable alone (its seal does not fit), or with its neighbours (a bad block of a sorted file, which no
-//! scan gets past). In the second case the other side is found by galloping: the bad seqs lie together, so that the first
-//! good one is found in logarithmically many probes.
+//! scan gets past). In the second case the other side is found by probing: one by one near by, then in growing steps.
 
 use wavekeep_proto::id::StreamId;
 
@@ -10,6 +9,9 @@ use super::keys;
 use super::kv::{Entry, Kv, KvError};
 use super::record::Record;
 use super::{STEP_BYTES_MAX, STEP_RECORDS_MAX};
+
+/// Seqs that are probed one by one: a bad block has some dozens of records.
+const NEAR: u64 = 1_024;
 
 /// A readable record.
 #[derive(Debug, Clone)]
@@ -44,7 +46,8 @@ fn probed(result: Result<Option<Entry>, KvError>) -> Result<Option<Option<Entry>
     }
 }
 
-/// The smallest distance from 1 to `most` at which `good` holds, given that it fails at 0 and that what is bad lies together.
+/// The smallest distance from 1 to `most` at which `good` holds, given that it fails at 0. Near by, every distance is tried, so
+/// that nothing good between two bad places is jumped over; far away, what is bad is taken to lie together.
 fn gallop(most: u64, mut good: impl FnMut(u64) -> Result<bool, KvError>) -> Result<Option<u64>, KvError> {
     let (mut bad, mut distance) = (0, 1);
     loop {
@@ -56,7 +59,11 @@ fn gallop(most: u64, mut good: impl FnMut(u64) -> Result<bool, KvError>) -> Resu
             break;
         }
         bad = distance;
-        distance = distance.saturating_mul(2);
+        distance = if distance < NEAR {
+            distance + 1
+        } else {
+            distance.saturating_mul(2)
+        };
     }
     while distance - bad > 1 {
         let middle = bad + (distance - bad) / 2;
@@ -136,17 +143,7 @@ pub(super) fn last<K: Kv>(kv: &K, stream: StreamId, from: u64, to: u64) -> Resul
             None => {
                 let distance = gallop(at_seq - from, |distance| Ok(seek(at_seq - distance)?.is_some()))?;
                 let Some(distance) = distance else { return Ok(None) };
-                let mut found = last(kv, stream, from, at_seq - distance)?;
-                // Galloping may have jumped over good ones.
-                while let Some(next) = first(
-                    kv,
-                    stream,
-                    found.as_ref().map_or(from, |found| found.record.header.seq + 1),
-                    to,
-                )? {
-                    found = Some(next);
-                }
-                return Ok(found);
+                return last(kv, stream, from, at_seq - distance);
             }
         };
         let Some(before) = before else { return Ok(None) };
@@ -190,16 +187,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn galloping_finds_the_near_edge_of_what_is_good() {
-        for edge in 1..200 {
+    fn probing_finds_the_near_edge_of_what_is_good() {
+        for edge in [1, 2, 3, 40, NEAR - 1, NEAR, NEAR + 1, 5_000, 99_999, 1_000_000] {
             let mut probes = 0;
             let found = gallop(1_000_000, |distance| {
                 probes += 1;
                 Ok(distance >= edge)
             });
             assert_eq!(found, Ok(Some(edge)));
-            assert!(probes <= 18, "{probes} probes for {edge}");
+            assert!(probes <= NEAR + 40, "{probes} probes for {edge}");
         }
+        assert_eq!(
+            gallop(1_000_000, |distance| Ok(distance == 70 || distance > 100)),
+            Ok(Some(70)),
+            "an island"
+        );
         assert_eq!(gallop(100, |_| Ok(false)), Ok(None));
         assert_eq!(gallop(0, |_| Ok(true)), Ok(None));
         assert_eq!(gallop(100, |distance| Ok(distance == 100)), Ok(Some(100)));

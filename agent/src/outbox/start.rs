@@ -141,7 +141,7 @@ fn load<K: Kv>(kv: &K, create: Option<&Options>, now: Duration) -> Result<Loaded
             None => loaded.alarm(OutboxAlarm::DefinitionLost(id)),
         }
     }
-    loaded.hide_successors();
+    loaded.forget_lost_successors();
     loaded.report.streams = loaded.table.streams.len() as u64;
     loaded.report.held_bytes = loaded.table.held_bytes();
     Ok(loaded)
@@ -153,17 +153,17 @@ impl Loaded {
         self.alarms.push_back(alarm);
     }
 
-    /// A successor is hidden while it is filled. One that cannot be read is none: what is left diverges again.
-    fn hide_successors(&mut self) {
+    /// Of a successor that cannot be read nothing can go on: what has not moved there diverges again.
+    fn forget_lost_successors(&mut self) {
         let streams = &mut self.table.streams;
         let moving: Vec<_> = streams
             .iter()
             .filter_map(|(id, stream)| Some((*id, stream.state.successor?)))
             .collect();
         for (stream, successor) in moving {
-            if let Some(successor) = streams.get_mut(&successor) {
-                successor.hidden = true;
-            } else if let Some(stream) = streams.get_mut(&stream) {
+            if !streams.contains_key(&successor)
+                && let Some(stream) = streams.get_mut(&stream)
+            {
                 stream.state.successor = None;
             }
         }

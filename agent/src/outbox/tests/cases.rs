@@ -296,6 +296,57 @@ fn a_files_stream_that_starts_anew_is_not_reclaimed() {
 }
 
 #[test]
+fn i4_sources_store_while_the_uplink_reads_and_the_quota_presses() {
+    const CHUNKS: u64 = 3_000;
+    let kv = Arc::new(MemoryKv::new());
+    let outbox = open(
+        &kv,
+        Options {
+            quota_bytes: 30_000,
+            hold_back: secs(1),
+            ..options()
+        },
+    );
+    let streams = [definition(1, false), definition(2, false)];
+    for stream in &streams {
+        open_stream(&outbox, stream);
+    }
+    std::thread::scope(|scope| {
+        for stream in &streams {
+            let outbox = &outbox;
+            scope.spawn(move || fill(outbox, stream.id, CHUNKS, 16));
+        }
+        let mut at = [(0, 0); 2];
+        let mut now = 0;
+        while at.iter().any(|(seq, _)| *seq < CHUNKS) {
+            for (stream, (seq, sample)) in streams.iter().zip(&mut at) {
+                let Some(held) = outbox.next(stream.id, *seq).unwrap() else {
+                    continue;
+                };
+                let header = held.chunk.header;
+                assert_ne!(
+                    header.reason,
+                    Reason::Corrupt,
+                    "what changes under a reader is not damaged"
+                );
+                assert!(
+                    header.first_seq == *seq + 1 && header.first_sample == *sample || header.first_seq <= *seq,
+                    "I4"
+                );
+                (*seq, *sample) = (header.seq, header.end_sample());
+                if header.seq % 3 == 0 {
+                    outbox.set_acked(stream.id, header.seq, secs(now)).unwrap();
+                }
+            }
+            now += 1;
+            outbox.release(secs(now)).unwrap();
+        }
+        assert!(at.iter().all(|(_, sample)| *sample == CHUNKS * 16), "I13");
+    });
+    assert!(outbox.verify().unwrap().intact);
+}
+
+#[test]
 fn changes_are_announced() {
     let (_, outbox, stream) = live();
     let told = Arc::new(AtomicU64::new(0));

@@ -195,6 +195,44 @@ fn a_lost_definition_costs_its_stream_alone_and_is_told() {
 }
 
 #[test]
+fn i4_what_lies_between_two_damages_is_kept() {
+    for bad in [vec![11..=16, 19..=20], vec![1..=1, 3..=3], vec![30..=36, 38..=40]] {
+        let (kv, outbox, stream) = live();
+        fill(&outbox, stream.id, 40, 10);
+        let bad: Vec<u64> = bad.into_iter().flatten().collect();
+        bad.iter().for_each(|seq| kv.damage(&keys::chunk(stream.id, *seq)));
+        let lines = short(&outbox, stream.id);
+        let lost: u64 = lines
+            .iter()
+            .filter(|line| (line.0, line.1) == CORRUPT)
+            .map(|line| line.5)
+            .sum();
+        assert_eq!(lost, 10 * bad.len() as u64, "{lines:?}");
+        assert_eq!(lines.iter().map(|line| line.5).sum::<u64>(), 400);
+    }
+}
+
+#[test]
+fn a_successor_whose_definition_is_lost_leaves_the_rest_to_another() {
+    let (kv, outbox, stream) = live();
+    fill(&outbox, stream.id, 700, 3);
+    // Announced, and one step moved.
+    kv.fail_after(Some(2));
+    assert!(outbox.succeed(stream.id).is_err());
+    drop(outbox);
+    let mut definitions = kv.entries().into_iter().map(|(key, _)| key).filter(|key| key[0] == 2);
+    let lost = definitions.find(|key| key[..] != keys::definition(stream.id)).unwrap();
+    kv.flip(&lost, 100);
+    let outbox = open(&kv, options());
+    let lost = StreamId::from_slice(&lost[1..]).unwrap();
+    assert_eq!(outbox.take_alarms(), [OutboxAlarm::DefinitionLost(lost)]);
+    assert_eq!(outbox.streams(), [stream.id]);
+    assert_eq!(short(&outbox, stream.id).len(), 700 - 512);
+    let successor = outbox.succeed(stream.id).unwrap();
+    assert_eq!(short(&outbox, successor).len(), 700 - 512);
+}
+
+#[test]
 fn the_identity_survives_in_its_copy() {
     let (kv, outbox, ..) = ten();
     let agent_id = outbox.agent_id();

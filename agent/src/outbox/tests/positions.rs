@@ -86,6 +86,29 @@ fn a_power_cut_that_took_the_tail_is_adopted() {
 }
 
 #[test]
+fn a_source_whose_stream_is_taken_over_opens_another() {
+    let (_, outbox, stream) = live();
+    fill(&outbox, stream.id, 2, 10);
+    let ahead = Position {
+        seq: 5,
+        next_sample: 50,
+        digest: Hash([5; 16]),
+        ended: false,
+    };
+    outbox.adopt(stream.id, ahead, false).unwrap();
+    assert_eq!(
+        outbox.store(stream.id, samples(20, vec![1]), secs(1)),
+        Err(StoreError::Ended)
+    );
+    outbox.set_acked(stream.id, 5, secs(1)).unwrap();
+    outbox.end(stream.id).unwrap();
+    assert_eq!(
+        short(&outbox, stream.id)[3],
+        (ChunkKind::End, Reason::Crashed, 6, 6, 50, 0)
+    );
+}
+
+#[test]
 fn an_adopted_end_that_the_server_loses_is_written_again() {
     let (_, outbox, stream) = live();
     fill(&outbox, stream.id, 1, 10);
