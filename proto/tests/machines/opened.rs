@@ -163,6 +163,19 @@ fn i14_a_server_that_ended_earlier_has_diverged() {
 }
 
 #[test]
+fn i14_a_server_that_ended_where_nothing_is_held_any_more_has_diverged() {
+    let (mut agent, positions) = asking(6, false);
+    agent.store.release(STREAM, 4);
+    begin(&mut agent);
+    let at = Position {
+        ended: true,
+        ..positions[1]
+    };
+    agent.open(STREAM, at, None);
+    assert_eq!(agent.store.take_deeds(), [Deed::Succeeded], "nothing can follow an end");
+}
+
+#[test]
 fn i14_a_position_that_disagrees_has_diverged() {
     for change in [0, 1] {
         let (mut agent, positions) = asking(3, false);

@@ -177,24 +177,18 @@ impl World {
     pub(crate) fn take_outbox_alarms(&mut self, agent: usize, tight: bool) {
         for alarm in self.agents[agent].disk.outbox().take_alarms() {
             log!(self, "agent {agent}: {alarm}");
-            let outbox = self.agents[agent].disk.outbox();
             match alarm {
                 OutboxAlarm::Evicted { stream, .. } => {
-                    let Some(view) = outbox.view(stream) else { continue };
                     let gaps = self.agents[agent].disk.gaps(stream, Reason::Evicted);
                     for gap in gaps {
-                        self.oracle.evicted(view.definition.epoch, gap, tight);
+                        self.oracle.evicted(stream, gap, tight);
                     }
                 }
                 OutboxAlarm::Corrupt {
                     stream,
                     first_sample,
                     samples,
-                } => {
-                    let Some(view) = outbox.view(stream) else { continue };
-                    self.oracle
-                        .corrupted(view.definition.epoch, (first_sample, first_sample + samples));
-                }
+                } => self.oracle.corrupted(stream, (first_sample, first_sample + samples)),
                 other => self
                     .oracle
                     .break_with(format!("an outbox says without a reason: {other}")),

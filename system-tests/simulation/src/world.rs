@@ -107,7 +107,14 @@ impl World {
                 Vec::new()
             };
             self.agents.push(Agent::new(disk, files));
-            self.start_agent(agent);
+            // Whoever comes later finds what the others have done: a file, say, that is half replayed.
+            let late = self.random.once_in(4);
+            let at = if late {
+                self.random.ms(5_000, 40_000)
+            } else {
+                Duration::ZERO
+            };
+            self.queue.push(at, Event::AgentStarts { agent, life: 0 });
         }
         self.queue.push(self.plan.replicate_every, Event::Replicate);
         let faults: Vec<(Fault, Duration)> = self.plan.faults.iter().map(|(fault, mean)| (*fault, *mean)).collect();

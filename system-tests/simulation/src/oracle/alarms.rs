@@ -36,17 +36,16 @@ impl Oracle {
             }
             Alarm::Adopted { stream, .. } => {
                 self.alarms.adoptions += 1;
-                let damaged = self
-                    .epochs
-                    .get(stream)
-                    .is_some_and(|epoch| self.flipped.contains(epoch));
+                let damaged = self.is_damaged(*stream);
                 let shared = self.cloned.contains(stream) || self.files.contains(stream);
                 let explained = self.tail_lost.contains(stream) || damaged || shared;
                 self.check(explained, || format!("I2: the outbox lost nothing, and yet: {text}"));
             }
             Alarm::Diverged { stream, successor } => {
                 self.alarms.divergences += 1;
-                let brought_back = self.losses > 0 && self.tail_lost.contains(stream);
+                // What went back and forth: an end that one side has lost, and the other not.
+                let lost_here = self.tail_lost.contains(stream) || self.is_damaged(*stream);
+                let brought_back = self.losses > 0 && lost_here;
                 let explained = self.cloned.contains(stream) || brought_back;
                 self.check(explained, || format!("I14: nobody else wrote to it, and yet: {text}"));
                 if self.cloned.contains(stream) {
@@ -74,6 +73,14 @@ impl Oracle {
             .entry(stream)
             .or_default()
             .push((successor, released_seq));
+        if let Some(epoch) = self.epochs.get(&stream).copied() {
+            self.epochs.insert(successor, epoch);
+        }
+    }
+
+    pub(super) fn is_damaged(&self, stream: StreamId) -> bool {
+        let epoch = self.epochs.get(&stream);
+        epoch.is_some_and(|epoch| self.flipped.contains(epoch))
     }
 
     /// A server refuses a slot or a session.

@@ -75,16 +75,24 @@ impl Oracle {
     /// What is stored is what was captured there, or replaces it with its digest.
     fn audit_capture(&mut self, stream: StreamId, chunk: &Chunk, name: &str) {
         let header = &chunk.header;
+        let committed = self.committed.get(&stream).and_then(|rows| rows.get(&header.seq));
+        let as_chunk = committed.map_or(&[][..], |row| &row.of_chunks);
         let Some(captures) = self.captures.get(&stream) else {
+            let holds = !header.is_replacing() || as_chunk.is_empty() || as_chunk.contains(&chunk.digest);
+            self.check(holds, || {
+                format!("I14: {name} has another digest than what it replaces")
+            });
             return self.audit_of_successor(stream, chunk, name);
         };
         let at_seq = captures.get(&header.seq);
         let same = at_seq.is_some_and(|captures| captures.iter().any(|capture| capture.digest == chunk.digest));
         // The outbox itself ends the stream of a source that is gone.
         let own_end = header.kind == ChunkKind::End && header.reason == Reason::Crashed;
-        let holds = match header.is_replacing() {
-            false => same || own_end,
-            true => same || at_seq.is_none() || self.was_committed(stream, header.seq, chunk.digest),
+        let holds = if header.is_replacing() {
+            let nothing_known = at_seq.is_none() && as_chunk.is_empty();
+            same || nothing_known || as_chunk.contains(&chunk.digest)
+        } else {
+            same || own_end
         };
         self.check(holds, || format!("I14: {name} is not what was captured there"));
     }

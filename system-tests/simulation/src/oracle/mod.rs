@@ -42,6 +42,8 @@ struct Capture {
 struct Committed {
     first_seq: u64,
     digests: Vec<Hash>,
+    /// Of these, the ones that a chunk itself gave, not a gap in its place.
+    of_chunks: Vec<Hash>,
 }
 
 /// Where a stream stands in a copy of the database.
@@ -64,6 +66,8 @@ pub(crate) struct Oracle {
     flights: BTreeMap<usize, Flight>,
     /// What an outbox was told is committed, and when it was told of each seq.
     told: BTreeMap<(usize, StreamId), BTreeMap<u64, Duration>>,
+    /// The highest of these, whatever a server took back later.
+    told_once: BTreeMap<(usize, StreamId), u64>,
     /// Ranges of samples that an outbox gave up in place, for want of room or because of bad bytes.
     given_up: BTreeMap<Epoch, Vec<(u64, u64)>>,
     /// A bit flipped in an outbox, among records of these.
@@ -224,10 +228,14 @@ impl Oracle {
         let row = rows.entry(header.seq).or_insert(Committed {
             first_seq: header.first_seq,
             digests: Vec::new(),
+            of_chunks: Vec::new(),
         });
         row.first_seq = row.first_seq.min(header.first_seq);
         if !row.digests.contains(&chunk.digest) {
             row.digests.push(chunk.digest);
+        }
+        if !header.is_replacing() && !row.of_chunks.contains(&chunk.digest) {
+            row.of_chunks.push(chunk.digest);
         }
     }
 

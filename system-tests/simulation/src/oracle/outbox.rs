@@ -17,10 +17,11 @@ impl Oracle {
         hold_back: Option<Duration>,
     ) {
         let (first_seq, last_seq) = range;
-        let told = self
-            .told
-            .get(&(agent, stream))
-            .and_then(|told| told.range(last_seq..).map(|(_, at)| *at).min());
+        let told = self.told.get(&(agent, stream));
+        let told = told.and_then(|told| told.range(last_seq..).map(|(_, at)| *at).min());
+        // Where room is needed, and no server has said since the start where it stands, the outbox goes by what it last noted.
+        let noted = self.told_once.get(&(agent, stream)).copied().unwrap_or(0);
+        let told = told.or((hold_back.is_none() && noted >= last_seq).then_some(now));
         let Some(told) = told else {
             return self.break_with(format!(
                 "I5: seqs {first_seq}..{last_seq} of {stream} were released, and no ack covers them"
@@ -87,23 +88,32 @@ impl Oracle {
         if let Some(told) = self.told.get(&(from, stream)).cloned() {
             self.told.insert((to, stream), told);
         }
+        if let Some(seq) = self.told_once.get(&(from, stream)).copied() {
+            self.told_once.insert((to, stream), seq);
+        }
     }
 
     /// An outbox says that it turned samples into a gap for want of room. `full`: there really was little.
-    pub(crate) fn evicted(&mut self, epoch: Epoch, samples: (u64, u64), full: bool) {
+    pub(crate) fn evicted(&mut self, stream: StreamId, samples: (u64, u64), full: bool) {
         self.check(full, || {
-            format!("I13: samples {samples:?} of epoch {epoch} were evicted, and there was room")
+            format!("I13: samples {samples:?} of {stream} were evicted, and there was room")
         });
-        self.given_up.entry(epoch).or_default().push(samples);
+        self.give_up(stream, samples);
     }
 
     /// An outbox says that stored bytes were bad.
-    pub(crate) fn corrupted(&mut self, epoch: Epoch, samples: (u64, u64)) {
-        let flipped = self.flipped.contains(&epoch);
-        self.check(flipped, || {
-            format!("I13: samples {samples:?} of epoch {epoch} are said to be corrupt, and no bit flipped")
+    pub(crate) fn corrupted(&mut self, stream: StreamId, samples: (u64, u64)) {
+        let damaged = self.is_damaged(stream);
+        self.check(damaged, || {
+            format!("I13: samples {samples:?} of {stream} are said to be corrupt, and no bit flipped")
         });
-        self.given_up.entry(epoch).or_default().push(samples);
+        self.give_up(stream, samples);
+    }
+
+    fn give_up(&mut self, stream: StreamId, samples: (u64, u64)) {
+        if let Some(epoch) = self.epochs.get(&stream) {
+            self.given_up.entry(*epoch).or_default().push(samples);
+        }
     }
 
     /// A bit of an outbox flipped.

@@ -158,21 +158,23 @@ impl Oracle {
                 flight.land(ack.slot, ack.watermark);
                 let stream = flight.streams.get(&ack.slot).copied();
                 if let Some(stream) = stream.filter(|stream| self.was_committed(*stream, ack.watermark, ack.digest)) {
-                    self.told
-                        .entry((agent, stream))
-                        .or_default()
-                        .entry(ack.watermark)
-                        .or_insert(now);
+                    self.tell(now, agent, stream, ack.watermark);
                 }
             }
             ServerFrame::Opened(opened) => {
                 if let Some(stream) = flight.streams.get(&opened.slot).copied() {
                     let told = self.told.entry((agent, stream)).or_default();
                     told.retain(|seq, _| *seq <= opened.at.seq);
-                    told.entry(opened.at.seq).or_insert(now);
+                    self.tell(now, agent, stream, opened.at.seq);
                 }
             }
             ServerFrame::Goaway { .. } => {}
         }
+    }
+
+    fn tell(&mut self, now: Duration, agent: usize, stream: StreamId, seq: u64) {
+        self.told.entry((agent, stream)).or_default().entry(seq).or_insert(now);
+        let once = self.told_once.entry((agent, stream)).or_default();
+        *once = seq.max(*once);
     }
 }
