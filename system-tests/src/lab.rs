@@ -39,20 +39,25 @@ impl Lab {
 
     /// The same, with more options for the server.
     pub fn start_with(options: &[&str]) -> Result<Self> {
+        let mut lab = Self::stopped(options)?;
+        lab.start_server()?;
+        Ok(lab)
+    }
+
+    /// A lab whose server is yet to be started.
+    pub fn stopped(options: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("wavekeep-lab-").tempdir()?;
         // The private Postgres runs as another user when the tests run as root.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (grpc, http) = (free_port()?, free_port()?);
         let extra = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut lab = Self {
+        Ok(Self {
             folder,
             server: None,
             grpc,
             http,
             extra,
-        };
-        lab.start_server()?;
-        Ok(lab)
+        })
     }
 
     /// Where everything of it lies.
@@ -73,7 +78,9 @@ impl Lab {
         self.grpc
     }
 
-    fn data(&self) -> PathBuf {
+    /// The server's data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("server")
     }
 
@@ -106,9 +113,9 @@ impl Lab {
         )
     }
 
-    /// The server's metrics.
-    pub fn metrics(&self) -> Result<String> {
-        http_get(self.http, "/metrics")
+    /// What the server's health and metrics port answers.
+    pub fn http_get(&self, path: &str) -> Result<String> {
+        http_get(self.http, path)
     }
 
     /// SIGKILL of the server alone: its Postgres lives on.

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use wavekeep_system_tests::lab::Lab;
-use wavekeep_system_tests::process::{Process, binary};
+use wavekeep_system_tests::process::binary;
 
 fn run(name: &str, args: &[&str]) -> Output {
     Command::new(binary(name).unwrap())
@@ -197,41 +197,4 @@ fn outbox_that_is_a_file_or_of_a_newer_version() {
         "missing",
     );
     assert!(!missing.exists(), "asking for the status of an outbox makes none");
-}
-
-/// A tmpfs of its own, in a mount namespace of its own: no other process sees it, and it goes with its process.
-fn on_small_disk(mount: &Path, size: &str, label: &str, folder: &Path, command: &str) -> Process {
-    std::fs::create_dir_all(mount).unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size={size},mode=777 tmpfs {} && exec {command}",
-        mount.display()
-    );
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
-    Process::spawn(unshare, label, folder).unwrap()
-}
-
-#[test]
-fn i13_disk_full_under_the_agent_is_a_gap_or_a_refusal_and_never_a_loss_of_what_was_stored() {
-    let mut lab = Lab::start().unwrap();
-    lab.kill_server().unwrap();
-    let mount = lab.folder().join("small-disk");
-    let command = format!(
-        "{} run --server {} --outbox {} --device full-1 --simulate js220,rate=2000000,seed=3,speed=8 --duration 80s --when-full evict",
-        binary("wavekeep-agent").unwrap().display(),
-        lab.url(),
-        mount.join("outbox").display(),
-    );
-    let mut agent = on_small_disk(&mount, "500m", "full", lab.folder(), &command);
-    std::thread::sleep(Duration::from_secs(13));
-    assert!(!agent.log().contains("panicked"), "{}", agent.log_tail());
-    lab.start_server().unwrap();
-    let status = agent.wait(Duration::from_secs(60)).unwrap();
-    assert!(!agent.log().contains("panicked"), "{}", agent.log_tail());
-    let (_, report) = wavekeep_system_tests::truth::check_lab(&lab, "full-1").unwrap();
-    assert!(
-        report.samples > 0,
-        "{status}: what was stored arrived: {report:?}\n{}",
-        agent.log_tail()
-    );
 }

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use tracing::info;
 
 use super::options::ServerOptions;
-use crate::devdb::DevDatabase;
+use crate::devdb::{DevDatabase, KeptDatabase};
 use crate::drain::StopSignals;
 use crate::serve::{ServeConfig, Sockets, serve};
 use crate::{telemetry, workspace};
@@ -28,6 +28,7 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let database = DevDatabase::start(&args.data_dir).await?;
     let adopted = database.is_adopted();
     info!(data_dir = %args.data_dir.display(), adopted, "the private Postgres is up");
+    let database = database.keep_running()?;
     let served = migrate_and_serve(&config, &database, sockets, &mut signals).await;
     database.stop().await;
     info!("the private Postgres is stopped");
@@ -36,11 +37,11 @@ pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
 
 async fn migrate_and_serve(
     config: &ServeConfig,
-    database: &DevDatabase,
+    database: &KeptDatabase,
     sockets: Sockets,
     signals: &mut StopSignals,
 ) -> anyhow::Result<()> {
-    workspace::migrate(&database.url()).await?;
+    workspace::migrate(database.url()).await?;
     let metrics = telemetry::start_metrics()?;
     let url = SecretString::from(database.url());
     let (grpc, http) = (sockets.grpc_address()?, sockets.http_address()?);

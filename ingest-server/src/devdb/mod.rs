@@ -17,6 +17,7 @@
 
 mod account;
 mod binaries;
+mod keeper;
 mod process;
 mod test_database;
 
@@ -33,6 +34,7 @@ use account::Account;
 use binaries::Binaries;
 use process::Postgres;
 
+pub use keeper::KeptDatabase;
 pub use test_database::TestDatabase;
 
 /// The role that owns the cluster.

@@ -19,6 +19,8 @@ use super::{DevDatabaseError, Layout, USER};
 const START_SECONDS_MAX: Duration = Duration::from_secs(300);
 /// A fast shutdown writes a checkpoint.
 const STOP_SECONDS_MAX: Duration = Duration::from_secs(60);
+/// Backends look for their postmaster between two commands and while they wait.
+const ORPHANS_SECONDS_MAX: Duration = Duration::from_secs(30);
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(10);
 /// Somebody may take the port between our look and Postgres'.
@@ -107,24 +109,30 @@ fn is_postmaster_of(process_id: i32, data: &Path) -> bool {
     )
 }
 
-/// A killed postmaster whose parent does not wait for it (in a container without an init) stays in the process table as a
-/// zombie, and Postgres takes its lock file for one of a living server. It goes if nothing lives in the data directory.
-fn remove_lock_of_zombie(data: &Path) {
-    let zombie = PidFile::read(data)
-        .and_then(|file| status_of(file.process_id))
-        .is_some_and(|status| status.starts_with('Z'));
-    if zombie && !is_inhabited(data) {
+/// What a killed postmaster leaves: lock files, one in the data directory and one beside the socket, with its process id. Postgres
+/// takes them for those of a living server while that id is a zombie's that nobody waits for (in a container without an
+/// init), or has been given to another process. We hold the directory's own lock, so they are stale if nobody lives there.
+fn remove_stale_locks(layout: &Layout) {
+    if is_inhabited(&layout.data) != Some(false) {
+        return;
+    }
+    let sockets = fs::read_dir(&layout.socket).into_iter().flatten().flatten();
+    let locks = sockets
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "lock"))
+        .chain([layout.data.join("postmaster.pid")]);
+    for lock in locks {
         // If it cannot be removed, Postgres says so when it starts.
-        let _ = fs::remove_file(data.join("postmaster.pid"));
+        let _ = fs::remove_file(lock);
     }
 }
 
-/// Does any process run in this directory, as every process of a Postgres does?
-fn is_inhabited(data: &Path) -> bool {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|process| fs::read_link(process.path().join("cwd")).ok())
-        .any(|directory| directory == data)
+/// Does any process run in this directory, as every process of a Postgres does? None where there is no /proc.
+fn is_inhabited(data: &Path) -> Option<bool> {
+    fs::read_link("/proc/self/cwd").ok()?;
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut directories = processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
+    Some(directories.any(|directory| directory == data))
 }
 
 impl Postgres {
@@ -149,20 +157,12 @@ impl Postgres {
 
     /// After it was stopped or killed, under the port it had if that is free.
     pub(super) fn adopt_or_launch(&mut self) -> Result<(), DevDatabaseError> {
-        let running =
-            PidFile::read(&self.layout.data).filter(|file| is_postmaster_of(file.process_id, &self.layout.data));
-        if let Some(file) = running {
-            self.process_id = file.process_id;
-            self.child = None;
-            self.stopped = false;
-            return self.wait_until_ready();
-        }
         let mut last = None;
         for _ in 0..START_ATTEMPTS {
-            remove_lock_of_zombie(&self.layout.data);
-            match self.launch().and_then(|()| self.wait_until_ready()) {
+            let up = if self.adopt() { Ok(()) } else { self.launch() };
+            match up.and_then(|()| self.wait_until_ready()) {
                 Ok(()) => return Ok(()),
-                // The port was taken, or backends of a killed postmaster have not all gone yet.
+                // The port was taken, or a server that was killed had just started one.
                 Err(error) => last = Some(error),
             }
             std::thread::sleep(20 * POLL);
@@ -170,7 +170,30 @@ impl Postgres {
         Err(last.expect("there was an attempt"))
     }
 
+    /// Whether there is one to adopt.
+    fn adopt(&mut self) -> bool {
+        let running =
+            PidFile::read(&self.layout.data).filter(|file| is_postmaster_of(file.process_id, &self.layout.data));
+        if let Some(file) = &running {
+            self.process_id = file.process_id;
+            self.child = None;
+            self.stopped = false;
+        }
+        running.is_some()
+    }
+
+    /// The backends of a killed postmaster end by themselves, each when it next looks for its postmaster; until then Postgres
+    /// refuses to start. If one stays, Postgres says so.
+    fn wait_until_orphans_are_gone(&self) {
+        let started = Instant::now();
+        while is_inhabited(&self.layout.data) == Some(true) && started.elapsed() < ORPHANS_SECONDS_MAX {
+            std::thread::sleep(POLL);
+        }
+    }
+
     fn launch(&mut self) -> Result<(), DevDatabaseError> {
+        self.wait_until_orphans_are_gone();
+        remove_stale_locks(&self.layout);
         self.account.own_directory(&self.layout.socket)?;
         self.port = self.free_port()?;
         let log = open_log(&self.layout.log)?;
@@ -251,7 +274,7 @@ impl Postgres {
         }
     }
 
-    fn has_exited(&mut self) -> bool {
+    pub(super) fn has_exited(&mut self) -> bool {
         match &mut self.child {
             Some(child) => !matches!(child.try_wait(), Ok(None)),
             None => !is_alive(self.process_id),
@@ -371,6 +394,33 @@ fn children_of(parent: i32) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lock_files_are_stale_unless_somebody_lives_in_the_data_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::new(&directory.path().canonicalize().unwrap());
+        fs::create_dir(&layout.data).unwrap();
+        fs::create_dir(&layout.socket).unwrap();
+        let (of_data, of_socket) = (
+            layout.data.join("postmaster.pid"),
+            layout.socket.join(".s.PGSQL.5432.lock"),
+        );
+        let remain = || {
+            // The id of a living process that is no postmaster: ours.
+            let text = format!("{}\n{}\n", std::process::id(), layout.data.display());
+            fs::write(&of_data, &text).unwrap();
+            fs::write(&of_socket, &text).unwrap();
+            remove_stale_locks(&layout);
+            (of_data.exists(), of_socket.exists())
+        };
+        assert_eq!(remain(), (false, false));
+        let mut sleep = std::process::Command::new("sleep");
+        let mut backend = sleep.arg("60").current_dir(&layout.data).spawn().unwrap();
+        assert_eq!(remain(), (true, true), "a backend that has not noticed yet");
+        backend.kill().unwrap();
+        backend.wait().unwrap();
+        assert_eq!(remain(), (false, false));
+    }
 
     #[test]
     fn the_pid_file_is_understood() {
