@@ -24,6 +24,7 @@ use crate::outbox::{Outbox, OutboxAlarm, OutboxError};
 use crate::source::{DescriptionError, Source, random_128};
 use crate::status::{AgentStatus, Remains, SourceStatus};
 use crate::stop::StopToken;
+use crate::telemetry;
 use crate::uplink::{self, UplinkHandle, UplinkOptions, UplinkStatus};
 
 /// How often the keeper releases what is acked and past its hold-back.
@@ -223,30 +224,29 @@ impl<K: Kv> Report for Shared<K> {
         };
         for source in self.sources() {
             let device = source.device;
-            metrics::counter!("wavekeep_agent_samples_total", "device" => device.clone()).absolute(source.sample_count);
-            metrics::counter!("wavekeep_agent_gap_samples_total", "device" => device.clone())
-                .absolute(source.gap_sample_count);
-            metrics::counter!("wavekeep_agent_gaps_total", "device" => device.clone()).absolute(source.gap_count);
-            metrics::counter!("wavekeep_agent_chunks_total", "device" => device.clone()).absolute(source.chunk_count);
-            metrics::gauge!("wavekeep_agent_source_failed", "device" => device)
+            metrics::counter!(telemetry::SAMPLES, "device" => device.clone()).absolute(source.sample_count);
+            metrics::counter!(telemetry::GAP_SAMPLES, "device" => device.clone()).absolute(source.gap_sample_count);
+            metrics::counter!(telemetry::GAPS, "device" => device.clone()).absolute(source.gap_count);
+            metrics::counter!(telemetry::CHUNKS, "device" => device.clone()).absolute(source.chunk_count);
+            metrics::gauge!(telemetry::SOURCE_FAILED, "device" => device)
                 .set(f64::from(u8::from(source.error.is_some())));
         }
         let counters = self.outbox.counters();
-        metrics::counter!("wavekeep_agent_stored_chunks_total").absolute(counters.stored_chunks);
-        metrics::counter!("wavekeep_agent_stored_bytes_total").absolute(counters.stored_bytes);
-        metrics::counter!("wavekeep_agent_released_chunks_total").absolute(counters.released_chunks);
-        metrics::counter!("wavekeep_agent_evicted_samples_total").absolute(counters.evicted_samples);
-        metrics::counter!("wavekeep_agent_corrupt_samples_total").absolute(counters.corrupt_samples);
+        metrics::counter!(telemetry::STORED_CHUNKS).absolute(counters.stored_chunks);
+        metrics::counter!(telemetry::STORED_BYTES).absolute(counters.stored_bytes);
+        metrics::counter!(telemetry::RELEASED_CHUNKS).absolute(counters.released_chunks);
+        metrics::counter!(telemetry::EVICTED_SAMPLES).absolute(counters.evicted_samples);
+        metrics::counter!(telemetry::CORRUPT_SAMPLES).absolute(counters.corrupt_samples);
         let link = self.uplink.status();
-        metrics::counter!("wavekeep_agent_acked_chunks_total").absolute(link.acked_chunks);
-        metrics::gauge!("wavekeep_agent_link_up").set(f64::from(u8::from(link.link == LinkState::Up)));
-        metrics::gauge!("wavekeep_agent_window_bytes").set(link.window_bytes as f64);
-        metrics::gauge!("wavekeep_agent_in_flight_bytes").set(link.in_flight_bytes as f64);
+        metrics::counter!(telemetry::ACKED_CHUNKS).absolute(link.acked_chunks);
+        metrics::gauge!(telemetry::LINK_UP).set(f64::from(u8::from(link.link == LinkState::Up)));
+        metrics::gauge!(telemetry::WINDOW_BYTES).set(link.window_bytes as f64);
+        metrics::gauge!(telemetry::IN_FLIGHT_BYTES).set(link.in_flight_bytes as f64);
         let remains = self.remains();
-        metrics::gauge!("wavekeep_agent_outbox_held_bytes").set(self.outbox.held_bytes() as f64);
-        metrics::gauge!("wavekeep_agent_outbox_unacked_bytes").set(remains.bytes as f64);
-        metrics::gauge!("wavekeep_agent_outbox_unacked_chunks").set(remains.chunks as f64);
-        metrics::gauge!("wavekeep_agent_oldest_unacked_seconds").set(remains.oldest.as_secs_f64());
+        metrics::gauge!(telemetry::OUTBOX_HELD_BYTES).set(self.outbox.held_bytes() as f64);
+        metrics::gauge!(telemetry::OUTBOX_UNACKED_BYTES).set(remains.bytes as f64);
+        metrics::gauge!(telemetry::OUTBOX_UNACKED_CHUNKS).set(remains.chunks as f64);
+        metrics::gauge!(telemetry::OLDEST_UNACKED).set(remains.oldest.as_secs_f64());
         recorder.render()
     }
 }

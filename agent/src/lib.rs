@@ -45,7 +45,7 @@
 //! | [`outbox`] | the durable store, over a small key-value seam | |
 //! | [`uplink`], [`connect`] | the shell around the sending half of the protocol; its transport | |
 //! | [`agent`] | all of it together | |
-//! | [`admin`], [`status`] | what an agent says of itself | |
+//! | [`admin`], [`status`], [`telemetry`] | what an agent says of itself | |
 //! | [`clock`], [`stop`], [`limits`] | time, stopping, every limit | |
 #![forbid(unsafe_code)]
 
@@ -61,5 +61,6 @@ pub mod outbox;
 pub mod source;
 pub mod status;
 pub mod stop;
+pub mod telemetry;
 pub mod time_axis;
 pub mod uplink;

@@ -28,7 +28,7 @@ use wavekeep_proto::{v1, wire};
 
 use crate::clock::Clock;
 use crate::connect::{Connect, Connecting, Incoming, Link, LinkError};
-use crate::limits;
+use crate::{limits, telemetry};
 
 /// While the transport takes nothing, the machine is asked this often whether it has waited too long.
 const BLOCKED_TICK: Duration = Duration::from_secs(1);
@@ -123,7 +123,7 @@ where
                 Ok(()) => return,
                 Err(_) => {
                     error!("the uplink broke one of its own rules and starts anew; please report the panic above");
-                    metrics::counter!("wavekeep_agent_uplink_panics_total").increment(1);
+                    metrics::counter!(telemetry::UPLINK_PANICS).increment(1);
                     std::thread::sleep(RESTART_WAIT);
                 }
             }
@@ -226,7 +226,7 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Connect => {
-                metrics::counter!("wavekeep_agent_connects_total").increment(1);
+                metrics::counter!(telemetry::CONNECTS).increment(1);
                 self.transport = Transport::Connecting(self.connect.connect());
             }
             Action::Send(frame) => self.send(wire::agent_frame_to_wire(&frame)),
@@ -234,12 +234,16 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
                 self.warn_once(format!("the session ended: {why}"));
                 self.drop_link();
             }
+            Action::Acked { end_utc_ns } => {
+                let latency_ns = self.clock.utc_ns().saturating_sub(end_utc_ns).max(0);
+                metrics::histogram!(telemetry::ACK_LATENCY).record(latency_ns as f64 / 1e9);
+            }
             Action::Alarm(alarm) => self.on_alarm(&alarm),
         }
     }
 
     fn send(&mut self, frame: v1::AgentFrame) {
-        metrics::counter!("wavekeep_agent_sent_frames_total").increment(1);
+        metrics::counter!(telemetry::SENT_FRAMES).increment(1);
         let frame = match &self.transport {
             Transport::Up(link) if self.stuck.is_empty() => match link.outgoing.try_send(frame) {
                 Ok(()) => return,
@@ -301,7 +305,7 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
     }
 
     fn on_outbox_error(&mut self, error: &O::Error) {
-        metrics::counter!("wavekeep_agent_outbox_errors_total").increment(1);
+        metrics::counter!(telemetry::OUTBOX_ERRORS).increment(1);
         self.link_lost(&format!("the outbox cannot be used: {error}"));
     }
 
@@ -313,7 +317,7 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             info!("{alarm}");
             return;
         }
-        metrics::counter!("wavekeep_agent_alarms_total", "kind" => alarm_kind(alarm)).increment(1);
+        metrics::counter!(telemetry::ALARMS, "kind" => alarm_kind(alarm)).increment(1);
         match alarm {
             Alarm::Lost { .. } | Alarm::Diverged { .. } => error!("{alarm}"),
             _ => warn!("{alarm}"),

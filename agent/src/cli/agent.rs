@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tracing::{info, warn};
 use wavekeep_agent::admin::SOCKET_NAME;
 use wavekeep_agent::agent::Agent;
@@ -13,6 +12,7 @@ use wavekeep_agent::clock::{Clock, SystemClock};
 use wavekeep_agent::connect::GrpcConnect;
 use wavekeep_agent::outbox::Options;
 use wavekeep_agent::outbox::rocks::{self, RocksKv};
+use wavekeep_agent::telemetry;
 use wavekeep_agent::uplink::UplinkOptions;
 use wavekeep_proto::limits;
 use wavekeep_proto::uplink::LinkState;
@@ -57,7 +57,7 @@ impl Session {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (outbox, _) = rocks::open(&args.outbox, options, clock.now())
             .map_err(|error| CliError::Failed(format!("{path}: {error}")))?;
-        let recorder = PrometheusBuilder::new().install_recorder().map_err(CliError::failed)?;
+        let recorder = telemetry::start_metrics().map_err(CliError::failed)?;
         let uplink = UplinkOptions {
             agent: args.device.clone(),
             workspace: args.workspace.clone(),

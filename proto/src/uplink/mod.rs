@@ -44,6 +44,11 @@ pub enum Action {
         /// For people.
         why: String,
     },
+    /// Samples of a live source are acknowledged: measure how long that took.
+    Acked {
+        /// UTC of the end of the last of them.
+        end_utc_ns: i64,
+    },
     /// Tell people, and count.
     Alarm(Alarm),
 }
@@ -121,6 +126,8 @@ pub struct Uplink {
     revision: Option<u64>,
     outgoing: VecDeque<AgentFrame>,
     alarms: VecDeque<Alarm>,
+    /// Of the ends of acked chunks, for [`Action::Acked`].
+    acked_utc_ns: VecDeque<i64>,
     disconnect: Option<String>,
     pace: Pace,
     polled_at: Duration,
@@ -143,6 +150,7 @@ impl Uplink {
             revision: None,
             outgoing: VecDeque::new(),
             alarms: VecDeque::new(),
+            acked_utc_ns: VecDeque::new(),
             disconnect: None,
             polled_at: Duration::ZERO,
             acked_chunks: 0,
@@ -228,6 +236,9 @@ impl Uplink {
     pub fn poll<O: Outbox>(&mut self, now: Duration, outbox: &O) -> Result<Option<Action>, O::Error> {
         if let Some(alarm) = self.alarms.pop_front() {
             return Ok(Some(Action::Alarm(alarm)));
+        }
+        if let Some(end_utc_ns) = self.acked_utc_ns.pop_front() {
+            return Ok(Some(Action::Acked { end_utc_ns }));
         }
         self.polled_at = now;
         self.check_deadlines(now);

@@ -185,8 +185,10 @@ impl Uplink {
                 return Ok(());
             }
         }
-        let bytes: u64 = in_flight.drain(..covered).map(|chunk| chunk.bytes).sum();
-        session.in_flight_bytes -= bytes;
+        for chunk in in_flight.drain(..covered) {
+            session.in_flight_bytes -= chunk.bytes;
+            self.acked_utc_ns.extend(chunk.end_utc_ns);
+        }
         *acked = ack.watermark;
         assert!(*acked <= sent.seq, "I2: acked ≤ sent");
         session.last_progress = now;

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::slot::{InFlight, Pending, Slot, State};
-use super::{Action, Alarm, Link, Outbox, Session, Uplink};
+use super::{Action, Alarm, Link, Outbox, Session, StreamView, Uplink};
 use crate::chunk::{Chunk, ChunkKind, Header, Position, Reason};
 use crate::frame::{AgentFrame, Open, SlotStatus};
 use crate::id::StreamId;
@@ -115,20 +115,22 @@ impl Uplink {
         if !fits || !self.pace.allows(now) {
             return Ok(None);
         }
-        let Some(Pending { slot, chunk }) = session.pending.take() else {
+        let Some(pending) = session.pending.take() else {
             return Ok(None);
         };
-        self.pace.spend(now, chunk.flow_bytes());
-        session.sent(now, slot, &chunk);
+        self.pace.spend(now, pending.chunk.flow_bytes());
+        session.sent(now, &pending);
+        let Pending { slot, chunk, .. } = pending;
         Ok(Some(AgentFrame::Chunk { slot, chunk }))
     }
 }
 
 impl Session {
-    fn sent(&mut self, now: Duration, number: u32, chunk: &Chunk) {
+    fn sent(&mut self, now: Duration, pending: &Pending) {
+        let chunk = &pending.chunk;
         let slot = self
             .slots
-            .get_mut(&number)
+            .get_mut(&pending.slot)
             .expect("a pending chunk is dropped with its slot");
         let State::Open { sent, in_flight, .. } = &mut slot.state else {
             unreachable!("a pending chunk is dropped when its slot closes")
@@ -149,6 +151,7 @@ impl Session {
             seq: chunk.header.seq,
             digest: chunk.digest,
             bytes,
+            end_utc_ns: pending.end_utc_ns,
         });
     }
 }
@@ -165,10 +168,20 @@ fn read_next<O: Outbox>(
         let State::Open { sent, .. } = &slot.state else {
             continue;
         };
-        if let Some(chunk) = chunk_after(slot.stream, *sent, outbox, alarms)? {
-            session.turn = *number;
-            return Ok(Some(Pending { slot: *number, chunk }));
-        }
+        let Some(view) = outbox
+            .tail(slot.stream)
+            .filter(|tail| tail.seq > sent.seq)
+            .and_then(|_| outbox.view(slot.stream))
+        else {
+            continue;
+        };
+        let chunk = chunk_after(slot.stream, &view, *sent, outbox, alarms)?;
+        session.turn = *number;
+        return Ok(Some(Pending {
+            slot: *number,
+            end_utc_ns: end_utc_ns(&chunk.header, &view.definition),
+            chunk,
+        }));
     }
     Ok(None)
 }
@@ -176,25 +189,14 @@ fn read_next<O: Outbox>(
 /// What follows `sent` on the stream: the held chunk, the rest of a replacing gap, or a jump gap up to what is held.
 fn chunk_after<O: Outbox>(
     stream: StreamId,
+    view: &StreamView,
     sent: Position,
     outbox: &O,
     alarms: &mut VecDeque<Alarm>,
-) -> Result<Option<Chunk>, O::Error> {
-    if outbox.tail(stream).is_none_or(|tail| tail.seq <= sent.seq) {
-        return Ok(None);
-    }
-    let Some(view) = outbox.view(stream) else {
-        return Ok(None);
-    };
+) -> Result<Chunk, O::Error> {
     let Some(held) = outbox.next(stream, sent.seq)? else {
-        return Ok(Some(jump_gap(
-            stream,
-            sent,
-            view.tail,
-            view.next_utc_ns,
-            &view.definition,
-            alarms,
-        )));
+        let gap = jump_gap(stream, sent, view.tail, view.next_utc_ns, &view.definition, alarms);
+        return Ok(gap);
     };
     let mut chunk = held.chunk;
     if chunk.header.first_seq > sent.seq + 1 {
@@ -204,14 +206,8 @@ fn chunk_after<O: Outbox>(
             digest: held.digest_before,
             ended: false,
         };
-        return Ok(Some(jump_gap(
-            stream,
-            sent,
-            to,
-            chunk.header.utc_ns,
-            &view.definition,
-            alarms,
-        )));
+        let to_utc_ns = chunk.header.utc_ns;
+        return Ok(jump_gap(stream, sent, to, to_utc_ns, &view.definition, alarms));
     }
     if chunk.header.first_seq <= sent.seq {
         assert!(
@@ -220,7 +216,12 @@ fn chunk_after<O: Outbox>(
         );
         cut(&mut chunk.header, sent, &view.definition);
     }
-    Ok(Some(chunk))
+    Ok(chunk)
+}
+
+fn end_utc_ns(header: &Header, definition: &StreamDefinition) -> Option<i64> {
+    let live = header.kind == ChunkKind::Samples && !definition.is_file();
+    live.then(|| header.utc_ns.saturating_add(definition.duration_ns(header.count)))
 }
 
 /// What neither side holds any more, from where the server stands to `to`, which is at `to_utc_ns`.

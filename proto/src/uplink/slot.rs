@@ -13,6 +13,7 @@ pub(super) struct InFlight {
     pub(super) seq: u64,
     pub(super) digest: Hash,
     pub(super) bytes: u64,
+    pub(super) end_utc_ns: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) struct Slot {
 pub(super) struct Pending {
     pub(super) slot: u32,
     pub(super) chunk: Chunk,
+    /// When its last sample was taken; none of a file's chunk, and of a gap's.
+    pub(super) end_utc_ns: Option<i64>,
 }
 
 impl Slot {

@@ -1,12 +1,12 @@
 //! Windows, turns, limits and long silences.
 
-use wavekeep_proto::chunk::Position;
+use wavekeep_proto::chunk::{ChunkKind, Position, Reason};
 use wavekeep_proto::frame::{AgentFrame, ServerFrame};
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::limits;
 use wavekeep_proto::uplink::{LinkState, Outbox as _};
 
-use crate::support::{Agent, Store, after, at, definition, samples, sending, welcome};
+use crate::support::{Agent, Store, after, at, chained, definition, marked, samples, sending, welcome};
 
 const MIB: u64 = 1024 * 1024;
 const STREAM: StreamId = StreamId([1; 16]);
@@ -244,5 +244,35 @@ fn counters_hold_at_their_real_width() {
         agent.ack(slot, &positions[2]);
         assert_eq!(agent.store.acked(STREAM), seq + 3);
         assert!(agent.ended.is_empty());
+    }
+}
+
+#[test]
+fn an_ack_tells_when_each_chunk_of_samples_was_taken() {
+    for file in [false, true] {
+        let store = Store::default();
+        store.add(definition(1, file));
+        let start = store.tail(STREAM).unwrap();
+        let mut first = samples(&start, 10, 10);
+        first.header.utc_ns = 5_000_000;
+        let first = chained(&start, first.header, first.columns);
+        let gap = marked(&after(&first), ChunkKind::Gap, Reason::SourceLoss, 5);
+        let mut last = samples(&after(&gap), 20, 10);
+        last.header.utc_ns = 20_000_000;
+        let last = chained(&after(&gap), last.header, last.columns);
+        for chunk in [&first, &gap, &last] {
+            store.put(STREAM, chunk.clone());
+        }
+        let mut agent = Agent::new(store);
+        agent.begin(limits::WINDOW_BYTES_MIN);
+        let slot = agent.open(STREAM, start, None);
+        assert_eq!(agent.seqs().len(), 3);
+        assert_eq!(agent.acked_utc_ns, [], "nothing is acked");
+        agent.ack(slot, &after(&last));
+        let ends: &[i64] = if file { &[] } else { &[15_000_000, 40_000_000] };
+        assert_eq!(
+            agent.acked_utc_ns, ends,
+            "at 1 kHz; of a file, long ago; of a gap, never"
+        );
     }
 }

@@ -316,6 +316,8 @@ pub(crate) struct Agent {
     pub(crate) alarms: Vec<Alarm>,
     /// Why it ended sessions.
     pub(crate) ended: Vec<String>,
+    /// When the samples that were acked had been taken.
+    pub(crate) acked_utc_ns: Vec<i64>,
 }
 
 impl Agent {
@@ -334,6 +336,7 @@ impl Agent {
             said: Vec::new(),
             alarms: Vec::new(),
             ended: Vec::new(),
+            acked_utc_ns: Vec::new(),
         }
     }
 
@@ -344,6 +347,7 @@ impl Agent {
                 Action::Connect => self.uplink.connected(self.now, &self.store),
                 Action::Send(frame) => self.said.push(frame),
                 Action::Disconnect { why } => self.ended.push(why),
+                Action::Acked { end_utc_ns } => self.acked_utc_ns.push(end_utc_ns),
                 Action::Alarm(alarm) => self.alarms.push(alarm),
             }
         }

@@ -86,6 +86,7 @@ impl World {
                     self.carry_up(link, Up::Closed);
                 }
             }
+            Action::Acked { .. } => {}
             Action::Alarm(alarm) => {
                 log!(self, "agent {agent} alarms: {alarm}");
                 let tampered = self.links.iter().any(|link| link.agent == agent && link.tampered);
