@@ -98,8 +98,6 @@ counters! {
     rows_end,
     /// Chunks that the database lost after every outbox had forgotten the stream.
     forgotten,
-    /// Chunks of files that the database lost after the replays had returned: their streams have no end.
-    unfinished_files,
     /// Chunks without a named gap, by the known limit of docs/PROTOCOL.md.
     known_limit,
     /// Outboxes that were empty in the end.

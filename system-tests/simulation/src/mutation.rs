@@ -47,6 +47,8 @@ pub enum Test {
     Machines,
     /// The outbox's own.
     Outbox,
+    /// The server's, on a private Postgres: `ingest-server/tests/ledger.rs`.
+    Ledger,
     /// `tests/rare_cases.rs`.
     RareCases,
     /// `tests/simulation.rs`, within so many seeds.
@@ -63,6 +65,7 @@ impl Test {
         match self {
             Self::Machines => &["-p", "wavekeep-proto", "--test", "machines"],
             Self::Outbox => &["-p", "wavekeep-agent", "--lib"],
+            Self::Ledger => &["-p", "wavekeep-server", "--test", "ledger"],
             Self::RareCases => &["-p", "wavekeep-simulation", "--test", "rare_cases"],
             Self::Simulation { .. } => &["-p", "wavekeep-simulation", "--test", "simulation"],
         }
@@ -72,6 +75,7 @@ impl Test {
         Some(match text.split_once(' ') {
             None if text == "machines" => Self::Machines,
             None if text == "outbox" => Self::Outbox,
+            None if text == "ledger" => Self::Ledger,
             None if text == "rare_cases" => Self::RareCases,
             Some(("simulation", seeds)) => Self::Simulation {
                 seeds: seeds.parse().ok()?,
@@ -86,6 +90,7 @@ impl fmt::Display for Test {
         match self {
             Self::Machines => f.write_str("machines"),
             Self::Outbox => f.write_str("outbox"),
+            Self::Ledger => f.write_str("ledger"),
             Self::RareCases => f.write_str("rare_cases"),
             Self::Simulation { seeds } => write!(f, "simulation {seeds}"),
         }

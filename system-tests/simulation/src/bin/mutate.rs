@@ -3,7 +3,7 @@
 //! `mutate [PART-OF-A-NAME]…` reads `system-tests/mutations/*.txt`. Each mutation names a file, a text that stands in it exactly once,
 //! what replaces it, and the tests that must then fail; or why nobody can notice. Exit 0 only if all of that is so.
 //!
-//! The copy has the contract, the simulation, and of the agent only the outbox, so that a build takes seconds; it lies in the
+//! The copy has the contract, the simulation, the server, and of the agent only the outbox, so that a build takes seconds; it lies in the
 //! system's temporary directory, its target directory beside the one that cargo uses.
 
 use std::ffi::OsStr;
@@ -139,12 +139,18 @@ impl Copy {
             root: std::env::temp_dir().join(format!("wavekeep-mutations-{}", std::process::id())),
             target: target_directory()?,
         };
-        for part in ["proto", "agent/src/outbox", "system-tests/simulation"] {
+        for part in [
+            "proto",
+            "agent/src/outbox",
+            "ingest-server",
+            "migrations",
+            "system-tests/simulation",
+        ] {
             copy_tree(&root.join(part), &copy.root.join(part))?;
         }
         let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
         let members = |line: &str| match line.starts_with("members = ") {
-            true => r#"members = ["proto", "agent", "system-tests/simulation"]"#.to_owned(),
+            true => r#"members = ["proto", "agent", "ingest-server", "system-tests/simulation"]"#.to_owned(),
             false => line.to_owned(),
         };
         let manifest: Vec<String> = manifest.lines().map(members).collect();

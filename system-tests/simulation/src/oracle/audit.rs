@@ -4,6 +4,7 @@ use wavekeep_proto::chunk::{Chunk, ChunkKind, ColumnContent, Reason};
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::stream::StreamDefinition;
 
+use super::facts::Facts as _;
 use super::ranges::Ranges;
 use super::{Oracle, hashes};
 use crate::database::StreamRow;
@@ -26,12 +27,12 @@ impl Oracle {
                 format!("I4: {name} starts at {}, not at {}", header.first_sample, at.1)
             });
             let run = header.seq > header.first_seq;
-            self.check(header.is_replacing() || !run, || {
+            self.check(header.replaces() || !run, || {
                 format!("I4: {name} stands for several seqs")
             });
-            let chained = header.is_replacing() || hashes::digest(at.2, hashes::chunk(header)) == chunk.digest;
+            let chained = header.replaces() || hashes::digest(at.2, hashes::chunk(header)) == chunk.digest;
             self.check(chained, || format!("I14: {name} has another digest than its chain"));
-            at = (header.seq, header.end_sample(), chunk.digest);
+            at = (header.seq, header.end(), chunk.digest);
             ended = header.kind == ChunkKind::End;
             self.audit_content(definition, chunk, &name);
             self.audit_capture(stream, chunk, &name);
@@ -78,7 +79,7 @@ impl Oracle {
         let committed = self.committed.get(&stream).and_then(|rows| rows.get(&header.seq));
         let as_chunk = committed.map_or(&[][..], |row| &row.of_chunks);
         let Some(captures) = self.captures.get(&stream) else {
-            let holds = !header.is_replacing() || as_chunk.is_empty() || as_chunk.contains(&chunk.digest);
+            let holds = !header.replaces() || as_chunk.is_empty() || as_chunk.contains(&chunk.digest);
             self.check(holds, || {
                 format!("I14: {name} has another digest than what it replaces")
             });
@@ -88,7 +89,7 @@ impl Oracle {
         let same = at_seq.is_some_and(|captures| captures.iter().any(|capture| capture.digest == chunk.digest));
         // The outbox itself ends the stream of a source that is gone.
         let own_end = header.kind == ChunkKind::End && header.reason == Reason::Crashed;
-        let holds = if header.is_replacing() {
+        let holds = if header.replaces() {
             let nothing_known = at_seq.is_none() && as_chunk.is_empty();
             same || nothing_known || as_chunk.contains(&chunk.digest)
         } else {
@@ -100,7 +101,7 @@ impl Oracle {
     /// A successor is renumbered: its rows are judged by their samples.
     fn audit_of_successor(&mut self, stream: StreamId, chunk: &Chunk, name: &str) {
         let header = &chunk.header;
-        if header.kind != ChunkKind::Gap || header.is_replacing() {
+        if header.kind != ChunkKind::Gap || header.replaces() {
             return;
         }
         let epoch = self.epochs.get(&stream).copied();
@@ -120,18 +121,17 @@ impl Oracle {
     /// outboxes gave up, and those that are stored.
     pub(super) fn audit_reason(&mut self, stream: StreamId, row: &StreamRow, known: (&Ranges, &Ranges, &Ranges)) {
         let (committed, given_up, stored) = known;
-        for chunk in row.chunks.iter().filter(|chunk| chunk.header.is_replacing()) {
+        for chunk in row.chunks.iter().filter(|chunk| chunk.header.replaces()) {
             let header = &chunk.header;
             let name = format!(
                 "the gap {:?} at seq {}..{} of {stream}",
                 header.reason, header.first_seq, header.seq
             );
             if header.reason == Reason::LostByServer {
-                let was_there = committed.cover(header.first_sample, header.end_sample());
+                let was_there = committed.cover(header.first_sample, header.end());
                 self.check(was_there, || format!("I13: {name} stands for what was never committed"));
                 // What an outbox adopted from its predecessor, it never had: its successor's gap stands for rows of the other.
-                let beside =
-                    row.definition.predecessor.is_some() && stored.cover(header.first_sample, header.end_sample());
+                let beside = row.definition.predecessor.is_some() && stored.cover(header.first_sample, header.end());
                 self.check(self.losses > 0 || beside, || {
                     format!("I13: {name}, and the database never lost anything")
                 });
@@ -144,15 +144,15 @@ impl Oracle {
     /// Samples that were captured within the gap were given up; gaps that were captured there may have been merged into it.
     fn audit_given_up(&mut self, row: &StreamRow, chunk: &Chunk, given_up: &Ranges, name: &str) {
         let epoch = row.definition.epoch;
-        let (first, end) = (chunk.header.first_sample, chunk.header.end_sample());
+        let (first, end) = (chunk.header.first_sample, chunk.header.end());
         let of_epoch = self
             .captures
             .iter()
             .filter(|(other, _)| self.epochs.get(other) == Some(&epoch));
         let kept = of_epoch.flat_map(|(_, seqs)| seqs.values().flatten()).find(|capture| {
             let header = &capture.header;
-            let within = header.first_sample < end && header.end_sample() > first;
-            let (from, to) = (header.first_sample.max(first), header.end_sample().min(end));
+            let within = header.first_sample < end && header.end() > first;
+            let (from, to) = (header.first_sample.max(first), header.end().min(end));
             header.kind == ChunkKind::Samples && within && !given_up.cover(from, to)
         });
         if let Some(kept) = kept {

@@ -1,7 +1,6 @@
 //! The verdict at the end: every captured sample is stored, or in a gap that says why; each once.
 //!
-//! Three holes are explained. *Unfinished*: the database lost a part of a file after its replays had returned; its stream has no
-//! `end`, and replaying it again finishes it. *Forgotten*: the database lost what it had acknowledged so long ago that no outbox holds anything of
+//! Two losses are explained. *Forgotten*: the database lost what it had acknowledged so long ago that no outbox holds anything of
 //! the stream any more. *The known limit* of docs/PROTOCOL.md: the same, of a stream that diverged before. Nothing else passes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wavekeep_proto::chunk::ChunkKind;
 use wavekeep_proto::id::{Epoch, StreamId};
 
+use super::facts::Facts as _;
 use super::ranges::Ranges;
 use super::{Capture, Oracle};
 use crate::counters::Counters;
@@ -28,8 +28,8 @@ impl Oracle {
             let chunks = rows
                 .iter()
                 .flat_map(|(_, row)| &row.chunks)
-                .filter(|chunk| !chunk.header.is_replacing());
-            let stored = Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample())));
+                .filter(|chunk| !chunk.header.replaces());
+            let stored = Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end())));
             for (stream, row) in rows {
                 self.audit_reason(*stream, row, (&committed, &given_up, &stored));
                 self.judge_predecessor(row);
@@ -52,7 +52,7 @@ impl Oracle {
         let Some(captures) = captures else { return };
         let follows = captures
             .iter()
-            .any(|capture| capture.header.end_sample() == row.definition.first_sample);
+            .any(|capture| capture.header.end() == row.definition.first_sample);
         let name = row.definition.id;
         self.check(follows, || {
             format!("I4: the successor {name} does not start where its predecessor's seq ends")
@@ -67,7 +67,7 @@ impl Oracle {
                 .chunks
                 .iter()
                 .filter(|chunk| chunk.header.kind == ChunkKind::Samples);
-            samples.extend(of_row.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample(), *stream)));
+            samples.extend(of_row.map(|chunk| (chunk.header.first_sample, chunk.header.end(), *stream)));
         }
         samples.sort_unstable();
         for pair in samples.windows(2) {
@@ -105,12 +105,10 @@ impl Oracle {
                 let chunks = rows.iter().flat_map(|(_, row)| &row.chunks);
                 (
                     *epoch,
-                    Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end_sample()))),
+                    Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end()))),
                 )
             })
             .collect();
-        let rows = epochs.values().flatten();
-        let ended: BTreeSet<StreamId> = rows.filter(|(_, row)| row.at.ended).map(|(id, _)| *id).collect();
         let nothing = Ranges::default();
         let captures = std::mem::take(&mut self.captures);
         for (stream, seqs) in &captures {
@@ -121,25 +119,23 @@ impl Oracle {
                 .unwrap_or(&nothing);
             for capture in seqs.values().flatten().filter(|capture| capture.holders != 0) {
                 counters.captured_samples += capture.header.count;
-                if !stored.cover(capture.header.first_sample, capture.header.end_sample()) {
-                    let unfinished = self.files.contains(stream) && !ended.contains(stream);
-                    self.explain_hole(*stream, capture, held, unfinished, counters);
+                if !stored.cover(capture.header.first_sample, capture.header.end()) {
+                    self.explain_loss(*stream, capture, held, counters);
                 }
             }
         }
         self.captures = captures;
     }
 
-    fn explain_hole(
+    fn explain_loss(
         &mut self,
         stream: StreamId,
         capture: &Capture,
         held: &[BTreeSet<StreamId>],
-        unfinished: bool,
         counters: &mut Counters,
     ) {
         let header = &capture.header;
-        let (seq, first, end) = (header.seq, header.first_sample, header.end_sample());
+        let (seq, first, end) = (header.seq, header.first_sample, header.end());
         let ranges = self
             .epochs
             .get(&stream)
@@ -167,8 +163,6 @@ impl Oracle {
             counters.known_limit += 1;
         } else if self.losses > 0 && was_committed && forgotten {
             counters.forgotten += 1;
-        } else if self.losses > 0 && unfinished {
-            counters.unfinished_files += 1;
         } else {
             self.break_with(format!(
                 "I13: seq {seq} of {stream}, samples [{first}, {end}), is neither stored nor in a gap"

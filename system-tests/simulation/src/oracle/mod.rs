@@ -1,5 +1,5 @@
 //! The oracle: it knows from the sources what was captured, from the model of the database what was committed, and from the
-//! frames what each side claimed; it shares no code with the product. What it finds first, it keeps.
+//! frames what each side claimed; it shares types with the product, and no logic. What it finds first, it keeps.
 //!
 //! | file | what it judges |
 //! |---|---|
@@ -8,10 +8,11 @@
 //! | `outbox` | what an outbox lets go of: I5, and that evictions are evictions |
 //! | `alarms` | that every alarm and refusal has a reason in this world |
 //! | `judge`, `audit` | the surviving database at the end: I1, I4, I13, I14, and every gap's reason |
-//! | `hashes` | the hashes, from the specification's text |
+//! | `hashes`, `facts` | the hashes, and what a header means, from the specification's text |
 
 mod alarms;
 mod audit;
+mod facts;
 mod hashes;
 mod judge;
 mod outbox;
@@ -26,6 +27,7 @@ use wavekeep_proto::id::{Epoch, Hash, Owner, StreamId};
 use wavekeep_proto::stream::StreamDefinition;
 
 use crate::database::{Copy, Entry, OpenRequest, OpenedRow};
+use facts::Facts as _;
 use session::{Flight, SlotState};
 
 /// A chunk, as its source gave it to an outbox.
@@ -205,7 +207,7 @@ impl Oracle {
                 header.seq, header.first_sample, place.next_sample
             )
         });
-        if !header.is_replacing() {
+        if !header.replaces() {
             let expected = hashes::digest(place.digest, hashes::chunk(header));
             self.check(expected == chunk.digest, || {
                 format!("I14: seq {} of {stream} is committed with another digest", header.seq)
@@ -222,7 +224,7 @@ impl Oracle {
             self.committed_samples
                 .entry(*epoch)
                 .or_default()
-                .push((header.first_sample, header.end_sample()));
+                .push((header.first_sample, header.end()));
         }
         let rows = self.committed.entry(stream).or_default();
         let row = rows.entry(header.seq).or_insert(Committed {
@@ -234,7 +236,7 @@ impl Oracle {
         if !row.digests.contains(&chunk.digest) {
             row.digests.push(chunk.digest);
         }
-        if !header.is_replacing() && !row.of_chunks.contains(&chunk.digest) {
+        if !header.replaces() && !row.of_chunks.contains(&chunk.digest) {
             row.of_chunks.push(chunk.digest);
         }
     }

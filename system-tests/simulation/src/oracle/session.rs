@@ -7,6 +7,7 @@ use wavekeep_proto::chunk::{Chunk, Position};
 use wavekeep_proto::frame::{AgentFrame, Opened, ServerFrame};
 use wavekeep_proto::id::{Hash, StreamId};
 
+use super::facts::Facts as _;
 use super::{Oracle, hashes};
 
 /// A slot, as the server treats it.
@@ -80,7 +81,7 @@ impl Oracle {
             (before.seq, before.next_sample, before.digest) == (seq, next_sample, digest),
             || format!("I2: the session lost count of what it accepted of {stream}"),
         );
-        let in_order = header.first_seq == seq + 1 && (header.first_seq == header.seq || header.is_replacing());
+        let in_order = header.first_seq == seq + 1 && (header.first_seq == header.seq || header.replaces());
         self.check(in_order, || {
             format!("I1: seq {} of {stream} was accepted after {seq}", header.first_seq)
         });
@@ -91,7 +92,7 @@ impl Oracle {
                 header.seq, header.first_sample
             )
         });
-        let chained = header.is_replacing() || hashes::digest(digest, hashes::chunk(header)) == chunk.digest;
+        let chained = header.replaces() || hashes::digest(digest, hashes::chunk(header)) == chunk.digest;
         self.check(chained, || {
             format!("I14: seq {} of {stream} was accepted with another digest", header.seq)
         });
