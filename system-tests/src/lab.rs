@@ -1,8 +1,11 @@
 //! A lab in a temporary directory: one server with its private Postgres, and agents with their outboxes.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,7 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::process::Process;
+use crate::power::PowerCut;
+use crate::process::{Process, binary};
 
 /// How long a server may take to be ready: initdb on a busy machine included.
 pub const READY: Duration = Duration::from_secs(60);
@@ -25,10 +29,19 @@ pub struct Lab {
     extra: Vec<String>,
 }
 
-/// A loopback port that was free a moment ago.
+/// A loopback port that was free a moment ago, below those that the system gives to outgoing connections: while a server is
+/// down, nobody else gets its port by chance.
 pub fn free_port() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free loopback port")?;
-    Ok(listener.local_addr()?)
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run side by side start elsewhere.
+    let start = (std::process::id() % 1_000) as u16 * 12;
+    for _ in 0..1_000 {
+        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 12_000;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no free loopback port between 20000 and 32000")
 }
 
 impl Lab {
@@ -140,12 +153,45 @@ impl Lab {
 
     /// The same, with another URL (a proxy's, say).
     pub fn agent_at(&self, url: &str, outbox: &str, verb: &[&str], options: &[&str]) -> Result<Process> {
-        let path = self.outbox(outbox);
-        let path = path.to_str().context("the temporary directory is UTF-8")?;
-        let mut args = verb.to_vec();
-        args.extend(["--server", url, "--outbox", path]);
-        args.extend(options);
-        Process::start("wavekeep-agent", outbox, self.folder.path(), &args)
+        let command = self.agent_command(url, outbox, verb, options)?;
+        Process::spawn(command, outbox, self.folder.path())
+    }
+
+    /// The same, where a power cut will take what it has not synced.
+    pub fn agent_under(&self, cut: &PowerCut, outbox: &str, options: &[&str]) -> Result<Process> {
+        let mut command = self.agent_command(&self.url(), outbox, &["run"], options)?;
+        command.envs(cut.environment());
+        Process::spawn(command, outbox, self.folder.path())
+    }
+
+    fn agent_command(&self, url: &str, outbox: &str, verb: &[&str], options: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary("wavekeep-agent")?);
+        command
+            .args(verb)
+            .args(["--server", url, "--outbox"])
+            .arg(self.outbox(outbox));
+        command.args(options);
+        Ok(command)
+    }
+
+    /// Where the streams in an agent's outbox stand, by its own word (running or not): the next sample of each.
+    pub fn tails(&self, outbox: &str) -> Result<BTreeMap<String, u64>> {
+        let mut status = Command::new(binary("wavekeep-agent")?);
+        status.args(["outbox", "status", "--json"]).arg(self.outbox(outbox));
+        let output = status.output()?;
+        if !output.status.success() {
+            bail!("outbox status: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let status: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let streams = status["streams"].as_array().context("the status lists streams")?;
+        let tail = |stream: &serde_json::Value| {
+            let name = stream["stream"].as_str().context("a stream has an id")?;
+            Ok((
+                name.into(),
+                stream["next_sample"].as_u64().context("and a next sample")?,
+            ))
+        };
+        streams.iter().map(tail).collect()
     }
 
     /// Where an agent's outbox lies.
@@ -156,7 +202,7 @@ impl Lab {
 
     /// Runs the reader's command line and returns its standard output.
     pub fn reader(&self, args: &[&str]) -> Result<String> {
-        let output = std::process::Command::new(crate::process::binary("wavekeep")?)
+        let output = Command::new(binary("wavekeep")?)
             .env("WAVEKEEP_SERVER", self.url())
             .args(args)
             .output()?;

@@ -10,6 +10,8 @@
 //! | [`truth`] | the same, checked against the simulator's truth |
 
 pub mod lab;
+pub mod latency;
+pub mod power;
 pub mod process;
 pub mod proxy;
 pub mod recordings;

@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+/// A piece of so many bytes is (a part of) a chunk.
+const LARGE: usize = 8 * 1024;
+
 #[derive(Default)]
 struct State {
     /// New connections are closed at once.
     refusing: AtomicBool,
     /// Bytes are read and kept back.
     holding: AtomicBool,
+    /// So many pieces that agents send still get a flipped bit.
+    corrupting: AtomicU64,
     stopped: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
     accepted: AtomicU64,
@@ -72,6 +77,17 @@ impl Proxy {
         self.state.refusing.store(refusing, Ordering::SeqCst);
     }
 
+    /// Flips a bit in each of the next pieces that agents send, if they are large enough to be of a chunk.
+    pub fn corrupt(&self, pieces: u64) {
+        self.state.corrupting.store(pieces, Ordering::SeqCst);
+    }
+
+    /// How many pieces are yet to be corrupted.
+    #[must_use]
+    pub fn to_corrupt(&self) -> u64 {
+        self.state.corrupting.load(Ordering::SeqCst)
+    }
+
     /// Keeps all bytes back while the connections stay open, or lets them go.
     pub fn hold(&self, holding: bool) {
         self.state.holding.store(holding, Ordering::SeqCst);
@@ -92,19 +108,19 @@ fn forward(state: &Arc<State>, inbound: TcpStream, target: SocketAddr) -> Result
     inbound.set_nodelay(true)?;
     outbound.set_nodelay(true)?;
     let pairs = [
-        (inbound.try_clone()?, outbound.try_clone()?),
-        (outbound.try_clone()?, inbound.try_clone()?),
+        (inbound.try_clone()?, outbound.try_clone()?, true),
+        (outbound.try_clone()?, inbound.try_clone()?, false),
     ];
-    for (from, to) in pairs {
+    for (from, to, up) in pairs {
         let state = Arc::clone(state);
-        std::thread::spawn(move || pump(&state, from, to));
+        std::thread::spawn(move || pump(&state, from, to, up));
     }
     let mut connections = state.connections.lock().unwrap_or_else(PoisonError::into_inner);
     connections.extend([inbound, outbound]);
     Ok(())
 }
 
-fn pump(state: &State, mut from: TcpStream, mut to: TcpStream) {
+fn pump(state: &State, mut from: TcpStream, mut to: TcpStream, up: bool) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = match from.read(&mut buffer) {
@@ -113,6 +129,12 @@ fn pump(state: &State, mut from: TcpStream, mut to: TcpStream) {
         };
         while state.holding.load(Ordering::SeqCst) && !state.stopped.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
+        }
+        if up && count >= LARGE {
+            let take = |left: u64| left.checked_sub(1);
+            let taken = state.corrupting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
+            // In the middle of a large piece lies a column, and seldom a header of the transport.
+            buffer[count / 2] ^= u8::from(taken.is_ok());
         }
         if to.write_all(&buffer[..count]).is_err() {
             break;

@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection, Row};
 use wavekeep_proto::chunk::{Chunk, ChunkKind, ColumnContent, Header, Position};
 use wavekeep_proto::codec::Decoder;
 use wavekeep_proto::hash;
-use wavekeep_proto::id::{Hash, StreamId};
+use wavekeep_proto::id::Hash;
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::v1::waveform_part::Part;
@@ -270,10 +270,4 @@ fn split(chunk: Chunk) -> StoredChunk {
         header: chunk.header,
         digest: chunk.digest,
     }
-}
-
-/// A stream's id, short, for reports.
-#[must_use]
-pub fn short(id: StreamId) -> String {
-    id.to_string()[..8].to_owned()
 }

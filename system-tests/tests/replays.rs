@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use wavekeep_system_tests::lab::Lab;
+use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::Process;
 use wavekeep_system_tests::recordings;
 
@@ -36,6 +36,19 @@ impl<'a> Replay<'a> {
         options.extend(&self.options);
         options.extend(more);
         self.lab.agent(outbox, &verb, &options).unwrap()
+    }
+
+    /// Starts it at this many times real time, and kills it when a quarter of its samples are captured.
+    fn kill_in_the_middle(&self, outbox: &str, speed: &str, samples: u64) {
+        let mut slow = self.start(outbox, &["--speed", speed]);
+        let captured = || self.lab.tails(outbox).ok()?.into_values().next();
+        wait_for("a quarter is captured", PATIENCE, || {
+            Ok(captured().is_some_and(|tail| tail > samples / 4))
+        })
+        .unwrap();
+        slow.kill9().unwrap();
+        let at = captured().unwrap();
+        assert!(at < samples, "it was killed in the middle: at {at} of {samples}");
     }
 
     fn export(&self) -> Vec<u8> {
@@ -85,9 +98,7 @@ fn i1_ppk2_killed_in_the_middle_resumed_and_exported_byte_for_byte() {
     let samples = recordings::ppk2("52-p").unwrap();
     let options = ["--dtype", "f32", "--signal", "current:A", "--rate", "100000"];
     let replay = Replay::new(&lab, "ppk2-52", &samples, &options);
-    let mut slow = replay.start("ppk2", &["--speed", "4"]);
-    std::thread::sleep(Duration::from_millis(1_500));
-    slow.kill9().unwrap();
+    replay.kill_in_the_middle("ppk2", "4", 1_200_000);
     replay.start("ppk2", &[]).wait_success(PATIENCE).unwrap();
     assert_eq!(replay.streams(), 1, "a file replayed again is the same stream");
     assert!(replay.export() == samples, "the export differs from the file");
@@ -116,6 +127,8 @@ fn upload_repeated_and_from_two_machines_at_once_stores_nothing_twice() {
     assert!(replay.export() == samples, "the export differs from the file");
     let found = statistics(&lab, "ppk2-in", "current");
     assert_eq!(found["sample_count"], 1_200_000);
+    close(&found["min"], 4.35059e-08);
+    close(&found["max"], 0.012_671_7);
     close(&found["mean"], 1.19499e-05);
 }
 
@@ -136,6 +149,7 @@ fn nan_payloads_and_minus_zero_survive_in_both_encodings() {
             encoding,
         ];
         let replay = Replay::new(&lab, &device, &samples, &options);
+        replay.kill_in_the_middle(&device, "2", 300_001);
         replay.start(&device, &[]).wait_success(PATIENCE).unwrap();
         assert!(
             replay.export() == samples,

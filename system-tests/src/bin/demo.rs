@@ -1,6 +1,7 @@
 //! The main job, with everything going wrong: a simulated JS220 at 1 MSPS, a server with a private Postgres, both killed
 //! with SIGKILL while they run; then another process checks every stored sample. `make demo`.
 
+use std::io::IsTerminal;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use wavekeep_system_tests::lab::Lab;
 use wavekeep_system_tests::process::{Process, binary};
 
 const DEVICE: &str = "js220-demo";
+const OUTBOX: &str = "bench-pc";
 const SPEC: &str = "js220,rate=1000000,seed=7,loss=1e-6";
 /// How long the instrument is recorded before and after the agent is killed.
 const PARTS: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(20)];
@@ -29,7 +31,7 @@ fn agent(lab: &Lab, duration: Duration) -> Result<Process> {
         "--label",
         "purpose=demo",
     ];
-    lab.agent("bench-pc", &["run"], &options)
+    lab.agent(OUTBOX, &["run"], &options)
 }
 
 fn main() -> Result<()> {
@@ -47,6 +49,7 @@ fn main() -> Result<()> {
     say(since, "server is back");
     std::thread::sleep(PARTS[0] / 2);
     first.kill9()?;
+    let mut captured = lab.tails(OUTBOX)?;
     say(since, "SIGKILL of the agent");
     let mut second = agent(&lab, PARTS[1])?;
     say(since, "agent is back, in a new epoch");
@@ -58,19 +61,22 @@ fn main() -> Result<()> {
     say(since, "server is back");
     second.wait_success(PARTS[1] + Duration::from_secs(60))?;
     say(since, "agent has ended: all that it captured is acknowledged");
-    check(&lab)?;
+    captured.extend(lab.tails(OUTBOX)?);
+    check(&lab, captured.values().sum())?;
     look_yourself(&lab, since)?;
     lab.stop_server()?;
     say(since, "server and Postgres have stopped");
     Ok(())
 }
 
-fn check(lab: &Lab) -> Result<()> {
+fn check(lab: &Lab, captured: u64) -> Result<()> {
     let own = std::env::current_exe()?;
     let checker = own.parent().context("this program has no folder")?.join("check-truth");
     let url = lab.database_url()?;
     println!("\nAnother process compares every stored sample with what the instrument delivered:\n");
-    let status = Command::new(checker).args([&url, &lab.url(), DEVICE]).status()?;
+    let status = Command::new(checker)
+        .args([&url, &lab.url(), DEVICE, &captured.to_string()])
+        .status()?;
     ensure!(status.success(), "the check failed");
     Ok(())
 }
@@ -78,19 +84,21 @@ fn check(lab: &Lab) -> Result<()> {
 fn look_yourself(lab: &Lab, since: Instant) -> Result<()> {
     let url = lab.database_url()?;
     println!("\n{}", lab.reader(&["streams", "--device", DEVICE])?);
+    let query = "select seq, kind, first_sample, sample_count, loaded_at from chunk order by loaded_at limit 5";
+    // Where psql is installed, what it says is shown; the line is for whoever wants to ask more.
+    if let Ok(output) = Command::new("psql").args([&url, "-c", query]).output() {
+        println!("{}", String::from_utf8_lossy(&output.stdout));
+    }
     println!("To look for yourself:\n");
-    println!("  psql '{url}' -c 'select seq, kind, first_sample, sample_count, loaded_at from chunk limit 5'");
+    println!("  psql '{url}' -c '{query}'");
     println!(
         "  WAVEKEEP_SERVER={} {} stats --device {DEVICE} --signal current\n",
         lab.url(),
         binary("wavekeep")?.display()
     );
-    let hold = std::env::var("WAVEKEEP_DEMO_HOLD").is_ok();
-    if hold {
-        say(since, "holding the server until Enter is pressed");
+    if std::io::stdin().is_terminal() {
+        say(since, "the server stays up until you press Enter");
         std::io::stdin().read_line(&mut String::new())?;
-    } else {
-        println!("  (WAVEKEEP_DEMO_HOLD=1 make demo keeps the server up until you press Enter)\n");
     }
     Ok(())
 }
