@@ -62,8 +62,17 @@ pub(crate) fn run() -> Result<()> {
         "| COPY of a row per sample | {:.2} | | 1 | | {row_disk_bytes:.1} |",
         row_values_per_s / 1e6
     );
+    let verdict = |met: bool| if met { "met" } else { "MISSED" };
     println!(
-        "\nCPU-s per 10^9 f32: agent {:.1}, server and Postgres {:.1}; agent's peak memory {:.0} MB",
+        "\nbudgets: ≥ 40 M f32/s {}, ≥ 0.4 of a bare COPY {}, ≥ 20 × a row per sample {}, ≤ 1/10 of its bytes on disk {}, ≤ 2.3 bytes an f32 {}",
+        verdict(ours.values_per_s >= 40e6),
+        verdict(ours.values_per_s >= 0.4 * copy_values_per_s),
+        verdict(ours.values_per_s >= 20.0 * row_values_per_s),
+        verdict(ours.disk_bytes_per_value <= 0.1 * row_disk_bytes),
+        verdict(ours.disk_bytes_per_value <= 2.3)
+    );
+    println!(
+        "CPU-s per 10^9 f32: agent {:.1}, server and Postgres {:.1}; agent's peak memory {:.0} MB",
         ours.agent_cpu_s / ours.values * 1e9,
         ours.server_cpu_s / ours.values * 1e9,
         ours.agent_resident_mb

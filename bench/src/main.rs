@@ -5,6 +5,7 @@
 
 mod codecs;
 mod end_to_end;
+mod histogram;
 mod ledger;
 mod outbox;
 mod processes;
