@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::power::PowerCut;
 use crate::process::{Process, binary};
+use crate::watcher::Watcher;
 
 /// How long a server may take to be ready: initdb on a busy machine included.
 pub const READY: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ pub struct Lab {
     grpc: SocketAddr,
     http: SocketAddr,
     extra: Vec<String>,
+    // Dropped after the folder, of which it then finds nothing.
+    watcher: Watcher,
 }
 
 /// A loopback port that was free a moment ago, below those that the system gives to outgoing connections: while a server is
@@ -64,12 +67,14 @@ impl Lab {
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let (grpc, http) = (free_port()?, free_port()?);
         let extra = options.iter().map(|option| (*option).to_owned()).collect();
+        let watcher = Watcher::start(folder.path())?;
         Ok(Self {
             folder,
             server: None,
             grpc,
             http,
             extra,
+            watcher,
         })
     }
 
@@ -289,6 +294,7 @@ impl Drop for Lab {
         }
         if std::thread::panicking() || std::env::var_os("WAVEKEEP_KEEP").is_some() {
             self.folder.disable_cleanup(true);
+            self.watcher.dismiss();
             eprintln!("the lab is kept in {}", self.folder.path().display());
         }
     }

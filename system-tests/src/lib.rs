@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`process`] | one of our binaries as a child: started, killed, waited for; its log kept |
 //! | [`lab`] | a server and agents in a temporary directory, on free loopback ports |
-//! | [`proxy`] | a TCP proxy that cuts and holds a link |
+//! | [`power`] | power cuts, which take what was not synced |
+//! | [`proxy`] | a TCP proxy that cuts, holds and corrupts a link |
 //! | [`recordings`] | real recordings, and files that are made to be hard |
 //! | [`stored`] | what the database says, by SQL and by `Query`, decoded |
 //! | [`truth`] | the same, checked against the simulator's truth |
+//! | [`latency`] | how late samples were committed |
 
 pub mod lab;
 pub mod latency;
@@ -17,3 +19,4 @@ pub mod proxy;
 pub mod recordings;
 pub mod stored;
 pub mod truth;
+mod watcher;

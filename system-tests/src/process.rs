@@ -14,7 +14,6 @@ use nix::unistd::Pid;
 pub struct Process {
     child: Child,
     name: String,
-    out: PathBuf,
     log: PathBuf,
 }
 
@@ -56,10 +55,11 @@ impl Process {
         // A group of its own: an interrupt of the terminal goes to the test, which stops its children in order.
         command.process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {label}"))?;
+        // For whoever cleans up after us.
+        std::fs::write(folder.join(format!("{label}.pid")), child.id().to_string())?;
         Ok(Self {
             child,
             name: label.into(),
-            out,
             log,
         })
     }
@@ -119,12 +119,6 @@ impl Process {
     /// Has it ended?
     pub fn has_ended(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
-    }
-
-    /// What it wrote to standard output.
-    #[must_use]
-    pub fn output(&self) -> String {
-        std::fs::read_to_string(&self.out).unwrap_or_default()
     }
 
     /// What it wrote to standard error.

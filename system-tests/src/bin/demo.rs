@@ -84,7 +84,7 @@ fn check(lab: &Lab, captured: u64) -> Result<()> {
 fn look_yourself(lab: &Lab, since: Instant) -> Result<()> {
     let url = lab.database_url()?;
     println!("\n{}", lab.reader(&["streams", "--device", DEVICE])?);
-    let query = "select seq, kind, first_sample, sample_count, loaded_at from chunk order by loaded_at limit 5";
+    let query = "select seq, kind, first_sample, sample_count, loaded_at from chunk order by loaded_at, seq limit 5";
     // Where psql is installed, what it says is shown; the line is for whoever wants to ask more.
     if let Ok(output) = Command::new("psql").args([&url, "-c", query]).output() {
         println!("{}", String::from_utf8_lossy(&output.stdout));
@@ -99,6 +99,8 @@ fn look_yourself(lab: &Lab, since: Instant) -> Result<()> {
     if std::io::stdin().is_terminal() {
         say(since, "the server stays up until you press Enter");
         std::io::stdin().read_line(&mut String::new())?;
+    } else {
+        println!("  (in a terminal, `make demo` keeps the server up until you press Enter)\n");
     }
     Ok(())
 }
