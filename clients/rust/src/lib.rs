@@ -40,6 +40,7 @@
 mod client;
 mod column;
 mod error;
+mod limits;
 mod listing;
 mod manifest;
 mod selection;

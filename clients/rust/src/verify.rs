@@ -4,7 +4,7 @@
 //! - I14: the digest of every chunk follows from the one before it; the first from `digest_before` of the manifest, or from the
 //!   definition where the answer starts with seq 1. A replacing gap carries the digest of what it replaces.
 //! - I4: a chunk starts at the seq and the sample where the one before it ended, and the cuts of the chunks tile the range.
-//! - I12: gaps wait for their manifest in a queue of at most [`GAPS_PENDING_MAX`].
+//! - I12: gaps wait for their manifest in a queue of at most [`GAPS_PENDING_MAX`](crate::limits::GAPS_PENDING_MAX).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,9 +17,6 @@ use wavekeep_proto::{hash, limits, v1, wire};
 
 use crate::listing::Gap;
 use crate::{Column, Fault, StreamInfo};
-
-/// Gaps of a stream that its manifest has not named yet. The server names them at the latest after 10,000.
-pub(crate) const GAPS_PENDING_MAX: usize = 20_000;
 
 /// Where the answer stands after a chunk.
 #[derive(Debug, Clone, Copy)]

@@ -12,14 +12,12 @@ use wavekeep_proto::codec::Decoder;
 use wavekeep_proto::v1;
 use wavekeep_proto::v1::waveform_part::Part as Wire;
 
+use crate::limits::{GAPS_PENDING_MAX, STREAMS_MAX};
 use crate::listing::Gap;
 use crate::manifest;
 use crate::stream_info::StreamInfo;
-use crate::verify::{Accepted, GAPS_PENDING_MAX, StreamCheck};
+use crate::verify::{Accepted, StreamCheck};
 use crate::{Column, Error, Fault, StreamManifest};
-
-/// Streams of one answer (I12).
-const STREAMS_MAX: usize = 100_000;
 
 /// Samples without a break, verified.
 #[derive(Debug, Clone, Copy)]

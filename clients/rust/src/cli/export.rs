@@ -13,13 +13,11 @@ use wavekeep::{Block, Client, Gap, Part, Selection, StreamInfo};
 
 use super::failure::Failure;
 use super::json::ExportLine;
+use super::limits::GAPS_NAMED_MAX;
 use super::raw::{Interleaver, RawFile, has_nan};
 use super::table::Output;
 use super::words::{size, thousands};
 use super::{Export, Format, GapPolicy};
-
-/// Gaps that a refusal names one by one.
-const GAPS_NAMED_MAX: usize = 5;
 
 /// Between two drawings of the progress.
 const PROGRESS_MS: u8 = 5;

@@ -3,6 +3,7 @@
 mod export;
 pub(crate) mod failure;
 mod json;
+mod limits;
 mod listing;
 mod raw;
 mod select;

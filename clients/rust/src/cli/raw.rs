@@ -12,11 +12,7 @@ use wavekeep::Column;
 use wavekeep::proto::stream::SampleType;
 
 use super::failure::Failure;
-
-/// Bytes gathered before they are written.
-const WRITE_BYTES: usize = 1024 * 1024;
-/// Samples of a gap that are written at once.
-const FILL_SAMPLES: u64 = 65_536;
+use super::limits::{FILL_SAMPLES, WRITE_BYTES};
 
 /// A file that is not there yet. Dropping it removes what was written.
 pub(super) struct RawFile {

@@ -6,9 +6,7 @@ use wavekeep::{Client, Selection, StreamInfo, TimeRange};
 
 use super::Select;
 use super::failure::Failure;
-
-/// Fewer digits would be a coincidence.
-const STREAM_DIGITS_MIN: usize = 4;
+use super::limits::STREAM_DIGITS_MIN;
 
 impl Select {
     pub(super) fn require_source(&self) -> Result<(), Failure> {

@@ -8,12 +8,11 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::limits::ROWS_MEASURED;
 
-/// Rows that decide how wide columns are.
-const ROWS_MEASURED: usize = 500;
 /// Between two columns.
 const JOINT: &str = "  ";
-/// What a text column is never cut under.
+/// Minimum width of a text column.
 const WIDTH_MIN: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
