@@ -114,7 +114,7 @@ impl Client {
                 .collect(),
         };
         let answer = self.query.clone().get_waveform(request).await.map_err(self.refused())?;
-        Ok(Waveform::new(answer.into_inner(), selection.signal_names().to_vec()))
+        Ok(Waveform::new(answer.into_inner(), selection.clone(), self.clone()))
     }
 }
 
