@@ -1,0 +1,140 @@
+//! `export` against a scripted server: what it writes, what it refuses, and what it leaves behind.
+
+mod support;
+
+use support::command::{Directory, export, interleaved, whole, with_gap};
+use support::{Capture, definition, script, signal};
+use wavekeep::proto::codec::Encoding;
+use wavekeep::proto::stream::SampleType;
+
+#[tokio::test]
+async fn export_writes_the_samples_own_bytes() {
+    let directory = Directory::new();
+    let ran = export(script(&[&whole()]), &directory.file(), &[]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let expected = interleaved(&[0x7f80_0001, 0x8000_0000, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(std::fs::read(directory.file()).expect("written"), expected);
+    assert!(
+        ran.out.contains("9 samples of current (f32), voltage (f32), 72 B"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(directory.names(), ["out.raw"]);
+    let ran = export(script(&[&whole()]), &directory.file(), &["--json"]).await;
+    let line: serde_json::Value = serde_json::from_str(&ran.out).expect("one object");
+    assert_eq!(
+        (line["bytes"].as_u64(), line["sample_count"].as_u64()),
+        (Some(72), Some(9))
+    );
+}
+
+#[tokio::test]
+async fn export_refuses_gaps_by_name_unless_told_what_to_do() {
+    let directory = Directory::new();
+    let ran = export(script(&[&with_gap(definition(1))]), &directory.file(), &[]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    let named = "samples are missing: 3 samples from 2026-11-23T00:00:00.000002Z on (source_loss)";
+    assert!(
+        ran.err.contains(named) && ran.err.contains("--gaps fill"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(directory.names(), Vec::<String>::new());
+    let ran = export(
+        script(&[&with_gap(definition(1))]),
+        &directory.file(),
+        &["--gaps", "skip"],
+    )
+    .await;
+    assert!(
+        ran.code == Some(0) && ran.out.contains("3 missing and left out"),
+        "{} {}",
+        ran.out,
+        ran.err
+    );
+    assert_eq!(
+        std::fs::read(directory.file()).expect("written"),
+        interleaved(&[1, 2, 3, 4])
+    );
+    let ran = export(
+        script(&[&with_gap(definition(1))]),
+        &directory.file(),
+        &["--gaps", "fill"],
+    )
+    .await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let nan = [0x7fc0_0000u32.to_le_bytes(); 6].concat();
+    let expected = [interleaved(&[1, 2]), nan, interleaved(&[3, 4])].concat();
+    assert_eq!(std::fs::read(directory.file()).expect("written"), expected);
+}
+
+#[tokio::test]
+async fn export_never_fills_integers() {
+    let directory = Directory::new();
+    let mut integers = definition(1);
+    integers.signals = vec![signal(0, "code", SampleType::I32)];
+    let ran = export(script(&[&with_gap(integers)]), &directory.file(), &["--gaps", "fill"]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("code is i32, which has no NaN"), "{}", ran.err);
+    assert_eq!(directory.names(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn export_writes_nothing_that_is_not_stored() {
+    let directory = Directory::new();
+    let ran = export(
+        script(&[&with_gap(definition(1))]),
+        &directory.file(),
+        &["--signal", "power"],
+    )
+    .await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("power is derived, not stored"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn export_joins_streams_only_where_one_continues_the_other() {
+    let directory = Directory::new();
+    let mut apart = Capture::new(definition(2));
+    apart.utc_ns += 1_000_000_000;
+    apart.samples(Encoding::Plain, &[5]);
+    let mut answer = script(&[&whole(), &apart]);
+    answer.streams[1].first_time_ns += 1_000_000_000;
+    let ran = export(answer, &directory.file(), &["--gaps", "skip"]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.err.contains("choose one with --stream") && ran.err.contains("after the end"),
+        "{}",
+        ran.err
+    );
+    // New labels: another stream of the same epoch, on the same axis.
+    let mut goes_on = definition(2);
+    goes_on.epoch = definition(1).epoch;
+    goes_on.first_sample = 9;
+    let mut after = Capture::new(goes_on);
+    after.samples(Encoding::Plain, &[10, 11]);
+    let ran = export(script(&[&whole(), &after]), &directory.file(), &[]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let written = std::fs::read(directory.file()).expect("written");
+    assert_eq!(written[72..], interleaved(&[10, 11]));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_refuted_leaves_no_file() {
+    let directory = Directory::new();
+    let mut lies = script(&[&whole()]);
+    lies.parts.remove(2);
+    std::fs::write(directory.file(), b"before").expect("written");
+    let ran = export(lies, &directory.file(), &[]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(
+        ran.err.contains("a chunk is missing: after seq 1 comes seq 3"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(directory.names(), ["out.raw"]);
+    assert_eq!(std::fs::read(directory.file()).expect("still there"), b"before");
+    let nowhere = directory.0.path().join("no/such/directory/out.raw");
+    let ran = export(script(&[&whole()]), &nowhere, &[]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("cannot write"), "{}", ran.err);
+}
