@@ -2,8 +2,11 @@
 
 mod support;
 
-use support::command::{Directory, export, interleaved, whole, with_gap};
-use support::{Capture, definition, script, signal};
+use std::process::Stdio;
+use std::time::Duration;
+
+use support::command::{Directory, command_at, export, finished, interleaved, whole, with_gap};
+use support::{Capture, Script, definition, script, serve, signal};
 use wavekeep::proto::codec::Encoding;
 use wavekeep::proto::stream::SampleType;
 
@@ -137,4 +140,35 @@ async fn an_answer_that_is_refuted_leaves_no_file() {
     let nowhere = directory.0.path().join("no/such/directory/out.raw");
     let ran = export(script(&[&whole()]), &nowhere, &[]).await;
     assert!(ran.code == Some(1) && ran.err.contains("cannot write"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn an_interrupted_export_leaves_no_file() {
+    for signal in ["INT", "TERM"] {
+        let directory = Directory::new();
+        let server = serve(Script {
+            hangs: true,
+            ..script(&[&whole()])
+        })
+        .await;
+        let file = directory.file();
+        let output = file.to_str().expect("text");
+        let arguments = ["export", "--device", "js220-001", "--format", "raw", "--output", output];
+        let mut command = command_at(&server, &arguments);
+        let running = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        while directory.names().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let kill = format!("kill -{signal} {}", running.id().expect("it runs"));
+        let mut shell = tokio::process::Command::new("sh");
+        assert_eq!(finished(shell.args(["-c", &kill])).await.code, Some(0));
+        let ended = running.wait_with_output().await.expect("it ends");
+        assert_eq!((ended.status.code(), ended.stdout), (Some(1), Vec::new()));
+        assert_eq!(String::from_utf8(ended.stderr).expect("text"), "error: interrupted\n");
+        assert_eq!(directory.names(), Vec::<String>::new());
+    }
 }
