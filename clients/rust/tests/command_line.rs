@@ -2,8 +2,8 @@
 
 mod support;
 
-use support::command::{Directory, run, run_at, whole, with_gap};
-use support::{Script, definition, script};
+use support::command::{Directory, command_at, finished, run, run_at, whole, with_gap};
+use support::{Script, definition, script, serve};
 use wavekeep::proto::codec::Encoding;
 use wavekeep::proto::id::StreamId;
 use wavekeep::proto::v1;
@@ -186,6 +186,41 @@ async fn chunks_are_listed_with_their_seqs_and_what_is_in_them() {
     let digest = capture.listed()[4].digest.clone();
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(lines[1]["digest"].as_str(), Some(digest.as_str()));
+}
+
+#[tokio::test]
+async fn variables_take_what_people_write_in_them() {
+    let server = serve(Script {
+        chunks: whole().listed(),
+        ..script(&[&whole()])
+    })
+    .await;
+    for (json, newest_first, seq) in [("1", "yes", 3), ("true", "no", 1), ("on", "0", 1)] {
+        let mut command = command_at(&server, &["chunks", "--limit", "1"]);
+        command
+            .env("WAVEKEEP_JSON", json)
+            .env("WAVEKEEP_NEWEST_FIRST", newest_first);
+        let ran = finished(&mut command).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        let line: serde_json::Value = serde_json::from_str(&ran.out).expect("one object");
+        assert_eq!(line["seq"].as_u64(), Some(seq));
+    }
+    let ran = finished(command_at(&server, &["devices"]).env("WAVEKEEP_JSON", "perhaps")).await;
+    assert_eq!(ran.code, Some(2));
+    // What the agent reads of the same environment means something else here.
+    let directory = Directory::new();
+    let output = directory.file();
+    let mut command = command_at(&server, &["export", "--device", "js220-001"]);
+    command
+        .env("WAVEKEEP_OUTPUT", &output)
+        .env("WAVEKEEP_EXPORT_FORMAT", "raw");
+    command
+        .env("WAVEKEEP_FORMAT", "csv")
+        .env("WAVEKEEP_SIGNALS", "current:A");
+    command.env("WAVEKEEP_READ_SIGNALS", "current\nvoltage");
+    let ran = finished(&mut command).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("current (f32), voltage (f32)"), "{}", ran.out);
 }
 
 #[tokio::test]
