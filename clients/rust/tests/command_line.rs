@@ -189,6 +189,19 @@ async fn chunks_are_listed_with_their_seqs_and_what_is_in_them() {
 }
 
 #[tokio::test]
+async fn an_empty_listing_says_so_on_standard_error() {
+    for (arguments, said) in [
+        (&["devices"][..], "no devices\n"),
+        (&["streams"], "no streams\n"),
+        (&["gaps", "--device", "js220-001"], "no gaps\n"),
+        (&["chunks", "--json"], "no chunks\n"),
+    ] {
+        let ran = run(Script::default(), arguments).await;
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", said));
+    }
+}
+
+#[tokio::test]
 async fn variables_take_what_people_write_in_them() {
     let server = serve(Script {
         chunks: whole().listed(),

@@ -66,6 +66,7 @@ pub(super) struct Output {
     headings: Vec<Heading>,
     rows: Vec<Vec<String>>,
     widths: Vec<usize>,
+    is_empty: bool,
 }
 
 impl Output {
@@ -77,7 +78,19 @@ impl Output {
             headings: Vec::new(),
             rows: Vec::new(),
             widths: Vec::new(),
+            is_empty: true,
         }
+    }
+
+    /// Was nothing printed yet?
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Says something to people, on standard error.
+    pub(super) fn note(&self, sentence: &str) {
+        // Nobody may be listening there.
+        let _ = writeln!(io::stderr(), "{sentence}");
     }
 
     /// Does a person look at a terminal? Then ids and times are shortened.
@@ -86,11 +99,13 @@ impl Output {
     }
 
     pub(super) fn json_line(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        self.is_empty = false;
         serde_json::to_writer(&mut self.out, object)?;
         Ok(self.out.write_all(b"\n")?)
     }
 
     pub(super) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.is_empty = false;
         Ok(writeln!(self.out, "{line}")?)
     }
 
@@ -99,6 +114,7 @@ impl Output {
     }
 
     pub(super) fn row(&mut self, cells: impl Into<Vec<String>>) -> Result<(), Failure> {
+        self.is_empty = false;
         let cells: Vec<String> = cells.into();
         assert_eq!(cells.len(), self.headings.len(), "a row has a cell for each column");
         self.rows
