@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::fs::{FileTypeExt, symlink};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -140,6 +141,69 @@ async fn an_answer_that_is_refuted_leaves_no_file() {
     let nowhere = directory.0.path().join("no/such/directory/out.raw");
     let ran = export(script(&[&whole()]), &nowhere, &[]).await;
     assert!(ran.code == Some(1) && ran.err.contains("cannot write"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn export_replaces_neither_a_device_nor_a_link() {
+    let directory = Directory::new();
+    let device = directory.0.path().join("null");
+    symlink("/dev/null", &device).expect("linked");
+    let ran = export(script(&[&whole()]), &device, &[]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(device.is_symlink());
+    let null = std::fs::metadata("/dev/null").expect("it is there");
+    assert!(null.file_type().is_char_device());
+    // The file that a link leads to is written, and the link stays.
+    let elsewhere = Directory::new();
+    std::fs::write(elsewhere.file(), b"before").expect("written");
+    symlink(elsewhere.file(), directory.file()).expect("linked");
+    let ran = export(script(&[&whole()]), &directory.file(), &[]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    assert!(directory.file().is_symlink());
+    assert_eq!(std::fs::read(elsewhere.file()).expect("written").len(), 72);
+    assert_eq!(elsewhere.names(), ["out.raw"]);
+    std::fs::remove_file(elsewhere.file()).expect("removed");
+    let ran = export(script(&[&whole()]), &directory.file(), &[]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("a link to a file that cannot be found"),
+        "{}",
+        ran.err
+    );
+    let socket = directory.0.path().join("socket");
+    let _listening = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+    let ran = export(script(&[&whole()]), &socket, &[]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("neither a file nor a pipe"),
+        "{}",
+        ran.err
+    );
+    let file_type = std::fs::metadata(&socket).expect("it is there").file_type();
+    assert!(file_type.is_socket());
+}
+
+#[tokio::test]
+async fn export_into_a_pipe_writes_the_samples_alone() {
+    let server = serve(script(&[&whole()])).await;
+    let arguments = [
+        "export",
+        "--device",
+        "js220-001",
+        "--format",
+        "raw",
+        "--output",
+        "/dev/stdout",
+    ];
+    let output = command_at(&server, &arguments).output().await.expect("it runs");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(
+        output.stdout,
+        interleaved(&[0x7f80_0001, 0x8000_0000, 3, 4, 5, 6, 7, 8, 9])
+    );
+    assert!(
+        said.starts_with("/dev/stdout: 9 samples of current (f32), voltage (f32)"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

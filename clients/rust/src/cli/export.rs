@@ -40,10 +40,20 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
             Part::Gap(_) | Part::Markers(_) | Part::End(_) | Part::Manifest(_) => (),
         }
     }
+    let is_stdout = writer.file.is_stdout;
     let line = writer.finish()?;
+    if is_stdout {
+        // The samples are there.
+        output.note(&summary(&line));
+        return Ok(());
+    }
     if output.json {
         return output.json_line(&line);
     }
+    output.line(&summary(&line))
+}
+
+fn summary(line: &ExportLine) -> String {
     let signals: Vec<String> = line
         .signals
         .iter()
@@ -57,7 +67,7 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
             String::new()
         }
     };
-    output.line(&format!(
+    format!(
         "{}: {} samples of {}, {}{}{}",
         line.output,
         thousands(line.sample_count),
@@ -65,7 +75,7 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
         size(line.bytes),
         extra(line.filled_sample_count, "of them missing and filled with NaN"),
         extra(line.skipped_sample_count, "missing and left out"),
-    ))
+    )
 }
 
 fn total(streams: &[StreamInfo]) -> u64 {
