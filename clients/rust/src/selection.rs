@@ -116,7 +116,9 @@ impl Selection {
         matches!(self.what, What::Stream(_))
     }
 
-    pub(crate) fn time_range(&self) -> TimeRange {
+    /// The time that is asked for.
+    #[must_use]
+    pub fn time_range(&self) -> TimeRange {
         self.range
     }
 

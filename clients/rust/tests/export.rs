@@ -7,9 +7,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use support::command::{Directory, command_at, export, finished, interleaved, whole, with_gap};
-use support::{Capture, Script, definition, script, serve, signal};
+use support::{Capture, START_NS, Script, definition, manifest_part, script, serve, signal};
 use wavekeep::proto::codec::Encoding;
 use wavekeep::proto::stream::SampleType;
+use wavekeep::proto::v1;
 
 #[tokio::test]
 async fn export_writes_the_samples_own_bytes() {
@@ -141,6 +142,82 @@ async fn an_answer_that_is_refuted_leaves_no_file() {
     let nowhere = directory.0.path().join("no/such/directory/out.raw");
     let ran = export(script(&[&whole()]), &nowhere, &[]).await;
     assert!(ran.code == Some(1) && ran.err.contains("cannot write"), "{}", ran.err);
+}
+
+/// The honest answer of a server whose retention has removed the first chunk.
+fn without_head(capture: &Capture) -> Script {
+    let mut answer = script(&[capture]);
+    answer.parts.remove(1);
+    let first = &capture.chunks[0];
+    let manifest = v1::StreamManifest {
+        from_sample: first.to_sample,
+        sample_count: capture.sample_count - first.to_sample,
+        first_seq: 2,
+        digest_before: bytes::Bytes::new(),
+        chunks: capture.chunks.len() as u64 - 1,
+        ..capture.manifest()
+    };
+    *answer.parts.last_mut().expect("a manifest") = manifest_part(vec![manifest]);
+    answer
+}
+
+#[tokio::test]
+async fn export_refuses_a_start_that_is_no_longer_stored() {
+    let directory = Directory::new();
+    let head = || without_head(&whole());
+    let ran = export(head(), &directory.file(), &[]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    assert!(
+        ran.err
+            .contains("samples are missing: the first 6, which are no longer stored"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(directory.names(), Vec::<String>::new());
+    let ran = export(head(), &directory.file(), &["--gaps", "skip"]).await;
+    assert!(
+        ran.code == Some(0) && ran.out.contains("3 samples of") && ran.out.contains("6 missing and left out"),
+        "{} {}",
+        ran.out,
+        ran.err
+    );
+    let ran = export(head(), &directory.file(), &["--gaps", "fill"]).await;
+    assert!(ran.code == Some(0) && ran.out.contains("9 samples of"), "{}", ran.err);
+    // From a time on that is missing, and from one that is not.
+    let time = |ns: i64| wavekeep::time::rfc3339(START_NS + ns);
+    let ran = export(head(), &directory.file(), &["--from", &time(2_000)]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.err
+            .contains("those before 2026-11-23T00:00:00.000006Z, which are no longer stored"),
+        "{}",
+        ran.err
+    );
+    let ran = export(head(), &directory.file(), &["--from", &time(6_000)]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn export_refuses_streams_that_are_listed_and_do_not_come() {
+    let directory = Directory::new();
+    let answer = || {
+        let mut answer = script(&[&whole()]);
+        answer.streams.insert(0, with_gap(definition(2)).info());
+        answer.streams[0].first_time_ns -= 4_000;
+        answer.streams[0].last_time_ns = START_NS;
+        answer
+    };
+    let ran = export(answer(), &directory.file(), &[]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
+    let gone = format!("those of stream {}, which are no longer stored", definition(2).id);
+    assert!(ran.err.contains(&gone), "{}", ran.err);
+    assert_eq!(directory.names(), Vec::<String>::new());
+    let ran = export(answer(), &directory.file(), &["--gaps", "skip"]).await;
+    assert!(ran.code == Some(0) && ran.err.contains(&gone), "{}", ran.err);
+    // It lies before the time that is asked for.
+    let from = wavekeep::time::rfc3339(START_NS);
+    let ran = export(answer(), &directory.file(), &["--from", &from]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wavekeep::proto::stream::{SampleType, StreamDefinition};
 use wavekeep::time::rfc3339;
-use wavekeep::{Block, Client, Gap, Part, Selection, StreamInfo};
+use wavekeep::{Block, Client, Gap, Part, Selection, StreamInfo, StreamManifest, TimeRange};
 
 use super::failure::Failure;
 use super::json::ExportLine;
@@ -19,8 +19,8 @@ use super::table::Output;
 use super::words::{size, thousands};
 use super::{Export, Format, GapPolicy};
 
-/// Between two drawings of the progress.
-const PROGRESS_MS: u8 = 5;
+/// How often the progress is drawn.
+const PROGRESS_HZ: u8 = 5;
 
 pub(super) async fn export(client: &Client, export: &Export, output: &mut Output) -> Result<(), Failure> {
     let Format::Raw = export.format;
@@ -29,15 +29,16 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
     require_one_axis(&streams)?;
     require_stored(export, &streams)?;
     require_fillable(client, export, &selection, &streams).await?;
-    let mut writer = Writer::new(export, total(&streams))?;
+    let mut writer = Writer::new(export, selection.time_range(), total(&streams, selection.time_range()))?;
     let mut waveform = client.waveform(&selection).await?;
     while let Some(part) = waveform.next().await? {
         match part {
             Part::Stream(stream) => writer.stream(stream)?,
             Part::Samples(block) => writer.samples(&block)?,
             Part::Gap(gap) if gap.signals.is_empty() => writer.missing(&gap)?,
+            Part::Manifest(manifest) => writer.require_rows(&streams, &manifest, output)?,
             // Gaps of single signals are absent columns of the block that follows.
-            Part::Gap(_) | Part::Markers(_) | Part::End(_) | Part::Manifest(_) => (),
+            Part::Gap(_) | Part::Markers(_) | Part::End(_) => (),
         }
     }
     let is_stdout = writer.file.is_stdout;
@@ -78,11 +79,27 @@ fn summary(line: &ExportLine) -> String {
     )
 }
 
-fn total(streams: &[StreamInfo]) -> u64 {
-    streams
-        .iter()
-        .map(|stream| stream.sample_count.saturating_add(stream.gap_sample_count))
-        .sum()
+/// Samples to come, for the progress: of what lies in the range, at the streams' rates.
+fn total(streams: &[StreamInfo], range: TimeRange) -> u64 {
+    let of_stream = |stream: &StreamInfo| {
+        let stored = stream.sample_count.saturating_add(stream.gap_sample_count);
+        let (first_ns, last_ns) = (stream.first_time_ns?, stream.last_time_ns?);
+        let from_ns = range.from_ns.map_or(first_ns, |ns| ns.max(first_ns));
+        let to_ns = range.to_ns.map_or(last_ns, |ns| ns.min(last_ns));
+        let seconds = to_ns.saturating_sub(from_ns).max(0) as f64 / 1e9;
+        Some(stored.min((seconds * stream.definition.rate_hz).ceil() as u64))
+    };
+    streams.iter().filter_map(of_stream).sum()
+}
+
+/// A stream of which some samples lie in the range, whatever its chunks say.
+fn has_samples(stream: &StreamInfo, range: TimeRange) -> bool {
+    let (Some(first_ns), Some(last_ns)) = (stream.first_time_ns, stream.last_time_ns) else {
+        return false;
+    };
+    stream.at.next_sample > stream.definition.first_sample
+        && range.from_ns.is_none_or(|from_ns| from_ns <= first_ns)
+        && range.to_ns.is_none_or(|to_ns| last_ns <= to_ns)
 }
 
 /// How a stream follows the one before it in one file.
@@ -250,16 +267,19 @@ struct Writer<'a> {
     file: RawFile,
     interleaver: Option<Interleaver>,
     current: Option<StreamInfo>,
+    range: TimeRange,
     /// Where the samples before end, of the current stream or, at its start, of the one before it.
     end: Option<(StreamInfo, Edge)>,
+    /// When the first sample was taken.
+    start_ns: Option<i64>,
     line: ExportLine,
     progress: ProgressBar,
 }
 
 impl<'a> Writer<'a> {
-    fn new(export: &'a Export, total: u64) -> Result<Self, Failure> {
+    fn new(export: &'a Export, range: TimeRange, total: u64) -> Result<Self, Failure> {
         let file = RawFile::create(&export.output)?;
-        let progress = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(PROGRESS_MS));
+        let progress = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(PROGRESS_HZ));
         let template = "{wide_bar} {percent:>3} %  {human_pos} samples, {per_sec}, {eta} left";
         progress.set_style(ProgressStyle::with_template(template).expect("the template is right"));
         let line = ExportLine {
@@ -277,7 +297,9 @@ impl<'a> Writer<'a> {
             file,
             interleaver: None,
             current: None,
+            range,
             end: None,
+            start_ns: None,
             line,
             progress,
         })
@@ -318,6 +340,15 @@ impl<'a> Writer<'a> {
                 Follows::After(missing) => self.absent(missing, &|| {
                     format!("{} samples between two streams", thousands(missing))
                 })?,
+            }
+        }
+        if self.end.is_none() {
+            self.start_ns = Some(time_ns);
+            let before = first_sample.saturating_sub(current.definition.first_sample);
+            if self.range.from_ns.is_none() && before > 0 {
+                self.absent(before, &|| {
+                    format!("the first {}, which are no longer stored", thousands(before))
+                })?;
             }
         }
         self.end = Some((
@@ -389,6 +420,42 @@ impl<'a> Writer<'a> {
                 self.line.sample_count += count;
             }
         }
+        Ok(())
+    }
+
+    /// Rows that are gone without a gap in their place: whole streams, and what lies between `from` and the first sample.
+    fn require_rows(&self, listed: &[StreamInfo], manifest: &[StreamManifest], output: &Output) -> Result<(), Failure> {
+        let came = |stream: &StreamInfo| manifest.iter().any(|answered| answered.stream == stream.id());
+        // A successor may continue a stream before its first sample.
+        let replaced = |stream: &StreamInfo| {
+            let mut predecessors = listed.iter().filter_map(|other| other.definition.predecessor);
+            predecessors.any(|predecessor| predecessor.stream_id == stream.id() && predecessor.seq == 0)
+        };
+        let mut gone = Vec::new();
+        for stream in listed {
+            if has_samples(stream, self.range) && !came(stream) && !replaced(stream) {
+                gone.push(format!("those of stream {}, which are no longer stored", stream.id()));
+            }
+        }
+        let is_cut = manifest.first().is_some_and(|first| first.digest_before.is_none());
+        if let (Some(from_ns), Some(start_ns), true) = (self.range.from_ns, self.start_ns, is_cut)
+            && from_ns < start_ns
+        {
+            gone.push(format!(
+                "those before {}, which are no longer stored",
+                rfc3339(start_ns)
+            ));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let sentence = format!("samples are missing: {}", gone.join(", "));
+        if self.export.gaps == GapPolicy::Fail {
+            return Err(Failure::Failed(format!(
+                "{sentence}; choose a time that is stored (--from, --to), or accept it with --gaps skip"
+            )));
+        }
+        output.note(&sentence);
         Ok(())
     }
 
