@@ -329,3 +329,10 @@ fn i14_every_hash_is_that_of_its_specified_bytes() {
         "docs/protocol-vectors.txt is stale: run `make generate` and commit"
     );
 }
+
+#[test]
+fn the_page_has_the_frame_that_the_codec_is_tested_with() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    assert!(page.contains(include_str!("../src/codec/frame.hex").trim()));
+}
