@@ -82,7 +82,7 @@ impl Client {
         Ok(Gaps(answer.into_inner()))
     }
 
-    /// What each signal of a selection comes to.
+    /// Statistics of each signal of a selection.
     pub async fn statistics(&self, selection: &Selection) -> Result<Vec<Statistics>, Error> {
         let request = v1::GetStatisticsRequest {
             workspace: self.workspace.clone(),
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_are_none_are_refused_in_words() {
+    fn addresses_that_are_invalid_are_refused_in_words() {
         for bad in [
             "",
             "localhost",
@@ -163,7 +163,7 @@ mod tests {
         ] {
             let error = endpoint(bad).expect_err(bad).to_string();
             assert!(
-                error.contains("is no server address") && error.contains("WAVEKEEP_SERVER"),
+                error.contains("is not a server address") && error.contains("WAVEKEEP_SERVER"),
                 "{bad}: {error}"
             );
         }

@@ -12,7 +12,7 @@ use wavekeep_proto::wire::ChunkFault;
 pub enum Error {
     /// Invalid server address.
     #[error(
-        "{url:?} is no server address ({why}): give one like http://127.0.0.1:7460, with --server or WAVEKEEP_SERVER"
+        "{url:?} is not a server address ({why}): give one like http://127.0.0.1:7460, with --server or WAVEKEEP_SERVER"
     )]
     Address {
         /// As given.
@@ -107,7 +107,7 @@ pub enum Fault {
         /// Of the chunk.
         seq: u64,
     },
-    /// The bytes are no samples.
+    /// The bytes cannot be decoded.
     #[error("signal {signal} of seq {seq} cannot be decoded: {why}")]
     Decode {
         /// Of the chunk.
@@ -117,9 +117,9 @@ pub enum Fault {
         /// Why.
         why: CodecError,
     },
-    /// The samples are others than were captured.
+    /// The samples differ from those captured.
     #[error(
-        "signal {signal} of seq {seq} decodes to other samples than were captured: the column's hash does not match"
+        "signal {signal} of seq {seq} does not decode to the samples that were captured: the column's hash does not match"
     )]
     ColumnHash {
         /// Of the chunk.
@@ -127,7 +127,7 @@ pub enum Fault {
         /// Its name.
         signal: String,
     },
-    /// Other columns than were asked for.
+    /// The columns are not those asked for.
     #[error("seq {seq} came with {found} columns instead of {expected}")]
     Columns {
         /// Of the chunk.
@@ -157,7 +157,7 @@ pub enum Fault {
     #[error("the answer is not that of the time asked for: it {0}")]
     Range(&'static str),
     /// The answer stops short of the stream's watermark, and no successor continues the stream from there.
-    #[error("the stream is damaged: its last chunk is seq {found}, but it was committed up to seq {watermark}")]
+    #[error("it is damaged: its last chunk is seq {found}, but it was committed up to seq {watermark}")]
     Truncated {
         /// Where the stream stood when it was asked for.
         watermark: u64,

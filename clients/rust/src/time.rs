@@ -13,7 +13,7 @@ pub enum Moment {
 
 /// Text that cannot be parsed as a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no time: give one like 2026-03-01T12:00:00Z (RFC 3339), or -10s for ten seconds before the end")]
+#[error("{0:?} is not a time: give one like 2026-03-01T12:00:00Z (RFC 3339), or -10s for ten seconds before the end")]
 pub struct BadTime(String);
 
 impl std::str::FromStr for Moment {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_in_words() {
+    fn what_cannot_be_parsed_is_refused_in_words() {
         for bad in [
             "",
             "-",
@@ -100,7 +100,7 @@ mod tests {
             "9999-12-31T00:00:00Z",
         ] {
             let error = bad.parse::<Moment>().expect_err(bad).to_string();
-            assert!(error.contains("is no time: give one like"), "{error}");
+            assert!(error.contains("is not a time: give one like"), "{error}");
         }
     }
 }

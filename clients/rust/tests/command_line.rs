@@ -120,7 +120,7 @@ async fn a_stream_is_named_by_the_beginning_of_its_id() {
     for bad in ["01", "current"] {
         let ran = run(answer(), &arguments(bad)).await;
         assert!(
-            ran.code == Some(2) && ran.err.contains("is no stream id"),
+            ran.code == Some(2) && ran.err.contains("is not a stream id"),
             "{}",
             ran.err
         );
@@ -242,7 +242,7 @@ async fn usage_errors_exit_with_2_and_say_what_to_do() {
         (&["stats"], "say what to read"),
         (
             &["stats", "--device", "a", "--from", "yesterday"],
-            "is no time: give one like",
+            "is not a time: give one like",
         ),
         (
             &["stats", "--device", "a", "--from", "-5s", "--to", "-10s"],
@@ -253,7 +253,7 @@ async fn usage_errors_exit_with_2_and_say_what_to_do() {
             "invalid value 'mp3'",
         ),
         (&["compare"], "unrecognized subcommand"),
-        (&["devices", "--server", "localhost"], "is no server address"),
+        (&["devices", "--server", "localhost"], "is not a server address"),
     ];
     for (arguments, part) in cases {
         let ran = run(script(&[&whole()]), arguments).await;
