@@ -1,5 +1,6 @@
 //! Options and subcommands. Every option has an environment variable, and `--help` says so.
 
+mod axis;
 mod export;
 pub(crate) mod failure;
 mod json;
@@ -10,6 +11,7 @@ mod select;
 mod stats;
 mod table;
 mod words;
+mod writer;
 
 use std::path::PathBuf;
 
