@@ -73,6 +73,11 @@ fmt: ## formats the code
 generate: setup ## writes the committed protobuf code anew from proto/wavekeep/v1/*.proto
 	WAVEKEEP_GENERATE=1 cargo test --release --workspace --locked --test generated --test vectors
 
+.PHONY: doc
+doc: setup ## the documentation of all crates, as HTML
+	cargo doc --release --workspace --no-deps --locked
+	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
+
 .PHONY: ci
 ci: ## what .ci/run calls: setup, build, lint, test, simulate, demo; each timed, tests counted
 	@scripts/ci

@@ -170,7 +170,7 @@ pub struct Header {
     pub columns: Vec<ColumnHeader>,
 }
 
-/// Why a header is no header of its stream. Intact bytes that break these rules are the sender's mistake.
+/// Why a header cannot belong to its stream. Intact bytes that break these rules are the sender's mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum BadHeader {

@@ -1,20 +1,12 @@
 //! A connection to a server: one method per question.
 
-use std::time::Duration;
-
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use wavekeep_proto::codec::Encoding;
 use wavekeep_proto::v1::query_client::QueryClient;
-use wavekeep_proto::{limits, v1};
+use wavekeep_proto::{limits as proto_limits, v1};
 
+use crate::limits;
 use crate::{Chunks, Device, Error, Gaps, Selection, Statistics, StreamInfo, Waveform};
-
-/// For a connection.
-const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
-/// A connection on which nothing comes is asked whether it is still there.
-const KEEP_ALIVE_SECONDS: Duration = Duration::from_secs(20);
-/// Bytes under way on a connection and in each answer: a fixed window was faster than an adaptive one.
-const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Asks one workspace of one server. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -31,7 +23,7 @@ impl Client {
             .connect()
             .await
             .map_err(|error| Error::unreachable(server, &error))?;
-        let query = QueryClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES_MAX);
+        let query = QueryClient::new(channel).max_decoding_message_size(proto_limits::MESSAGE_BYTES_MAX);
         Ok(Self {
             query,
             server: server.into(),
@@ -90,7 +82,7 @@ impl Client {
         Ok(Gaps(answer.into_inner()))
     }
 
-    /// What each signal of a selection comes to.
+    /// Statistics of each signal of a selection.
     pub async fn statistics(&self, selection: &Selection) -> Result<Vec<Statistics>, Error> {
         let request = v1::GetStatisticsRequest {
             workspace: self.workspace.clone(),
@@ -122,7 +114,7 @@ impl Client {
                 .collect(),
         };
         let answer = self.query.clone().get_waveform(request).await.map_err(self.refused())?;
-        Ok(Waveform::new(answer.into_inner(), selection.signal_names().to_vec()))
+        Ok(Waveform::new(answer.into_inner(), selection.clone(), self.clone()))
     }
 }
 
@@ -147,11 +139,11 @@ fn endpoint(server: &str) -> Result<Endpoint, Error> {
         _ => return Err(bad("it starts with neither http:// nor https://")),
     };
     Ok(endpoint
-        .connect_timeout(CONNECT_SECONDS_MAX)
-        .http2_keep_alive_interval(KEEP_ALIVE_SECONDS)
-        .keep_alive_timeout(KEEP_ALIVE_SECONDS)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(2 * WINDOW_BYTES))
+        .connect_timeout(limits::CONNECT_SECONDS_MAX)
+        .http2_keep_alive_interval(limits::KEEP_ALIVE_SECONDS)
+        .keep_alive_timeout(limits::KEEP_ALIVE_SECONDS)
+        .initial_stream_window_size(limits::WINDOW_BYTES)
+        .initial_connection_window_size(2 * limits::WINDOW_BYTES))
 }
 
 #[cfg(test)]
@@ -159,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_are_none_are_refused_in_words() {
+    fn addresses_that_are_invalid_are_refused_in_words() {
         for bad in [
             "",
             "localhost",
@@ -171,7 +163,7 @@ mod tests {
         ] {
             let error = endpoint(bad).expect_err(bad).to_string();
             assert!(
-                error.contains("is no server address") && error.contains("WAVEKEEP_SERVER"),
+                error.contains("is not a server address") && error.contains("WAVEKEEP_SERVER"),
                 "{bad}: {error}"
             );
         }

@@ -10,9 +10,9 @@ use wavekeep_proto::wire::ChunkFault;
 /// Why there is no answer, or none to be trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is none.
+    /// Invalid server address.
     #[error(
-        "{url:?} is no server address ({why}): give one like http://127.0.0.1:7460, with --server or WAVEKEEP_SERVER"
+        "{url:?} is not a server address ({why}): give one like http://127.0.0.1:7460, with --server or WAVEKEEP_SERVER"
     )]
     Address {
         /// As given.
@@ -44,7 +44,8 @@ pub enum Error {
     Interrupted(String),
     /// The answer is not what was captured, or does not prove it.
     #[error(
-        "stream {stream}: {fault}; ask again, and if it happens again tell the server's operator: `wavekeep-server scrub` finds it"
+        "stream {stream}: {fault}; ask again, and if it happens again tell the server's operator that rows of the database are \
+         damaged or missing: `wavekeep chunks --stream {stream} --limit 0` lists those that are there"
     )]
     Refuted {
         /// The stream it is about.
@@ -106,7 +107,7 @@ pub enum Fault {
         /// Of the chunk.
         seq: u64,
     },
-    /// The bytes are no samples.
+    /// The bytes cannot be decoded.
     #[error("signal {signal} of seq {seq} cannot be decoded: {why}")]
     Decode {
         /// Of the chunk.
@@ -116,9 +117,9 @@ pub enum Fault {
         /// Why.
         why: CodecError,
     },
-    /// The samples are others than were captured.
+    /// The samples differ from those captured.
     #[error(
-        "signal {signal} of seq {seq} decodes to other samples than were captured: the column's hash does not match"
+        "signal {signal} of seq {seq} does not decode to the samples that were captured: the column's hash does not match"
     )]
     ColumnHash {
         /// Of the chunk.
@@ -126,7 +127,7 @@ pub enum Fault {
         /// Its name.
         signal: String,
     },
-    /// Other columns than were asked for.
+    /// The columns are not those asked for.
     #[error("seq {seq} came with {found} columns instead of {expected}")]
     Columns {
         /// Of the chunk.
@@ -151,6 +152,17 @@ pub enum Fault {
         stated: String,
         /// What came.
         found: String,
+    },
+    /// The answer starts or ends with other samples than those of the range asked for.
+    #[error("the answer is not that of the time asked for: it {0}")]
+    Range(&'static str),
+    /// The answer stops short of the stream's watermark, and no successor continues the stream from there.
+    #[error("it is damaged: its last chunk is seq {found}, but it was committed up to seq {watermark}")]
+    Truncated {
+        /// Where the stream stood when it was asked for.
+        watermark: u64,
+        /// The last seq that came.
+        found: u64,
     },
     /// The answer has no manifest, or none for this stream.
     #[error("the answer came without its manifest, so it may be incomplete")]

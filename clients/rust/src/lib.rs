@@ -32,7 +32,8 @@
 //!
 //! # Invariants
 //! - I14: no sample reaches the caller before its frame hash, its column's hash (of the decoded samples) and its place in the
-//!   stream's digest chain were checked; an answer is complete only when its manifest agrees with what came.
+//!   stream's digest chain were checked; an answer is complete only when its manifest agrees with what came, and what came with
+//!   the range asked for: with an open end, up to the stream's watermark.
 //! - I4: chunks tile: a missing, repeated or overlapping chunk is a [`Fault`], never a silent shift.
 //! - Bytes from the server never panic.
 #![forbid(unsafe_code)]
@@ -40,6 +41,7 @@
 mod client;
 mod column;
 mod error;
+mod limits;
 mod listing;
 mod manifest;
 mod selection;

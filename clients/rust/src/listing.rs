@@ -113,7 +113,7 @@ impl ChunkInfo {
     }
 }
 
-/// What a range of a signal comes to. Folded over finite samples in f64; NaN where there is none.
+/// Statistics of one signal over a range. Folded over finite samples in f64; NaN where there is none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statistics {
     /// Of this device.

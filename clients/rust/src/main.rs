@@ -7,6 +7,7 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Arguments;
 use crate::cli::failure::Failure;
@@ -22,10 +23,13 @@ fn main() -> ExitCode {
         Err(error) => return report(&Failure::Failed(format!("cannot start: {error}"))),
     };
     let outcome = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())
+            .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
         tokio::select! {
             outcome = cli::run(&arguments) => outcome,
             // Dropping the run removes what it has half written.
-            _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted: nothing was written".into())),
+            _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted".into())),
+            _ = terminated.recv() => Err(Failure::Failed("interrupted".into())),
         }
     });
     match outcome {
@@ -44,7 +48,7 @@ fn report(failure: &Failure) -> ExitCode {
             eprintln!("error: {sentence}");
             ExitCode::FAILURE
         }
-        // Who read our output has had enough, as `head` does.
+        // The reader of our output closed the pipe, as `head` does.
         Failure::OutputClosed => ExitCode::FAILURE,
     }
 }

@@ -5,10 +5,11 @@
 
 use wavekeep_proto::chunk::Reason;
 use wavekeep_proto::id::{Hash, StreamId};
+use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{hash, v1};
 
-use crate::verify::StreamCheck;
-use crate::{Error, Fault};
+use crate::verify::{Extent, StreamCheck};
+use crate::{Error, Fault, TimeRange};
 
 /// What was answered of a stream; every number was checked against what came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,41 @@ fn check_gaps(check: &mut StreamCheck, gaps: &[v1::Gap]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_totals(check: &StreamCheck, stated: &v1::StreamManifest) -> Result<StreamManifest, Fault> {
+/// The first chunk is cut to where the range asked for starts, and the last one to where it ends.
+fn check_range(check: &StreamCheck, range: TimeRange) -> Result<(), Fault> {
+    let (Some((first, last)), Some((from, to))) = (check.extents, check.cut) else {
+        return Ok(());
+    };
+    let sample_at = |extent: Extent, time_ns| extent.sample_at(&check.info.definition, time_ns);
+    let from_expected = range.from_ns.map_or(first.first_sample, |ns| sample_at(first, ns));
+    let to_expected = range.to_ns.map_or(last.end_sample, |ns| sample_at(last, ns));
+    let fault = if from != from_expected {
+        "starts with another sample"
+    } else if range.to_ns.is_some_and(|to_ns| last.utc_ns >= to_ns) {
+        "goes on after its end"
+    } else if to != to_expected {
+        "ends with another sample"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::Range(fault))
+}
+
+/// Does one of the streams continue another after this seq? Then the other is read up to there.
+pub(crate) fn is_continued<'a>(
+    stream: StreamId,
+    seq: u64,
+    mut streams: impl Iterator<Item = &'a StreamDefinition>,
+) -> bool {
+    streams.any(|other| {
+        let predecessor = other
+            .predecessor
+            .map(|predecessor| (predecessor.stream_id, predecessor.seq));
+        predecessor == Some((stream, seq))
+    })
+}
+
+fn check_totals(check: &StreamCheck, stated: &v1::StreamManifest, range: TimeRange) -> Result<StreamManifest, Fault> {
     let (from_sample, to_sample) = check.cut.unwrap_or_default();
     same("the first sample", stated.from_sample, from_sample)?;
     same("the end of the range", stated.to_sample, to_sample)?;
@@ -90,6 +125,7 @@ fn check_totals(check: &StreamCheck, stated: &v1::StreamManifest) -> Result<Stre
     if at.seq == check.last_seq() {
         same("the digest at the watermark", at.digest, digest)?;
     }
+    check_range(check, range)?;
     let unnamed = check.gaps.len();
     same("the number of gaps", 0, unnamed)?;
     let digest_before = match &stated.digest_before[..] {
@@ -118,7 +154,11 @@ fn check_totals(check: &StreamCheck, stated: &v1::StreamManifest) -> Result<Stre
 }
 
 /// Holds a manifest against the streams that came, in the order they came. `Some` when it was the last.
-pub(crate) fn check(checks: &mut [StreamCheck], manifest: &v1::Manifest) -> Result<Option<Vec<StreamManifest>>, Error> {
+pub(crate) fn check(
+    checks: &mut [StreamCheck],
+    manifest: &v1::Manifest,
+    range: TimeRange,
+) -> Result<Option<Vec<StreamManifest>>, Error> {
     let refuted = |stream, fault| Error::Refuted { stream, fault };
     if !is_last(manifest) {
         for stated in &manifest.streams {
@@ -137,7 +177,7 @@ pub(crate) fn check(checks: &mut [StreamCheck], manifest: &v1::Manifest) -> Resu
         let stated = stated.next().filter(|stated| stated.stream_id[..] == id.as_bytes()[..]);
         let stated = stated.ok_or_else(|| refuted(id, Fault::ManifestMissing))?;
         check_gaps(check, &stated.gaps).map_err(|fault| refuted(id, fault))?;
-        streams.push(check_totals(check, stated).map_err(|fault| refuted(id, fault))?);
+        streams.push(check_totals(check, stated, range).map_err(|fault| refuted(id, fault))?);
     }
     match stated.next() {
         Some(_) => Err(Error::Malformed("the manifest names a stream that did not come")),

@@ -3,6 +3,8 @@
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::v1;
 
+use crate::StreamInfo;
+
 /// A range of UTC time: `from_ns` ≤ t < `to_ns`, in nanoseconds since 1970. What is unset is open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeRange {
@@ -97,6 +99,27 @@ impl Selection {
 
     pub(crate) fn signal_names(&self) -> &[String] {
         &self.signals
+    }
+
+    /// Is such a stream part of the answer?
+    pub(crate) fn admits(&self, stream: &StreamInfo) -> bool {
+        match &self.what {
+            What::Everything => true,
+            What::Device(name) => stream.definition.device == *name,
+            What::Stream(id) => stream.id() == *id,
+            What::Run(name) => stream.run == *name,
+        }
+    }
+
+    /// Are streams read to their own end, whether a successor continues them or not?
+    pub(crate) fn is_one_stream(&self) -> bool {
+        matches!(self.what, What::Stream(_))
+    }
+
+    /// The time that is asked for.
+    #[must_use]
+    pub fn time_range(&self) -> TimeRange {
+        self.range
     }
 
     pub(crate) fn to_wire(&self) -> v1::Selection {

@@ -11,9 +11,9 @@ pub enum Moment {
     BeforeEnd(i64),
 }
 
-/// Text that is no time.
+/// Text that cannot be parsed as a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no time: give one like 2026-03-01T12:00:00Z (RFC 3339), or -10s for ten seconds before the end")]
+#[error("{0:?} is not a time: give one like 2026-03-01T12:00:00Z (RFC 3339), or -10s for ten seconds before the end")]
 pub struct BadTime(String);
 
 impl std::str::FromStr for Moment {
@@ -22,7 +22,9 @@ impl std::str::FromStr for Moment {
         let bad = || BadTime(text.into());
         if let Some(distance) = text.strip_prefix('-') {
             let starts = distance.starts_with(|first: char| first.is_ascii_digit());
-            let distance: SignedDuration = distance.parse().ok().filter(|_| starts).ok_or_else(bad)?;
+            let distance: Option<SignedDuration> = distance.parse().ok().filter(|_| starts);
+            // `10s ago` is a duration too: after the end, with this sign.
+            let distance = distance.filter(|distance| !distance.is_negative()).ok_or_else(bad)?;
             return i64::try_from(distance.as_nanos())
                 .map(Self::BeforeEnd)
                 .map_err(|_| bad());
@@ -84,20 +86,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_in_words() {
+    fn what_cannot_be_parsed_is_refused_in_words() {
         for bad in [
             "",
             "-",
             "yesterday",
             "10s",
             "--10s",
+            "-10s ago",
             "2023-11-14",
             "2023-11-14T23:13:20",
             "-9999999999h",
             "9999-12-31T00:00:00Z",
         ] {
             let error = bad.parse::<Moment>().expect_err(bad).to_string();
-            assert!(error.contains("is no time: give one like"), "{error}");
+            assert!(error.contains("is not a time: give one like"), "{error}");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! - I14: the digest of every chunk follows from the one before it; the first from `digest_before` of the manifest, or from the
 //!   definition where the answer starts with seq 1. A replacing gap carries the digest of what it replaces.
 //! - I4: a chunk starts at the seq and the sample where the one before it ended, and the cuts of the chunks tile the range.
-//! - I12: gaps wait for their manifest in a queue of at most [`GAPS_PENDING_MAX`].
+//! - I12: gaps wait for their manifest in a queue of at most [`GAPS_PENDING_MAX`](crate::limits::GAPS_PENDING_MAX).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +13,47 @@ use bytes::Bytes;
 use wavekeep_proto::chunk::{BadHeader, ChunkKind, ColumnContent, Header, Reason};
 use wavekeep_proto::codec::{Decoder, Encoding};
 use wavekeep_proto::id::Hash;
+use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{hash, limits, v1, wire};
 
 use crate::listing::Gap;
 use crate::{Column, Fault, StreamInfo};
 
-/// Gaps of a stream that its manifest has not named yet. The server names them at the latest after 10,000.
-pub(crate) const GAPS_PENDING_MAX: usize = 20_000;
+/// The samples of a chunk, and when they were taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    pub(crate) first_sample: u64,
+    pub(crate) end_sample: u64,
+    pub(crate) utc_ns: i64,
+}
+
+impl Extent {
+    fn of(header: &Header) -> Self {
+        Self {
+            first_sample: header.first_sample,
+            end_sample: header.end_sample(),
+            utc_ns: header.utc_ns,
+        }
+    }
+
+    /// The first sample that was taken at or after a time; the end where none was.
+    pub(crate) fn sample_at(&self, definition: &StreamDefinition, time_ns: i64) -> u64 {
+        let at = |sample: u64| {
+            let after_ns = definition.duration_ns(sample - self.first_sample);
+            self.utc_ns.saturating_add(after_ns)
+        };
+        let (mut low, mut high) = (self.first_sample, self.end_sample);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if at(middle) < time_ns {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+}
 
 /// Where the answer stands after a chunk.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +80,8 @@ pub(crate) struct StreamCheck {
     asked: Vec<usize>,
     first: Option<First>,
     last: Option<Last>,
+    /// Of the first and of the last chunk.
+    pub(crate) extents: Option<(Extent, Extent)>,
     /// Samples cut out so far: from, to.
     pub(crate) cut: Option<(u64, u64)>,
     pub(crate) sample_count: u64,
@@ -83,6 +119,7 @@ impl StreamCheck {
             asked,
             first: None,
             last: None,
+            extents: None,
             cut: None,
             sample_count: 0,
             gap_sample_count: 0,
@@ -177,6 +214,8 @@ impl StreamCheck {
                 is_replacing,
             });
         }
+        let extent = Extent::of(header);
+        self.extents = Some((self.extents.map_or(extent, |(first, _)| first), extent));
         self.last = Some(Last {
             seq,
             end_sample: header.end_sample(),

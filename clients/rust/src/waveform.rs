@@ -12,14 +12,12 @@ use wavekeep_proto::codec::Decoder;
 use wavekeep_proto::v1;
 use wavekeep_proto::v1::waveform_part::Part as Wire;
 
+use crate::limits::{GAPS_PENDING_MAX, STREAMS_MAX};
 use crate::listing::Gap;
 use crate::manifest;
 use crate::stream_info::StreamInfo;
-use crate::verify::{Accepted, GAPS_PENDING_MAX, StreamCheck};
-use crate::{Column, Error, Fault, StreamManifest};
-
-/// Streams of one answer (I12).
-const STREAMS_MAX: usize = 100_000;
+use crate::verify::{Accepted, StreamCheck};
+use crate::{Client, Column, Error, Fault, Selection, StreamManifest};
 
 /// Samples without a break, verified.
 #[derive(Debug, Clone, Copy)]
@@ -67,12 +65,16 @@ enum Ready {
 /// See the module's documentation.
 pub struct Waveform {
     answer: tonic::Streaming<v1::WaveformPart>,
-    signals: Vec<String>,
+    selection: Selection,
+    /// To ask which streams have a successor.
+    client: Client,
     /// The streams so far; the last one is the current one.
     checks: Vec<StreamCheck>,
     columns: Vec<Column>,
     decoder: Decoder,
     ready: VecDeque<Ready>,
+    /// Everything agrees with it but that the streams are read to their ends, which is not known yet.
+    manifest: Option<Vec<StreamManifest>>,
     complete: bool,
 }
 
@@ -87,14 +89,16 @@ impl std::fmt::Debug for Waveform {
 }
 
 impl Waveform {
-    pub(crate) fn new(answer: tonic::Streaming<v1::WaveformPart>, signals: Vec<String>) -> Self {
+    pub(crate) fn new(answer: tonic::Streaming<v1::WaveformPart>, selection: Selection, client: Client) -> Self {
         Self {
             answer,
-            signals,
+            selection,
+            client,
             checks: Vec::new(),
             columns: Vec::new(),
             decoder: Decoder::new(),
             ready: VecDeque::new(),
+            manifest: None,
             complete: false,
         }
     }
@@ -103,6 +107,12 @@ impl Waveform {
     /// Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Part<'_>>, Error> {
         while self.ready.is_empty() {
+            if let Some(streams) = &self.manifest {
+                self.require_ends(streams).await?;
+                let streams = self.manifest.take().unwrap_or_default();
+                self.ready.push_back(Ready::Manifest(streams));
+                break;
+            }
             match self
                 .answer
                 .message()
@@ -125,15 +135,48 @@ impl Waveform {
         self.give_out(ready).map(Some)
     }
 
+    /// Where the range is open towards the end, a stream must come up to its watermark, or up to where a successor continues it.
+    /// Otherwise its last rows are gone, and nothing else would tell.
+    async fn require_ends(&self, streams: &[StreamManifest]) -> Result<(), Error> {
+        if self.selection.time_range().to_ns.is_some() {
+            return Ok(());
+        }
+        for (check, manifest) in self.checks.iter().zip(streams) {
+            let (stream, found, watermark) = (manifest.stream, manifest.last_seq, check.info.at.seq);
+            if found == watermark {
+                continue;
+            }
+            if !self.is_succeeded(check, found).await? {
+                let fault = Fault::Truncated { watermark, found };
+                return Err(Error::Refuted { stream, fault });
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_succeeded(&self, check: &StreamCheck, seq: u64) -> Result<bool, Error> {
+        let stream = check.info.id();
+        if self.selection.is_one_stream() {
+            return Ok(false);
+        }
+        let came = self.checks.iter().map(|check| &*check.info.definition);
+        if manifest::is_continued(stream, seq, came) {
+            return Ok(true);
+        }
+        // A successor of which nothing is stored yet is no part of the answer.
+        let device = Selection::device(check.info.definition.device.as_str());
+        let listed = self.client.streams(&device).await?;
+        let listed = listed.iter().map(|info| &*info.definition);
+        Ok(manifest::is_continued(stream, seq, listed))
+    }
+
     fn take_in(&mut self, part: v1::WaveformPart) -> Result<(), Error> {
         match part.part.ok_or(Error::Malformed("an unknown part"))? {
             Wire::Stream(stream) => self.take_stream(stream),
             Wire::Chunk(chunk) => self.take_chunk(chunk),
             Wire::Manifest(manifest) => {
-                if let Some(streams) = manifest::check(&mut self.checks, &manifest)? {
-                    self.complete = true;
-                    self.ready.push_back(Ready::Manifest(streams));
-                }
+                self.manifest = manifest::check(&mut self.checks, &manifest, self.selection.time_range())?;
+                self.complete = self.manifest.is_some();
                 Ok(())
             }
             Wire::Columns(_) => Err(Error::Malformed("points instead of samples")),
@@ -143,9 +186,9 @@ impl Waveform {
     fn take_stream(&mut self, stream: v1::WaveformStream) -> Result<(), Error> {
         let info = stream.info.ok_or(Error::Malformed("a stream without a description"))?;
         let info = Arc::new(StreamInfo::from_wire(info)?);
-        let asked = info.asked(&self.signals);
+        let asked = info.asked(self.selection.signal_names());
         let known = self.checks.iter().any(|check| check.info.id() == info.id());
-        if asked.is_empty() || known || self.checks.len() == STREAMS_MAX {
+        if asked.is_empty() || known || !self.selection.admits(&info) || self.checks.len() == STREAMS_MAX {
             return Err(Error::Malformed("a stream that does not belong to the answer"));
         }
         let column = |signal: &usize| Column::new(*signal, info.definition.signals[*signal].sample_type);

@@ -1,226 +1,12 @@
-//! The command line against a scripted server: what it prints where, what it writes, and its exit codes.
+//! The command line against a scripted server: what it prints where, and its exit codes.
 
 mod support;
 
-use std::path::Path;
-use std::process::Output;
-
-use support::{Capture, Script, definition, script, serve, signal};
-use tokio::process::Command;
-use wavekeep::proto::chunk::Reason;
+use support::command::{Directory, command_at, finished, run, run_at, whole, with_gap};
+use support::{Script, definition, script, serve};
 use wavekeep::proto::codec::Encoding;
-use wavekeep::proto::stream::{SampleType, StreamDefinition};
+use wavekeep::proto::id::StreamId;
 use wavekeep::proto::v1;
-
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-/// Runs `wavekeep` with nothing of our environment in its options.
-async fn run_at(server: &str, arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wavekeep"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WAVEKEEP_") || name == "COLUMNS") {
-        command.env_remove(name);
-    }
-    let output: Output = command
-        .env("WAVEKEEP_SERVER", server)
-        .args(arguments)
-        .output()
-        .await
-        .expect("it runs");
-    Ran {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).expect("text"),
-        err: String::from_utf8(output.stderr).expect("text"),
-    }
-}
-
-async fn run(script: Script, arguments: &[&str]) -> Ran {
-    run_at(&serve(script).await, arguments).await
-}
-
-async fn export(script: Script, output: &Path, more: &[&str]) -> Ran {
-    let output = output.to_str().expect("text");
-    let mut arguments = vec!["export", "--device", "js220-001", "--format", "raw", "--output", output];
-    arguments.extend(more);
-    run(script, &arguments).await
-}
-
-/// Six samples and three, without a gap.
-fn whole() -> Capture {
-    let mut capture = Capture::new(definition(1));
-    capture.samples(Encoding::Plain, &[0x7f80_0001, 0x8000_0000, 3, 4, 5, 6]);
-    capture.samples(Encoding::ShuffleZstd, &[7, 8, 9]);
-    capture.end();
-    capture
-}
-
-/// Two samples, a gap of three, two samples.
-fn with_gap(definition: StreamDefinition) -> Capture {
-    let mut capture = Capture::new(definition);
-    capture.samples(Encoding::Plain, &[1, 2]);
-    capture.gap(3, Reason::SourceLoss);
-    capture.samples(Encoding::Plain, &[3, 4]);
-    capture
-}
-
-fn interleaved(bits: &[u32]) -> Vec<u8> {
-    bits.iter()
-        .flat_map(|bits| [bits.to_le_bytes(), (bits ^ (1 << 31)).to_le_bytes()])
-        .flatten()
-        .collect()
-}
-
-struct Directory(tempfile::TempDir);
-
-impl Directory {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary directory"))
-    }
-    fn file(&self) -> std::path::PathBuf {
-        self.0.path().join("out.raw")
-    }
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.0.path()).expect("it is there");
-        entries
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect()
-    }
-}
-
-#[tokio::test]
-async fn export_writes_the_samples_own_bytes() {
-    let directory = Directory::new();
-    let ran = export(script(&[&whole()]), &directory.file(), &[]).await;
-    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
-    let expected = interleaved(&[0x7f80_0001, 0x8000_0000, 3, 4, 5, 6, 7, 8, 9]);
-    assert_eq!(std::fs::read(directory.file()).expect("written"), expected);
-    assert!(
-        ran.out.contains("9 samples of current (f32), voltage (f32), 72 B"),
-        "{}",
-        ran.out
-    );
-    assert_eq!(directory.names(), ["out.raw"]);
-    let ran = export(script(&[&whole()]), &directory.file(), &["--json"]).await;
-    let line: serde_json::Value = serde_json::from_str(&ran.out).expect("one object");
-    assert_eq!(
-        (line["bytes"].as_u64(), line["sample_count"].as_u64()),
-        (Some(72), Some(9))
-    );
-}
-
-#[tokio::test]
-async fn export_refuses_gaps_by_name_unless_told_what_to_do() {
-    let directory = Directory::new();
-    let ran = export(script(&[&with_gap(definition(1))]), &directory.file(), &[]).await;
-    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
-    let named = "samples are missing: 3 samples from 2026-11-23T00:00:00.000002Z on (source_loss)";
-    assert!(
-        ran.err.contains(named) && ran.err.contains("--gaps fill"),
-        "{}",
-        ran.err
-    );
-    assert_eq!(directory.names(), Vec::<String>::new());
-    let ran = export(
-        script(&[&with_gap(definition(1))]),
-        &directory.file(),
-        &["--gaps", "skip"],
-    )
-    .await;
-    assert!(
-        ran.code == Some(0) && ran.out.contains("3 missing and left out"),
-        "{} {}",
-        ran.out,
-        ran.err
-    );
-    assert_eq!(
-        std::fs::read(directory.file()).expect("written"),
-        interleaved(&[1, 2, 3, 4])
-    );
-    let ran = export(
-        script(&[&with_gap(definition(1))]),
-        &directory.file(),
-        &["--gaps", "fill"],
-    )
-    .await;
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    let nan = [0x7fc0_0000u32.to_le_bytes(); 6].concat();
-    let expected = [interleaved(&[1, 2]), nan, interleaved(&[3, 4])].concat();
-    assert_eq!(std::fs::read(directory.file()).expect("written"), expected);
-}
-
-#[tokio::test]
-async fn export_never_fills_integers() {
-    let directory = Directory::new();
-    let mut integers = definition(1);
-    integers.signals = vec![signal(0, "code", SampleType::I32)];
-    let ran = export(script(&[&with_gap(integers)]), &directory.file(), &["--gaps", "fill"]).await;
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("code is i32, which has no NaN"), "{}", ran.err);
-    assert_eq!(directory.names(), Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn export_writes_nothing_that_is_not_stored() {
-    let directory = Directory::new();
-    let ran = export(
-        script(&[&with_gap(definition(1))]),
-        &directory.file(),
-        &["--signal", "power"],
-    )
-    .await;
-    assert_eq!(ran.code, Some(1));
-    assert!(ran.err.contains("power is derived, not stored"), "{}", ran.err);
-}
-
-#[tokio::test]
-async fn export_joins_streams_only_where_one_continues_the_other() {
-    let directory = Directory::new();
-    let mut apart = Capture::new(definition(2));
-    apart.utc_ns += 1_000_000_000;
-    apart.samples(Encoding::Plain, &[5]);
-    let mut answer = script(&[&whole(), &apart]);
-    answer.streams[1].first_time_ns += 1_000_000_000;
-    let ran = export(answer, &directory.file(), &["--gaps", "skip"]).await;
-    assert_eq!(ran.code, Some(1));
-    assert!(
-        ran.err.contains("choose one with --stream") && ran.err.contains("after the end"),
-        "{}",
-        ran.err
-    );
-    // New labels: another stream of the same epoch, on the same axis.
-    let mut goes_on = definition(2);
-    goes_on.epoch = definition(1).epoch;
-    goes_on.first_sample = 9;
-    let mut after = Capture::new(goes_on);
-    after.samples(Encoding::Plain, &[10, 11]);
-    let ran = export(script(&[&whole(), &after]), &directory.file(), &[]).await;
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    let written = std::fs::read(directory.file()).expect("written");
-    assert_eq!(written[72..], interleaved(&[10, 11]));
-}
-
-#[tokio::test]
-async fn an_answer_that_is_refuted_leaves_no_file() {
-    let directory = Directory::new();
-    let mut lies = script(&[&whole()]);
-    lies.parts.remove(2);
-    std::fs::write(directory.file(), b"before").expect("written");
-    let ran = export(lies, &directory.file(), &[]).await;
-    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""));
-    assert!(
-        ran.err.contains("a chunk is missing: after seq 1 comes seq 3"),
-        "{}",
-        ran.err
-    );
-    assert_eq!(directory.names(), ["out.raw"]);
-    assert_eq!(std::fs::read(directory.file()).expect("still there"), b"before");
-    let nowhere = directory.0.path().join("no/such/directory/out.raw");
-    let ran = export(script(&[&whole()]), &nowhere, &[]).await;
-    assert!(ran.code == Some(1) && ran.err.contains("cannot write"), "{}", ran.err);
-}
 
 fn statistics() -> v1::SignalStatistics {
     v1::SignalStatistics {
@@ -334,15 +120,120 @@ async fn a_stream_is_named_by_the_beginning_of_its_id() {
     for bad in ["01", "current"] {
         let ran = run(answer(), &arguments(bad)).await;
         assert!(
-            ran.code == Some(2) && ran.err.contains("is no stream id"),
+            ran.code == Some(2) && ran.err.contains("is not a stream id"),
             "{}",
             ran.err
         );
     }
-    let mut one = script(&[&whole()]);
-    one.streams.push(with_gap(definition(2)).info());
-    let ran = run(one, &["gaps", "--stream", "0101"]).await;
+    let ran = run(answer(), &["gaps", "--stream", "0101"]).await;
     assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let mut alike = [1; 16];
+    alike[15] = 2;
+    let mut two = definition(2);
+    two.id = StreamId(alike);
+    let two = || script(&[&whole(), &with_gap(two.clone())]);
+    let ran = run(two(), &["gaps", "--stream", "0101"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    assert!(
+        ran.err.contains("several streams begin with 0101: give more digits"),
+        "{}",
+        ran.err
+    );
+    let id = StreamId(alike).to_string();
+    let ran = run(two(), &["gaps", "--stream", &id]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn chunks_are_listed_with_their_seqs_and_what_is_in_them() {
+    let mut capture = with_gap(definition(1));
+    capture.quarantined(4);
+    capture.samples(Encoding::ShuffleZstd, &[5; 1_000]);
+    capture.end();
+    let answer = || Script {
+        chunks: capture.listed(),
+        ..script(&[&capture])
+    };
+    let ran = run(answer(), &["chunks", "--device", "js220-001"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let rows: Vec<Vec<&str>> = ran.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][..5], ["DEVICE", "STREAM", "SEQ", "KIND", "REASON"]);
+    let id = definition(1).id.to_string();
+    let plain = [
+        "js220-001",
+        &id,
+        "1",
+        "samples",
+        "0",
+        "2",
+        "16",
+        "plain",
+        "2026-11-23T00:00:00Z",
+    ];
+    assert_eq!(rows[1], plain);
+    assert_eq!(rows[2][2..6], ["2", "gap", "source_loss", "2"]);
+    assert_eq!(rows[4][2..5], ["4", "samples", "quarantined"]);
+    assert_eq!(rows[6][2..5], ["6", "end", "closed"]);
+    let ran = run(answer(), &["chunks", "--newest-first", "--limit", "2", "--json"]).await;
+    let lines = ran
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object"));
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let seqs: Vec<_> = lines.iter().map(|line| line["seq"].as_u64()).collect();
+    assert_eq!(seqs, [Some(6), Some(5)]);
+    assert_eq!(lines[1]["encodings"][0].as_str(), Some("shuffle+zstd"));
+    let digest = capture.listed()[4].digest.clone();
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(lines[1]["digest"].as_str(), Some(digest.as_str()));
+}
+
+#[tokio::test]
+async fn an_empty_listing_says_so_on_standard_error() {
+    for (arguments, said) in [
+        (&["devices"][..], "no devices\n"),
+        (&["streams"], "no streams\n"),
+        (&["gaps", "--device", "js220-001"], "no gaps\n"),
+        (&["chunks", "--json"], "no chunks\n"),
+    ] {
+        let ran = run(Script::default(), arguments).await;
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (Some(0), "", said));
+    }
+}
+
+#[tokio::test]
+async fn variables_take_what_people_write_in_them() {
+    let server = serve(Script {
+        chunks: whole().listed(),
+        ..script(&[&whole()])
+    })
+    .await;
+    for (json, newest_first, seq) in [("1", "yes", 3), ("true", "no", 1), ("on", "0", 1)] {
+        let mut command = command_at(&server, &["chunks", "--limit", "1"]);
+        command
+            .env("WAVEKEEP_JSON", json)
+            .env("WAVEKEEP_NEWEST_FIRST", newest_first);
+        let ran = finished(&mut command).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+        let line: serde_json::Value = serde_json::from_str(&ran.out).expect("one object");
+        assert_eq!(line["seq"].as_u64(), Some(seq));
+    }
+    let ran = finished(command_at(&server, &["devices"]).env("WAVEKEEP_JSON", "perhaps")).await;
+    assert_eq!(ran.code, Some(2));
+    // What the agent reads of the same environment means something else here.
+    let directory = Directory::new();
+    let output = directory.file();
+    let mut command = command_at(&server, &["export", "--device", "js220-001"]);
+    command
+        .env("WAVEKEEP_OUTPUT", &output)
+        .env("WAVEKEEP_EXPORT_FORMAT", "raw");
+    command
+        .env("WAVEKEEP_FORMAT", "csv")
+        .env("WAVEKEEP_SIGNALS", "current:A");
+    command.env("WAVEKEEP_READ_SIGNALS", "current\nvoltage");
+    let ran = finished(&mut command).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.out.contains("current (f32), voltage (f32)"), "{}", ran.out);
 }
 
 #[tokio::test]
@@ -351,7 +242,7 @@ async fn usage_errors_exit_with_2_and_say_what_to_do() {
         (&["stats"], "say what to read"),
         (
             &["stats", "--device", "a", "--from", "yesterday"],
-            "is no time: give one like",
+            "is not a time: give one like",
         ),
         (
             &["stats", "--device", "a", "--from", "-5s", "--to", "-10s"],
@@ -362,7 +253,7 @@ async fn usage_errors_exit_with_2_and_say_what_to_do() {
             "invalid value 'mp3'",
         ),
         (&["compare"], "unrecognized subcommand"),
-        (&["devices", "--server", "localhost"], "is no server address"),
+        (&["devices", "--server", "localhost"], "is not a server address"),
     ];
     for (arguments, part) in cases {
         let ran = run(script(&[&whole()]), arguments).await;

@@ -2,14 +2,14 @@
 
 mod support;
 
-use support::{Capture, Script, definition, manifest_part, part, script, seal, serve, signal};
+use support::{Capture, START_NS, Script, definition, manifest_part, part, script, seal, serve, signal};
 use wavekeep::proto::chunk::Reason;
 use wavekeep::proto::codec::Encoding;
 use wavekeep::proto::id::Hash;
-use wavekeep::proto::stream::SampleType;
+use wavekeep::proto::stream::{Predecessor, SampleType};
 use wavekeep::proto::v1::waveform_part::Part as Wire;
 use wavekeep::proto::{hash, v1, wire};
-use wavekeep::{Client, Error, Fault, Gap, Part, Selection, StreamManifest};
+use wavekeep::{Client, Error, Fault, Gap, Part, Selection, StreamManifest, TimeRange};
 
 /// NaNs with payloads, −0.0, an infinity, a subnormal, the largest.
 const ODD: [u32; 6] = [
@@ -32,8 +32,18 @@ struct Read {
 }
 
 async fn read_signals(script: Script, signals: &[&str]) -> Result<Read, Error> {
+    read_selection(script, Selection::device("js220-001").signals(signals.iter().copied())).await
+}
+
+/// Samples `from` to `to` of a capture at 1 MHz, as a range of time; None is open.
+fn samples(from: Option<i64>, to: Option<i64>) -> Selection {
+    let at = |sample: Option<i64>| sample.map(|sample| START_NS + sample * 1_000);
+    let (from_ns, to_ns) = (at(from), at(to));
+    Selection::device("js220-001").range(TimeRange { from_ns, to_ns })
+}
+
+async fn read_selection(script: Script, selection: Selection) -> Result<Read, Error> {
     let client = Client::connect(&serve(script).await, "main").await?;
-    let selection = Selection::device("js220-001").signals(signals.iter().copied());
     let mut waveform = client.waveform(&selection).await?;
     let mut read = Read::default();
     while let Some(part) = waveform.next().await? {
@@ -165,7 +175,8 @@ async fn a_part_of_a_stream_is_cut_and_proven_from_the_digest_before_it() {
         ..capture.manifest()
     };
     *cut.parts.last_mut().expect("a manifest") = manifest_part(vec![manifest.clone()]);
-    let answer = read(cut.clone()).await.expect("it is honest");
+    let range = samples(Some(12), Some(5_108));
+    let answer = read_selection(cut.clone(), range.clone()).await.expect("it is honest");
     let last = answer.blocks.last().expect("a block");
     assert_eq!(
         (answer.blocks[0].0, last.0, last.1[0].clone()),
@@ -176,7 +187,7 @@ async fn a_part_of_a_stream_is_cut_and_proven_from_the_digest_before_it() {
         ..manifest
     };
     *cut.parts.last_mut().expect("a manifest") = manifest_part(vec![wrong]);
-    assert_eq!(fault(read(cut).await), Fault::Digest { seq: 2 });
+    assert_eq!(fault(read_selection(cut, range).await), Fault::Digest { seq: 2 });
 }
 
 #[tokio::test]
@@ -209,7 +220,7 @@ async fn packed_samples_are_cut_within_a_byte() {
         ..capture.manifest()
     };
     *cut.parts.last_mut().expect("a manifest") = manifest_part(vec![manifest]);
-    let read = read(cut).await.expect("it is honest");
+    let read = read_selection(cut, samples(Some(3), None)).await.expect("it is honest");
     assert_eq!(read.blocks, [(3, vec![Some(vec![0b1011_1001])])]);
 }
 
@@ -229,7 +240,8 @@ fn inner(script: &mut Script, at: usize) -> &mut v1::Chunk {
 fn fault(read: Result<Read, Error>) -> Fault {
     match read {
         Err(Error::Refuted { fault, .. }) => fault,
-        other => panic!("it must be refuted: {other:?}"),
+        Err(other) => panic!("it must be refuted: {other}"),
+        Ok(read) => panic!("it must be refuted: {:?}", read.manifest),
     }
 }
 
@@ -397,6 +409,107 @@ async fn an_answer_without_its_end_is_refused() {
     broken.failure = Some(tonic::Status::deadline_exceeded("the answer was not complete in time"));
     let error = read(broken).await.expect_err("it broke");
     assert_eq!(error.to_string(), "the answer was not complete in time");
+}
+
+/// The honest answer of a server that has lost the rows of the last `lost` chunks.
+fn without_tail(capture: &Capture, lost: usize) -> Script {
+    let whole = capture.clone();
+    let mut short = capture.clone();
+    short.chunks.truncate(whole.chunks.len() - lost);
+    let last = short.chunks.last().expect("a chunk");
+    let inner = last.chunk.as_ref().expect("a chunk");
+    let header = wire::header_from_bytes(&inner.header).expect("a header");
+    let manifest = v1::StreamManifest {
+        to_sample: last.to_sample,
+        sample_count: whole.sample_count - (whole.at.next_sample - last.to_sample),
+        last_seq: header.seq,
+        digest: inner.digest.clone(),
+        chunks: short.chunks.len() as u64,
+        ..whole.manifest()
+    };
+    let mut answer = script(&[&whole]);
+    answer.parts = short.parts();
+    answer.parts.push(manifest_part(vec![manifest]));
+    answer
+}
+
+#[tokio::test]
+async fn i13_a_stream_whose_last_rows_are_gone_is_refused() {
+    let (watermark, found) = (4, 3);
+    let truncated = Fault::Truncated { watermark, found };
+    let short = without_tail(&live(), 1);
+    assert_eq!(fault(read(short.clone()).await), truncated);
+    let one = Selection::stream(definition(1).id);
+    assert_eq!(fault(read_selection(short.clone(), one.clone()).await), truncated);
+    // What ends before the loss is whole.
+    let before = read_selection(short, samples(None, Some(5_106))).await;
+    assert_eq!(before.expect("it is all there").blocks.len(), 2);
+    let message = truncated.to_string();
+    assert!(message.contains("damaged") && message.contains("seq 4"), "{message}");
+}
+
+#[tokio::test]
+async fn a_stream_is_read_up_to_its_successor() {
+    let mut successor = definition(2);
+    successor.predecessor = Some(Predecessor {
+        stream_id: definition(1).id,
+        seq: 3,
+    });
+    successor.epoch = definition(1).epoch;
+    successor.first_sample = 5_106;
+    // The successor has no chunk yet, so it is listed alone.
+    let mut answer = without_tail(&live(), 1);
+    answer.streams.push(Capture::new(successor.clone()).info());
+    let one = Selection::stream(definition(1).id);
+    read(answer.clone()).await.expect("the rest is the successor's");
+    let (watermark, found) = (4, 3);
+    assert_eq!(
+        fault(read_selection(answer.clone(), one).await),
+        Fault::Truncated { watermark, found },
+        "a stream that is asked for by its id is read to its own end"
+    );
+    // It has some, and is a part of the answer.
+    let mut second = Capture::new(successor.clone());
+    second.samples(Encoding::Plain, &[7, 8]);
+    let Some(Wire::Manifest(manifest)) = answer.parts.pop().expect("a manifest").part else {
+        panic!("the last part is the manifest");
+    };
+    let mut both = answer.clone();
+    both.parts.extend(second.parts());
+    both.parts
+        .push(manifest_part([manifest.streams, vec![second.manifest()]].concat()));
+    both.streams.pop();
+    let read_both = read(both).await.expect("it is honest");
+    assert_eq!(read_both.blocks.len(), 3);
+    // It continues the stream from elsewhere.
+    successor.predecessor.as_mut().expect("set above").seq = 2;
+    let mut elsewhere = without_tail(&live(), 1);
+    elsewhere.streams.push(Capture::new(successor).info());
+    assert_eq!(fault(read(elsewhere).await), Fault::Truncated { watermark, found });
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_is_refused() {
+    let honest = || script(&[&capture()]);
+    for other in [
+        Selection::device("js220-002"),
+        Selection::stream(definition(2).id),
+        Selection::run("night-1"),
+    ] {
+        let answer = read_selection(honest(), other.clone()).await;
+        assert!(matches!(answer, Err(Error::Malformed(_))), "{other:?}");
+    }
+    // All samples came, but other ones were asked for.
+    for (from, to, why) in [
+        (Some(2), None, "starts with another sample"),
+        (None, Some(5_106), "goes on after its end"),
+        (None, Some(5_108), "goes on after its end"),
+    ] {
+        let answer = read_selection(honest(), samples(from, to)).await;
+        assert_eq!(fault(answer), Fault::Range(why));
+    }
+    let live = read_selection(script(&[&live()]), samples(None, Some(5_108))).await;
+    assert_eq!(fault(live), Fault::Range("ends with another sample"));
 }
 
 #[tokio::test]

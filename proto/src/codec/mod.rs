@@ -7,7 +7,7 @@
 //! | wire number | name | bytes |
 //! |---|---|---|
 //! | 1 | `plain` | the raw form itself |
-//! | 2 | `shuffle+zstd` | one zstd frame of the shuffled raw form; `shuffle_zstd.rs` specifies it, docs/adr/0003 says why |
+//! | 2 | `shuffle+zstd` | one zstd frame of the shuffled raw form; docs/PROTOCOL.md specifies it, docs/adr/0003 says why |
 //! | 3 | `pco` | reserved: the number is taken, this version neither writes nor reads it |
 //!
 //! # Invariants

@@ -1,17 +1,7 @@
 //! `shuffle+zstd`: the raw form, byte-shuffled, as one zstd frame.
 //!
-//! # Format
-//! Exactly one frame of RFC 8878, nothing before or after it, no dictionary, with its content size in its header.
-//! The content has the size of the raw form. For samples of 2, 4, 8 and 16 bytes it is their planes: byte `k` of
-//! sample `i` of `count` stands at `k · count + i` (little-endian, so plane 0 holds the least significant bytes).
-//! Samples of 8 bits and packed samples are not shuffled: the content is the raw form. In Python:
-//!
-//! ```python
-//! content = zstandard.decompress(encoded)                          # or compression.zstd, or any other zstd
-//! raw = np.frombuffer(content, np.uint8).reshape(width_bytes, count).T.tobytes()   # width_bytes 2, 4, 8, 16
-//! raw = content                                                                    # 8 bits and packed
-//! samples = np.frombuffer(raw, "<f4")                              # f32; packed: np.unpackbits(…, bitorder="little")
-//! ```
+//! docs/PROTOCOL.md specifies it, with an example: one frame of RFC 8878 with its content size in its header, whose content is
+//! the planes of the raw form (samples of 2, 4, 8 and 16 bytes) or the raw form itself (8 bits and packed).
 //!
 //! A frame longer than the raw form is refused, so an empty column is always `plain`. How hard the frame was
 //! compressed is the encoder's business, not the format's: level and window below may change with no new number.

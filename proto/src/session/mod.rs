@@ -166,7 +166,7 @@ impl Session {
         self.last_received = now;
     }
 
-    /// A frame arrived, or bytes that are none.
+    /// A frame arrived, or bytes that are not one.
     pub fn received(&mut self, now: Duration, frame: Result<AgentFrame, WireError>) {
         if self.phase == Phase::Closed || self.draining {
             return;
@@ -291,7 +291,7 @@ impl Session {
             .push_back(Action::Send(ServerFrame::Opened(Opened { slot, at, row })));
     }
 
-    /// The stream is not to be had, or its slot broke a rule: the slot closes, its frames are dropped.
+    /// The stream cannot be opened, or its slot broke a rule: the slot closes, its frames are dropped.
     pub fn refuse_slot(&mut self, slot: u32, code: Code, message: &str) {
         if let Some(closed) = self.slots.remove(&slot) {
             self.in_open_slots_bytes -= closed.in_flight_bytes;

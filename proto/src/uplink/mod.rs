@@ -126,7 +126,7 @@ pub struct Uplink {
     revision: Option<u64>,
     outgoing: VecDeque<AgentFrame>,
     alarms: VecDeque<Alarm>,
-    /// Of the ends of acked chunks, for [`Action::Acked`].
+    /// UTC of the ends of acked chunks, for [`Action::Acked`].
     acked_utc_ns: VecDeque<i64>,
     disconnect: Option<String>,
     pace: Pace,

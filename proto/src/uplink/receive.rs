@@ -10,7 +10,7 @@ use crate::limits;
 use crate::wire::WireError;
 
 impl Uplink {
-    /// A frame arrived, or bytes that are none.
+    /// A frame arrived, or bytes that are not one.
     pub fn received<O: Outbox>(
         &mut self,
         now: Duration,

@@ -1,7 +1,7 @@
 //! What to send next: `Open` for streams without a slot, heartbeats, and chunks round robin within window and pace.
 //!
-//! Chunks come from the outbox as they are held, with two exceptions: what is held no longer becomes a *jump gap*, and of a
-//! replacing gap that the watermark lies inside of only the rest is sent.
+//! Chunks come from the outbox as they are held, with two exceptions: what is no longer held becomes a *jump gap*, and if
+//! the watermark lies inside a replacing gap, only the remainder of that gap is sent.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -259,7 +259,7 @@ fn jump_gap(
     }
 }
 
-/// Leaves of a replacing gap what lies after `sent`: the same seq and digest.
+/// Cuts a replacing gap down to what lies after `sent`: the same seq and digest.
 fn cut(header: &mut Header, sent: Position, definition: &StreamDefinition) {
     let end = header.end_sample();
     let gone = sent.next_sample.saturating_sub(header.first_sample);

@@ -39,7 +39,7 @@ pub(super) struct Slot {
 pub(super) struct Pending {
     pub(super) slot: u32,
     pub(super) chunk: Chunk,
-    /// When its last sample was taken; none of a file's chunk, and of a gap's.
+    /// When its last sample was taken; None for a chunk of a file, and for a gap.
     pub(super) end_utc_ns: Option<i64>,
 }
 

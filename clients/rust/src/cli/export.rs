@@ -1,28 +1,17 @@
-//! `export`: verified samples into a file.
-//!
-//! # Invariants
-//! - I4: nothing moves in silence. A gap is refused, filled with NaN, or left out and counted, as the caller chose; streams follow
-//!   each other only where one continues the other.
+//! `export`: verified samples into a file. What can be refused is refused before anything is fetched.
 
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use wavekeep::proto::stream::{SampleType, StreamDefinition};
 use wavekeep::time::rfc3339;
-use wavekeep::{Block, Client, Gap, Part, Selection, StreamInfo};
+use wavekeep::{Client, Gap, Part, Selection, StreamInfo, TimeRange};
 
+use super::axis::require_one_axis;
 use super::failure::Failure;
 use super::json::ExportLine;
-use super::raw::{Interleaver, RawFile, has_nan};
+use super::limits::GAPS_NAMED_MAX;
+use super::raw::has_nan;
 use super::table::Output;
 use super::words::{size, thousands};
+use super::writer::Writer;
 use super::{Export, Format, GapPolicy};
-
-/// Gaps that a refusal names one by one.
-const GAPS_NAMED_MAX: usize = 5;
-
-/// Between two drawings of the progress.
-const PROGRESS_MS: u8 = 5;
 
 pub(super) async fn export(client: &Client, export: &Export, output: &mut Output) -> Result<(), Failure> {
     let Format::Raw = export.format;
@@ -31,21 +20,32 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
     require_one_axis(&streams)?;
     require_stored(export, &streams)?;
     require_fillable(client, export, &selection, &streams).await?;
-    let mut writer = Writer::new(export, total(&streams))?;
+    let mut writer = Writer::new(export, selection.time_range(), total(&streams, selection.time_range()))?;
     let mut waveform = client.waveform(&selection).await?;
     while let Some(part) = waveform.next().await? {
         match part {
             Part::Stream(stream) => writer.stream(stream)?,
             Part::Samples(block) => writer.samples(&block)?,
             Part::Gap(gap) if gap.signals.is_empty() => writer.missing(&gap)?,
+            Part::Manifest(manifest) => writer.require_rows(&streams, &manifest, output)?,
             // Gaps of single signals are absent columns of the block that follows.
-            Part::Gap(_) | Part::Markers(_) | Part::End(_) | Part::Manifest(_) => (),
+            Part::Gap(_) | Part::Markers(_) | Part::End(_) => (),
         }
     }
+    let is_stdout = writer.file.is_stdout;
     let line = writer.finish()?;
+    if is_stdout {
+        // The samples are there.
+        output.note(&summary(&line));
+        return Ok(());
+    }
     if output.json {
         return output.json_line(&line);
     }
+    output.line(&summary(&line))
+}
+
+fn summary(line: &ExportLine) -> String {
     let signals: Vec<String> = line
         .signals
         .iter()
@@ -59,7 +59,7 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
             String::new()
         }
     };
-    output.line(&format!(
+    format!(
         "{}: {} samples of {}, {}{}{}",
         line.output,
         thousands(line.sample_count),
@@ -67,89 +67,20 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
         size(line.bytes),
         extra(line.filled_sample_count, "of them missing and filled with NaN"),
         extra(line.skipped_sample_count, "missing and left out"),
-    ))
+    )
 }
 
-fn total(streams: &[StreamInfo]) -> u64 {
-    streams
-        .iter()
-        .map(|stream| stream.sample_count.saturating_add(stream.gap_sample_count))
-        .sum()
-}
-
-/// How a stream follows the one before it in one file.
-#[derive(Debug, PartialEq, Eq)]
-enum Follows {
-    /// After so many samples that nobody captured.
-    After(u64),
-    /// Not at all, because.
-    No(String),
-}
-
-/// Where a stream ends, or starts.
-#[derive(Debug, Clone, Copy)]
-struct Edge {
-    sample: u64,
-    time_ns: i64,
-}
-
-fn follows(before: &StreamDefinition, end: Edge, after: &StreamDefinition, start: Edge) -> Follows {
-    if before.signals != after.signals || before.rate_hz.to_bits() != after.rate_hz.to_bits() {
-        return Follows::No("it has other signals or another rate".into());
-    }
-    if before.epoch == after.epoch {
-        return match start.sample.checked_sub(end.sample) {
-            Some(missing) => Follows::After(missing),
-            None => Follows::No("the two overlap".into()),
-        };
-    }
-    let half_sample_ns = after.duration_ns(1) / 2;
-    let late_ns = start.time_ns.saturating_sub(end.time_ns);
-    if late_ns.saturating_abs() <= half_sample_ns {
-        return Follows::After(0);
-    }
-    let distance = Duration::from_nanos(late_ns.unsigned_abs());
-    Follows::No(format!(
-        "it starts {distance:?} {} the end of the one before it",
-        if late_ns > 0 { "after" } else { "before" }
-    ))
-}
-
-fn refused(stream: &StreamInfo, why: &str) -> Failure {
-    Failure::Failed(format!(
-        "stream {} cannot follow the stream before it in one file ({why}): choose one with --stream, or a shorter time with --from and --to; `wavekeep streams` lists them",
-        stream.id()
-    ))
-}
-
-/// Refuses early, before anything is fetched, what [`Writer::stream`] would refuse in the end.
-fn require_one_axis(streams: &[StreamInfo]) -> Result<(), Failure> {
-    if streams.is_empty() {
-        return Err(Failure::Failed(
-            "nothing is stored there: `wavekeep streams` lists what is".into(),
-        ));
-    }
-    for pair in streams.windows(2) {
-        let (before, after) = (&pair[0].definition, &pair[1].definition);
-        if after
-            .predecessor
-            .is_some_and(|predecessor| predecessor.stream_id == before.id)
-        {
-            continue;
-        }
-        let end = Edge {
-            sample: pair[0].at.next_sample,
-            time_ns: pair[0].last_time_ns.unwrap_or_default(),
-        };
-        let start = Edge {
-            sample: after.first_sample,
-            time_ns: pair[1].first_time_ns.unwrap_or_default(),
-        };
-        if let Follows::No(why) = follows(before, end, after, start) {
-            return Err(refused(&pair[1], &why));
-        }
-    }
-    Ok(())
+/// Samples to come, for the progress: of what lies in the range, at the streams' rates.
+fn total(streams: &[StreamInfo], range: TimeRange) -> u64 {
+    let of_stream = |stream: &StreamInfo| {
+        let stored = stream.sample_count.saturating_add(stream.gap_sample_count);
+        let (first_ns, last_ns) = (stream.first_time_ns?, stream.last_time_ns?);
+        let from_ns = range.from_ns.map_or(first_ns, |ns| ns.max(first_ns));
+        let to_ns = range.to_ns.map_or(last_ns, |ns| ns.min(last_ns));
+        let seconds = to_ns.saturating_sub(from_ns).max(0) as f64 / 1e9;
+        Some(stored.min((seconds * stream.definition.rate_hz).ceil() as u64))
+    };
+    streams.iter().filter_map(of_stream).sum()
 }
 
 /// `power` can be asked for, and is nowhere stored.
@@ -222,7 +153,8 @@ async fn require_fillable(
     )))
 }
 
-fn name(gap: &Gap) -> String {
+/// A gap, for people.
+pub(super) fn name(gap: &Gap) -> String {
     let signals = if gap.signals.is_empty() {
         String::new()
     } else {
@@ -234,175 +166,4 @@ fn name(gap: &Gap) -> String {
         rfc3339(gap.from_ns),
         gap.reason.name()
     )
-}
-
-/// The file as it grows.
-struct Writer<'a> {
-    export: &'a Export,
-    file: RawFile,
-    interleaver: Option<Interleaver>,
-    current: Option<StreamInfo>,
-    /// Where the samples before end, of the current stream or, at its start, of the one before it.
-    end: Option<(StreamInfo, Edge)>,
-    line: ExportLine,
-    progress: ProgressBar,
-}
-
-impl<'a> Writer<'a> {
-    fn new(export: &'a Export, total: u64) -> Result<Self, Failure> {
-        let file = RawFile::create(&export.output)?;
-        let progress = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(PROGRESS_MS));
-        let template = "{wide_bar} {percent:>3} %  {human_pos} samples, {per_sec}, {eta} left";
-        progress.set_style(ProgressStyle::with_template(template).expect("the template is right"));
-        let line = ExportLine {
-            output: export.output.display().to_string(),
-            bytes: 0,
-            signals: Vec::new(),
-            types: Vec::new(),
-            sample_count: 0,
-            filled_sample_count: 0,
-            skipped_sample_count: 0,
-            streams: Vec::new(),
-        };
-        Ok(Self {
-            export,
-            file,
-            interleaver: None,
-            current: None,
-            end: None,
-            line,
-            progress,
-        })
-    }
-
-    fn stream(&mut self, stream: &StreamInfo) -> Result<(), Failure> {
-        if self.interleaver.is_none() {
-            let names = &self.export.select.signals;
-            let signals = stream
-                .definition
-                .signals
-                .iter()
-                .filter(|signal| names.is_empty() || names.contains(&signal.name));
-            let (names, types): (Vec<String>, Vec<SampleType>) =
-                signals.map(|signal| (signal.name.clone(), signal.sample_type)).unzip();
-            self.line.types = types.iter().map(|sample_type| sample_type.name()).collect();
-            self.line.signals = names;
-            self.interleaver = Some(Interleaver::new(types)?);
-        }
-        self.line.streams.push(stream.id().to_string());
-        self.current = Some(stream.clone());
-        Ok(())
-    }
-
-    /// The axis goes on at `first_sample`: of a stream that follows another, after what lies between the two.
-    fn advance(&mut self, first_sample: u64, time_ns: i64, count: u64, end_ns: i64) -> Result<(), Failure> {
-        let current = self.current.clone().expect("a stream comes before its samples");
-        if let Some((before, end)) = &self.end
-            && before.id() != current.id()
-        {
-            let start = Edge {
-                sample: first_sample,
-                time_ns,
-            };
-            match follows(&before.definition, *end, &current.definition, start) {
-                Follows::No(why) => return Err(refused(&current, &why)),
-                Follows::After(0) => (),
-                Follows::After(missing) => self.absent(missing, &|| {
-                    format!("{} samples between two streams", thousands(missing))
-                })?,
-            }
-        }
-        self.end = Some((
-            current,
-            Edge {
-                sample: first_sample + count,
-                time_ns: end_ns,
-            },
-        ));
-        self.progress.inc(count);
-        Ok(())
-    }
-
-    fn samples(&mut self, block: &Block<'_>) -> Result<(), Failure> {
-        let end_ns = block
-            .utc_ns
-            .saturating_add(block.stream.definition.duration_ns(block.count));
-        self.advance(block.first_sample, block.utc_ns, block.count, end_ns)?;
-        let absent = block.columns.iter().any(|column| column.absent.is_some());
-        if absent && self.export.gaps != GapPolicy::Fill {
-            return self.absent(block.count, &|| {
-                format!("{} samples of single signals", thousands(block.count))
-            });
-        }
-        if absent {
-            require_nan(
-                block
-                    .columns
-                    .iter()
-                    .filter(|column| column.absent.is_some())
-                    .map(|column| column.sample_type),
-            )?;
-            self.line.filled_sample_count += block.count;
-        }
-        let interleaver = self.interleaver.as_mut().expect("a stream comes before its samples");
-        self.file.write(interleaver.bytes(block.columns, block.count))?;
-        self.line.sample_count += block.count;
-        Ok(())
-    }
-
-    fn missing(&mut self, gap: &Gap) -> Result<(), Failure> {
-        self.advance(gap.first_sample, gap.from_ns, gap.count, gap.to_ns)?;
-        self.absent(gap.count, &|| name(gap))
-    }
-
-    /// Does to missing samples what was asked for.
-    fn absent(&mut self, count: u64, words: &dyn Fn() -> String) -> Result<(), Failure> {
-        match self.export.gaps {
-            GapPolicy::Fail => {
-                let sentence = format!(
-                    "samples are missing: {}; fill them (--gaps fill) or leave them out (--gaps skip)",
-                    words()
-                );
-                return Err(Failure::Failed(sentence));
-            }
-            GapPolicy::Skip => self.line.skipped_sample_count += count,
-            GapPolicy::Fill => {
-                let signals = &self
-                    .current
-                    .as_ref()
-                    .expect("a stream comes before its samples")
-                    .definition
-                    .signals;
-                let asked = signals.iter().filter(|signal| self.line.signals.contains(&signal.name));
-                require_nan(asked.map(|signal| signal.sample_type))?;
-                let interleaver = self.interleaver.as_mut().expect("a stream comes before its samples");
-                interleaver.fill(count, |bytes| self.file.write(bytes))?;
-                self.line.filled_sample_count += count;
-                self.line.sample_count += count;
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<ExportLine, Failure> {
-        if let Some(byte) = self.interleaver.as_ref().and_then(Interleaver::rest) {
-            self.file.write(&[byte])?;
-        }
-        self.progress.finish_and_clear();
-        self.line.bytes = self.file.finish()?;
-        Ok(self.line)
-    }
-}
-
-fn require_nan(types: impl Iterator<Item = SampleType>) -> Result<(), Failure> {
-    match types.into_iter().find(|sample_type| !has_nan(*sample_type)) {
-        None => Ok(()),
-        Some(sample_type) => {
-            let sentence = format!(
-                "{} samples are missing, and there is no NaN to fill them with: use --gaps skip",
-                sample_type.name()
-            );
-            Err(Failure::Failed(sentence))
-        }
-    }
 }

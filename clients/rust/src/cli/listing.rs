@@ -27,6 +27,13 @@ fn stream_name(id: StreamId, output: &Output) -> String {
     digits
 }
 
+/// An empty listing is an answer, too: standard output stays empty, for scripts.
+fn say_if_empty(output: &Output, sentence: &str) {
+    if output.is_empty() {
+        output.note(sentence);
+    }
+}
+
 pub(super) async fn devices(client: &Client, output: &mut Output) -> Result<(), Failure> {
     output.table([
         text("DEVICE"),
@@ -54,6 +61,7 @@ pub(super) async fn devices(client: &Client, output: &mut Output) -> Result<(), 
             time(device.last_time_ns, output),
         ])?;
     }
+    say_if_empty(output, "no devices");
     Ok(())
 }
 
@@ -101,6 +109,7 @@ pub(super) async fn streams(client: &Client, select: &Select, output: &mut Outpu
             time(stream.last_time_ns, output),
         ])?;
     }
+    say_if_empty(output, "no streams");
     Ok(())
 }
 
@@ -138,6 +147,7 @@ pub(super) async fn gaps(client: &Client, select: &Select, output: &mut Output) 
             time(Some(gap.to_ns), output),
         ])?;
     }
+    say_if_empty(output, "no gaps");
     Ok(())
 }
 
@@ -192,5 +202,6 @@ pub(super) async fn chunks(
             time(Some(header.utc_ns), output),
         ])?;
     }
+    say_if_empty(output, "no chunks");
     Ok(())
 }

@@ -1,17 +1,21 @@
 //! Options and subcommands. Every option has an environment variable, and `--help` says so.
 
+mod axis;
 mod export;
 pub(crate) mod failure;
 mod json;
+mod limits;
 mod listing;
 mod raw;
 mod select;
 mod stats;
 mod table;
 mod words;
+mod writer;
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wavekeep::Client;
 use wavekeep::time::Moment;
@@ -41,9 +45,9 @@ const EXPORT_EXAMPLES: &str = "Examples:
   wavekeep export --stream 0b1f --format raw --output all.f32
 
 raw is the samples' own little-endian bytes, several signals interleaved in the order of the stream (`wavekeep streams`). Every
-sample is verified against its stream's digests. FILE appears whole or not at all.";
+sample is verified against its stream's digests. FILE appears whole or not at all; a pipe or /dev/stdout is written to as it is.";
 
-/// Reads what Wavekeep stored, and proves it.
+/// Read and verify stored recordings.
 #[derive(Debug, Parser)]
 #[command(name = "wavekeep", version, after_help = EXAMPLES, propagate_version = true, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
@@ -76,7 +80,7 @@ struct Common {
     )]
     workspace: String,
     /// Print JSON: one object, or one per line.
-    #[arg(long, global = true, display_order = 103, env = "WAVEKEEP_JSON")]
+    #[arg(long, global = true, display_order = 103, env = "WAVEKEEP_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 }
 
@@ -98,14 +102,14 @@ enum Command {
     Chunks {
         #[command(flatten)]
         select: Select,
-        /// At most so many; 0 for all.
+        /// Show at most N chunks; 0 shows all.
         #[arg(long, value_name = "N", env = "WAVEKEEP_LIMIT", default_value_t = 100)]
         limit: u32,
-        /// The newest first.
-        #[arg(long, env = "WAVEKEEP_NEWEST_FIRST")]
+        /// Show the newest first.
+        #[arg(long, env = "WAVEKEEP_NEWEST_FIRST", value_parser = BoolishValueParser::new())]
         newest_first: bool,
     },
-    /// What signals come to: mean, energy, charge, …
+    /// Compute statistics for each signal: mean, energy, charge, …
     #[command(after_help = STATS_EXAMPLES)]
     Stats(Select),
     /// Write the samples to a file.
@@ -125,8 +129,13 @@ struct Select {
     /// The run's streams.
     #[arg(long, value_name = "NAME", env = "WAVEKEEP_RUN")]
     run: Option<String>,
-    /// Only this signal; may be given several times.
-    #[arg(long = "signal", value_name = "NAME", env = "WAVEKEEP_SIGNAL")]
+    /// Only this signal; may be given several times, and in the variable one a line.
+    #[arg(
+        long = "signal",
+        value_name = "NAME",
+        env = "WAVEKEEP_READ_SIGNALS",
+        value_delimiter = '\n'
+    )]
     signals: Vec<String>,
     /// From this time on: RFC 3339, or -10s for ten seconds before the end.
     #[arg(long, value_name = "TIME", env = "WAVEKEEP_FROM", allow_hyphen_values = true)]
@@ -141,7 +150,7 @@ struct Export {
     #[command(flatten)]
     select: Select,
     /// How the file is written.
-    #[arg(long, value_enum, env = "WAVEKEEP_FORMAT")]
+    #[arg(long, value_enum, env = "WAVEKEEP_EXPORT_FORMAT")]
     format: Format,
     /// The file.
     #[arg(long, value_name = "FILE", env = "WAVEKEEP_OUTPUT")]

@@ -1,27 +1,29 @@
 //! `--format raw`: the samples' own little-endian bytes; several signals interleaved in the order of the stream.
 //!
 //! # Invariants
-//! - The file appears under its name whole, synced, or not at all: it is written beside it and renamed.
+//! - A file appears under its name whole, synced, or not at all: it is written beside it and renamed. Links are followed first,
+//!   so that neither a link nor a device is ever replaced; pipes, character devices and standard output are written to as they are.
 //! - No sample is invented: what is missing becomes NaN where that was asked for, never zero.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use wavekeep::Column;
 use wavekeep::proto::stream::SampleType;
 
 use super::failure::Failure;
+use super::limits::{FILL_SAMPLES, WRITE_BYTES};
 
-/// Bytes gathered before they are written.
-const WRITE_BYTES: usize = 1024 * 1024;
-/// Samples of a gap that are written at once.
-const FILL_SAMPLES: u64 = 65_536;
-
-/// A file that is not there yet. Dropping it removes what was written.
+/// Where the samples go. Dropping an unfinished one removes what was written, where that can be undone.
 pub(super) struct RawFile {
     path: PathBuf,
-    partial: PathBuf,
+    /// What gets the name once it is whole; None where there is nothing to rename.
+    partial: Option<PathBuf>,
+    /// Are samples written where results are printed?
+    pub(super) is_stdout: bool,
     out: Option<BufWriter<File>>,
     pub(super) bytes: u64,
 }
@@ -29,18 +31,41 @@ pub(super) struct RawFile {
 impl RawFile {
     pub(super) fn create(path: &Path) -> Result<Self, Failure> {
         let failed = |why: &dyn std::fmt::Display| Failure::Failed(format!("cannot write {}: {why}", path.display()));
+        let path = match std::fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(failed(&"it is a directory; name a file in it")),
+            Ok(found) if is_stdout(&found) => {
+                let stdout = io::stdout().as_fd().try_clone_to_owned();
+                let out = File::from(stdout.map_err(|error| failed(&error))?);
+                return Ok(Self::new(path, None, true, out));
+            }
+            Ok(found) if found.file_type().is_fifo() || found.file_type().is_char_device() => {
+                let out = File::options().write(true).open(path);
+                return Ok(Self::new(path, None, false, out.map_err(|error| failed(&error))?));
+            }
+            Ok(found) if !found.is_file() => return Err(failed(&"it is neither a file nor a pipe; name a file")),
+            // The file that a link leads to is replaced, not the link.
+            Ok(_) => path.canonicalize().map_err(|error| failed(&error))?,
+            Err(_) if path.is_symlink() => {
+                let why = "it is a link to a file that cannot be found; name that file, or remove the link";
+                return Err(failed(&why));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(failed(&error)),
+        };
         let name = path.file_name().ok_or_else(|| failed(&"it names no file"))?;
-        if path.is_dir() {
-            return Err(failed(&"it is a directory; name a file in it"));
-        }
         let partial = path.with_file_name(format!(".{}.{}.partial", name.to_string_lossy(), std::process::id()));
         let file = File::create(&partial).map_err(|error| failed(&error))?;
-        Ok(Self {
+        Ok(Self::new(&path, Some(partial), false, file))
+    }
+
+    fn new(path: &Path, partial: Option<PathBuf>, is_stdout: bool, out: File) -> Self {
+        Self {
             path: path.into(),
             partial,
-            out: Some(BufWriter::with_capacity(WRITE_BYTES, file)),
+            is_stdout,
+            out: Some(BufWriter::with_capacity(WRITE_BYTES, out)),
             bytes: 0,
-        })
+        }
     }
 
     fn failed(&self, error: &io::Error) -> Failure {
@@ -54,15 +79,18 @@ impl RawFile {
         Ok(())
     }
 
-    /// Syncs it and gives it its name.
+    /// Writes the rest; syncs a file and gives it its name.
     pub(super) fn finish(mut self) -> Result<u64, Failure> {
         let out = self.out.take().expect("finished once");
         let named = out
             .into_inner()
             .map_err(io::IntoInnerError::into_error)
             .and_then(|file| {
+                let Some(partial) = &self.partial else {
+                    return Ok(());
+                };
                 file.sync_all()?;
-                std::fs::rename(&self.partial, &self.path)?;
+                std::fs::rename(partial, &self.path)?;
                 let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
             });
@@ -73,9 +101,20 @@ impl RawFile {
 
 impl Drop for RawFile {
     fn drop(&mut self) {
-        // Renamed, it is no longer there under this name; and what cannot be removed is named `.partial`.
-        let _ = std::fs::remove_file(&self.partial);
+        if let Some(partial) = &self.partial {
+            // Renamed, it is no longer there under this name; and what cannot be removed is named `.partial`.
+            let _ = std::fs::remove_file(partial);
+        }
     }
+}
+
+fn is_stdout(found: &Metadata) -> bool {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    let stdout = stdout.and_then(|stdout| stdout.metadata());
+    stdout.is_ok_and(|stdout| {
+        let place = |file: &Metadata| (file.dev(), file.ino(), file.rdev());
+        place(&stdout) == place(found)
+    })
 }
 
 /// Turns columns into the bytes of the file.

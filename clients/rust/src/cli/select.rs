@@ -6,9 +6,7 @@ use wavekeep::{Client, Selection, StreamInfo, TimeRange};
 
 use super::Select;
 use super::failure::Failure;
-
-/// Fewer digits would be a coincidence.
-const STREAM_DIGITS_MIN: usize = 4;
+use super::limits::STREAM_DIGITS_MIN;
 
 impl Select {
     pub(super) fn require_source(&self) -> Result<(), Failure> {
@@ -76,7 +74,7 @@ async fn stream_id(client: &Client, text: &str) -> Result<StreamId, Failure> {
     let begins = text.to_ascii_lowercase();
     if begins.len() < STREAM_DIGITS_MIN || !begins.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         let sentence = format!(
-            "{text:?} is no stream id: give its 32 hexadecimal digits, or at least the first {STREAM_DIGITS_MIN}"
+            "{text:?} is not a stream id: give its 32 hexadecimal digits, or at least the first {STREAM_DIGITS_MIN}"
         );
         return Err(Failure::Usage(sentence));
     }

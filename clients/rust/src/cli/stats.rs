@@ -1,4 +1,4 @@
-//! `stats`: what signals come to.
+//! `stats`: statistics of each signal.
 
 use wavekeep::time::rfc3339;
 use wavekeep::{Client, Statistics};

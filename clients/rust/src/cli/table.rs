@@ -8,12 +8,11 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::failure::Failure;
+use super::limits::ROWS_MEASURED;
 
-/// Rows that decide how wide columns are.
-const ROWS_MEASURED: usize = 500;
 /// Between two columns.
 const JOINT: &str = "  ";
-/// What a text column is never cut under.
+/// Minimum width of a text column.
 const WIDTH_MIN: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +66,7 @@ pub(super) struct Output {
     headings: Vec<Heading>,
     rows: Vec<Vec<String>>,
     widths: Vec<usize>,
+    is_empty: bool,
 }
 
 impl Output {
@@ -78,7 +78,19 @@ impl Output {
             headings: Vec::new(),
             rows: Vec::new(),
             widths: Vec::new(),
+            is_empty: true,
         }
+    }
+
+    /// Was nothing printed yet?
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Says something to people, on standard error.
+    pub(super) fn note(&self, sentence: &str) {
+        // Nobody may be listening there.
+        let _ = writeln!(io::stderr(), "{sentence}");
     }
 
     /// Does a person look at a terminal? Then ids and times are shortened.
@@ -87,11 +99,13 @@ impl Output {
     }
 
     pub(super) fn json_line(&mut self, object: &impl Serialize) -> Result<(), Failure> {
+        self.is_empty = false;
         serde_json::to_writer(&mut self.out, object)?;
         Ok(self.out.write_all(b"\n")?)
     }
 
     pub(super) fn line(&mut self, line: &str) -> Result<(), Failure> {
+        self.is_empty = false;
         Ok(writeln!(self.out, "{line}")?)
     }
 
@@ -100,6 +114,7 @@ impl Output {
     }
 
     pub(super) fn row(&mut self, cells: impl Into<Vec<String>>) -> Result<(), Failure> {
+        self.is_empty = false;
         let cells: Vec<String> = cells.into();
         assert_eq!(cells.len(), self.headings.len(), "a row has a cell for each column");
         self.rows

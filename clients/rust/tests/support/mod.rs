@@ -1,11 +1,15 @@
 //! A server that answers what it is told to, and captures to make it answer.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
+pub mod command;
+
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use wavekeep::proto::chunk::{Chunk, ChunkKind, ColumnContent, ColumnHeader, Header, Position, Reason};
@@ -30,6 +34,8 @@ pub struct Script {
     pub parts: Vec<v1::WaveformPart>,
     /// After the parts.
     pub failure: Option<Status>,
+    /// After the parts nothing comes, and the answer does not end.
+    pub hangs: bool,
 }
 
 type Answer<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
@@ -47,7 +53,7 @@ where
 impl Query for Script {
     type ListChunksStream = Answer<v1::ChunkInfo>;
     type ListGapsStream = Answer<v1::Gap>;
-    type GetWaveformStream = Answer<v1::WaveformPart>;
+    type GetWaveformStream = Pin<Box<dyn Stream<Item = Result<v1::WaveformPart, Status>> + Send>>;
     type TailStream = Answer<v1::TailPart>;
 
     async fn list_devices(
@@ -64,8 +70,21 @@ impl Query for Script {
         let streams = self.streams.clone();
         Ok(Response::new(v1::ListStreamsResponse { streams }))
     }
-    async fn list_chunks(&self, _: Request<v1::ListChunksRequest>) -> Result<Response<Answer<v1::ChunkInfo>>, Status> {
-        Ok(answer(&self.chunks, None))
+    async fn list_chunks(
+        &self,
+        request: Request<v1::ListChunksRequest>,
+    ) -> Result<Response<Answer<v1::ChunkInfo>>, Status> {
+        let v1::ListChunksRequest {
+            limit, newest_first, ..
+        } = request.into_inner();
+        let mut chunks = self.chunks.clone();
+        if newest_first {
+            chunks.reverse();
+        }
+        if limit > 0 {
+            chunks.truncate(limit as usize);
+        }
+        Ok(answer(&chunks, None))
     }
     async fn list_gaps(&self, _: Request<v1::ListGapsRequest>) -> Result<Response<Answer<v1::Gap>>, Status> {
         Ok(answer(&self.gaps, None))
@@ -76,8 +95,13 @@ impl Query for Script {
     async fn get_waveform(
         &self,
         _: Request<v1::GetWaveformRequest>,
-    ) -> Result<Response<Answer<v1::WaveformPart>>, Status> {
-        Ok(answer(&self.parts, self.failure.as_ref()))
+    ) -> Result<Response<Self::GetWaveformStream>, Status> {
+        let parts = answer(&self.parts, self.failure.as_ref()).into_inner();
+        Ok(Response::new(if self.hangs {
+            Box::pin(parts.chain(tokio_stream::pending()))
+        } else {
+            Box::pin(parts)
+        }))
     }
     async fn get_statistics(
         &self,
@@ -311,6 +335,23 @@ impl Capture {
             chunks: self.chunks.len() as u64,
             gaps: self.gaps.clone(),
         }
+    }
+
+    /// As `ListChunks` has them.
+    pub fn listed(&self) -> Vec<v1::ChunkInfo> {
+        let listed = |wire: &v1::WaveformChunk| {
+            let chunk = wire.chunk.clone().unwrap_or_default();
+            v1::ChunkInfo {
+                stream_id: wire.stream_id.clone(),
+                device: self.definition.device.clone(),
+                header: chunk.header,
+                digest: chunk.digest,
+                column_bytes: chunk.columns.iter().map(|column| column.len() as u64).collect(),
+                loaded_at_ns: START_NS,
+                quarantined: wire.quarantined,
+            }
+        };
+        self.chunks.iter().map(listed).collect()
     }
 
     /// The stream and its chunks, without the manifest.

@@ -1,0 +1,258 @@
+//! The file of an export as it grows, block by block.
+//!
+//! # Invariants
+//! - I4: nothing moves in silence. A gap is refused, filled with NaN, or left out and counted, as the caller chose; streams follow
+//!   each other only where one continues the other.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use wavekeep::proto::stream::SampleType;
+use wavekeep::time::rfc3339;
+use wavekeep::{Block, Gap, StreamInfo, StreamManifest, TimeRange};
+
+use super::axis::{Edge, Follows, follows, refused};
+use super::export::name;
+use super::failure::Failure;
+use super::json::ExportLine;
+use super::raw::{Interleaver, RawFile, has_nan};
+use super::table::Output;
+use super::words::thousands;
+use super::{Export, GapPolicy};
+
+/// How often the progress is drawn.
+const PROGRESS_HZ: u8 = 5;
+
+/// The file as it grows.
+pub(super) struct Writer<'a> {
+    export: &'a Export,
+    pub(super) file: RawFile,
+    interleaver: Option<Interleaver>,
+    current: Option<StreamInfo>,
+    range: TimeRange,
+    /// Where the samples before end, of the current stream or, at its start, of the one before it.
+    end: Option<(StreamInfo, Edge)>,
+    /// When the first sample was taken.
+    start_ns: Option<i64>,
+    line: ExportLine,
+    progress: ProgressBar,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(export: &'a Export, range: TimeRange, total: u64) -> Result<Self, Failure> {
+        let file = RawFile::create(&export.output)?;
+        let progress = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(PROGRESS_HZ));
+        let template = "{wide_bar} {percent:>3} %  {human_pos} samples, {per_sec}, {eta} left";
+        progress.set_style(ProgressStyle::with_template(template).expect("the template is right"));
+        let line = ExportLine {
+            output: export.output.display().to_string(),
+            bytes: 0,
+            signals: Vec::new(),
+            types: Vec::new(),
+            sample_count: 0,
+            filled_sample_count: 0,
+            skipped_sample_count: 0,
+            streams: Vec::new(),
+        };
+        Ok(Self {
+            export,
+            file,
+            interleaver: None,
+            current: None,
+            range,
+            end: None,
+            start_ns: None,
+            line,
+            progress,
+        })
+    }
+
+    pub(super) fn stream(&mut self, stream: &StreamInfo) -> Result<(), Failure> {
+        if self.interleaver.is_none() {
+            let names = &self.export.select.signals;
+            let signals = stream
+                .definition
+                .signals
+                .iter()
+                .filter(|signal| names.is_empty() || names.contains(&signal.name));
+            let (names, types): (Vec<String>, Vec<SampleType>) =
+                signals.map(|signal| (signal.name.clone(), signal.sample_type)).unzip();
+            self.line.types = types.iter().map(|sample_type| sample_type.name()).collect();
+            self.line.signals = names;
+            self.interleaver = Some(Interleaver::new(types)?);
+        }
+        self.line.streams.push(stream.id().to_string());
+        self.current = Some(stream.clone());
+        Ok(())
+    }
+
+    /// The axis goes on at `first_sample`: of a stream that follows another, after what lies between the two.
+    fn advance(&mut self, first_sample: u64, time_ns: i64, count: u64, end_ns: i64) -> Result<(), Failure> {
+        let current = self.current.clone().expect("a stream comes before its samples");
+        if let Some((before, end)) = &self.end
+            && before.id() != current.id()
+        {
+            let start = Edge {
+                sample: first_sample,
+                time_ns,
+            };
+            match follows(&before.definition, *end, &current.definition, start) {
+                Follows::No(why) => return Err(refused(&current, &why)),
+                Follows::After(0) => (),
+                Follows::After(missing) => self.absent(missing, &|| {
+                    format!("{} samples between two streams", thousands(missing))
+                })?,
+            }
+        }
+        if self.end.is_none() {
+            self.start_ns = Some(time_ns);
+            let before = first_sample.saturating_sub(current.definition.first_sample);
+            if self.range.from_ns.is_none() && before > 0 {
+                self.absent(before, &|| {
+                    format!("the first {}, which are no longer stored", thousands(before))
+                })?;
+            }
+        }
+        self.end = Some((
+            current,
+            Edge {
+                sample: first_sample + count,
+                time_ns: end_ns,
+            },
+        ));
+        self.progress.inc(count);
+        Ok(())
+    }
+
+    pub(super) fn samples(&mut self, block: &Block<'_>) -> Result<(), Failure> {
+        let end_ns = block
+            .utc_ns
+            .saturating_add(block.stream.definition.duration_ns(block.count));
+        self.advance(block.first_sample, block.utc_ns, block.count, end_ns)?;
+        let absent = block.columns.iter().any(|column| column.absent.is_some());
+        if absent && self.export.gaps != GapPolicy::Fill {
+            return self.absent(block.count, &|| {
+                format!("{} samples of single signals", thousands(block.count))
+            });
+        }
+        if absent {
+            require_nan(
+                block
+                    .columns
+                    .iter()
+                    .filter(|column| column.absent.is_some())
+                    .map(|column| column.sample_type),
+            )?;
+            self.line.filled_sample_count += block.count;
+        }
+        let interleaver = self.interleaver.as_mut().expect("a stream comes before its samples");
+        self.file.write(interleaver.bytes(block.columns, block.count))?;
+        self.line.sample_count += block.count;
+        Ok(())
+    }
+
+    pub(super) fn missing(&mut self, gap: &Gap) -> Result<(), Failure> {
+        self.advance(gap.first_sample, gap.from_ns, gap.count, gap.to_ns)?;
+        self.absent(gap.count, &|| name(gap))
+    }
+
+    /// Does to missing samples what was asked for.
+    fn absent(&mut self, count: u64, words: &dyn Fn() -> String) -> Result<(), Failure> {
+        match self.export.gaps {
+            GapPolicy::Fail => {
+                let sentence = format!(
+                    "samples are missing: {}; fill them (--gaps fill) or leave them out (--gaps skip)",
+                    words()
+                );
+                return Err(Failure::Failed(sentence));
+            }
+            GapPolicy::Skip => self.line.skipped_sample_count += count,
+            GapPolicy::Fill => {
+                let signals = &self
+                    .current
+                    .as_ref()
+                    .expect("a stream comes before its samples")
+                    .definition
+                    .signals;
+                let asked = signals.iter().filter(|signal| self.line.signals.contains(&signal.name));
+                require_nan(asked.map(|signal| signal.sample_type))?;
+                let interleaver = self.interleaver.as_mut().expect("a stream comes before its samples");
+                interleaver.fill(count, |bytes| self.file.write(bytes))?;
+                self.line.filled_sample_count += count;
+                self.line.sample_count += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows that are gone without a gap in their place: whole streams, and what lies between `from` and the first sample.
+    pub(super) fn require_rows(
+        &self,
+        listed: &[StreamInfo],
+        manifest: &[StreamManifest],
+        output: &Output,
+    ) -> Result<(), Failure> {
+        let came = |stream: &StreamInfo| manifest.iter().any(|answered| answered.stream == stream.id());
+        // A successor may continue a stream before its first sample.
+        let replaced = |stream: &StreamInfo| {
+            let mut predecessors = listed.iter().filter_map(|other| other.definition.predecessor);
+            predecessors.any(|predecessor| predecessor.stream_id == stream.id() && predecessor.seq == 0)
+        };
+        let mut gone = Vec::new();
+        for stream in listed {
+            if has_samples(stream, self.range) && !came(stream) && !replaced(stream) {
+                gone.push(format!("those of stream {}, which are no longer stored", stream.id()));
+            }
+        }
+        let is_cut = manifest.first().is_some_and(|first| first.digest_before.is_none());
+        if let (Some(from_ns), Some(start_ns), true) = (self.range.from_ns, self.start_ns, is_cut)
+            && from_ns < start_ns
+        {
+            gone.push(format!(
+                "those before {}, which are no longer stored",
+                rfc3339(start_ns)
+            ));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let sentence = format!("samples are missing: {}", gone.join(", "));
+        if self.export.gaps == GapPolicy::Fail {
+            return Err(Failure::Failed(format!(
+                "{sentence}; choose a time that is stored (--from, --to), or accept it with --gaps skip"
+            )));
+        }
+        output.note(&sentence);
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<ExportLine, Failure> {
+        if let Some(byte) = self.interleaver.as_ref().and_then(Interleaver::rest) {
+            self.file.write(&[byte])?;
+        }
+        self.progress.finish_and_clear();
+        self.line.bytes = self.file.finish()?;
+        Ok(self.line)
+    }
+}
+
+fn require_nan(types: impl Iterator<Item = SampleType>) -> Result<(), Failure> {
+    match types.into_iter().find(|sample_type| !has_nan(*sample_type)) {
+        None => Ok(()),
+        Some(sample_type) => {
+            let sentence = format!(
+                "{} samples are missing, and there is no NaN to fill them with: use --gaps skip",
+                sample_type.name()
+            );
+            Err(Failure::Failed(sentence))
+        }
+    }
+}
+
+/// A stream of which some samples lie in the range, whatever its chunks say.
+fn has_samples(stream: &StreamInfo, range: TimeRange) -> bool {
+    let (Some(first_ns), Some(last_ns)) = (stream.first_time_ns, stream.last_time_ns) else {
+        return false;
+    };
+    stream.at.next_sample > stream.definition.first_sample
+        && range.from_ns.is_none_or(|from_ns| from_ns <= first_ns)
+        && range.to_ns.is_none_or(|to_ns| last_ns <= to_ns)
+}
