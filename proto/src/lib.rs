@@ -11,6 +11,7 @@
 //! | [`wire`], [`frame`] | protobuf ↔ domain; the frames of a session |
 //! | [`uplink`], [`session`] | the two halves of the protocol, as state machines |
 //! | [`code`], [`backoff`], [`limits`] | error codes and the reaction to each; back-off; every limit |
+//! | [`nearest`] | the name that somebody may have meant |
 #![forbid(unsafe_code)]
 
 pub mod backoff;
@@ -21,6 +22,7 @@ pub mod frame;
 pub mod hash;
 pub mod id;
 pub mod limits;
+pub mod nearest;
 pub mod session;
 pub mod stream;
 pub mod uplink;

@@ -285,3 +285,14 @@ async fn help_names_the_variable_of_every_option() {
         assert_eq!(words.matches("[env: WAVEKEEP_").count(), options - 2, "{}", ran.out);
     }
 }
+
+#[tokio::test]
+async fn a_misspelt_variable_is_not_passed_over() {
+    let ran = finished(command_at("http://127.0.0.1:1", &["devices"]).env("WAVEKEEP_WORKSPAEC", "team_7")).await;
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.err.contains("WAVEKEEP_WORKSPAEC") && ran.err.contains("WAVEKEEP_WORKSPACE"),
+        "{}",
+        ran.err
+    );
+}

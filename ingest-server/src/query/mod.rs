@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `plan`, `filter`, `nearest` | pure: from a request to what has to be read |
+//! | `plan`, `filter` | pure: from a request to what has to be read |
 //! | `read` | streams, ranges and chunks from the store, batch by batch |
 //! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
 //! | `listing`, `gaps` | devices, streams, chunks; what is missing |
@@ -22,7 +22,6 @@ mod gaps;
 pub mod limits;
 mod listing;
 mod manifest;
-mod nearest;
 mod plan;
 mod read;
 mod samples;

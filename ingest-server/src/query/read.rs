@@ -14,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent};
 use wavekeep_proto::hash::definition_hash;
 use wavekeep_proto::id::Hash;
+use wavekeep_proto::nearest::nearest;
 
 use super::error::QueryError;
 use super::limits;
-use super::nearest::nearest;
 use super::plan::{self, Asked, Source, Span};
 use crate::store::read_chunk::{self, ChunkRow, Place};
 use crate::store::read_gap::{self, GapRow};

@@ -1,4 +1,4 @@
-//! The name that somebody may have meant. Pure.
+//! The name that somebody may have meant.
 
 /// Insertions, deletions, replacements and swaps of neighbours that make one of the other.
 fn edits(one: &[char], other: &[char]) -> usize {
@@ -20,7 +20,8 @@ fn edits(one: &[char], other: &[char]) -> usize {
 }
 
 /// The name that is written most like `name`, if at most a third of it differs. Case counts for nothing.
-pub(super) fn nearest(name: &str, names: impl IntoIterator<Item = String>) -> Option<String> {
+#[must_use]
+pub fn nearest(name: &str, names: impl IntoIterator<Item = String>) -> Option<String> {
     let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<_>>();
     let wanted = letters(name);
     let distance = |known: String| {
@@ -32,9 +33,34 @@ pub(super) fn nearest(name: &str, names: impl IntoIterator<Item = String>) -> Op
     names.into_iter().filter_map(distance).min().map(|(_, known)| known)
 }
 
+/// The first environment variable of ours that nobody reads, but for a letter: its name, and the one that is read. A setting
+/// with a slip of the pen must not be passed over in silence; other programs' variables are not our business.
+#[must_use]
+pub fn misspelt(set: impl IntoIterator<Item = String>, read: &[String]) -> Option<(String, String)> {
+    let letters = |text: &str| text.chars().collect::<Vec<_>>();
+    set.into_iter()
+        .filter(|name| name.starts_with("WAVEKEEP_") && !read.contains(name))
+        .find_map(|name| {
+            let meant = read.iter().find(|known| edits(&letters(&name), &letters(known)) == 1)?;
+            Some((name, meant.clone()))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_misspelt_variable_is_found_and_another_programs_is_not() {
+        let read = ["WAVEKEEP_QUOTA", "WAVEKEEP_RUN"].map(str::to_owned);
+        let of = |name: &str| misspelt(["PATH".into(), "WAVEKEEP_QUOTA".into(), name.to_owned()], &read);
+        for slip in ["WAVEKEEP_QOUTA", "WAVEKEEP_QUOTAS", "WAVEKEEP_QUTA"] {
+            assert_eq!(of(slip), Some((slip.into(), "WAVEKEEP_QUOTA".into())));
+        }
+        for other in ["WAVEKEEP_BIN", "WAVEKEEP_LISTEN", "XAVEKEEP_QUOTA", "WAVEKEEP_RUN"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 
     fn of(name: &str) -> Option<String> {
         let names = ["js220-001", "js220-002", "ppk2", "current", "voltage"];
