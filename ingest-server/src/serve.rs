@@ -171,7 +171,7 @@ pub async fn serve(
     let reporter = HealthReporter::new();
     let registry = Registry::new(budget);
     let ledger = Arc::new(PostgresLedger::new(database));
-    let probe = PrimaryProbe::new(url.expose_secret())?;
+    let probe = PrimaryProbe::new(url.expose_secret(), ledger.database().clone())?;
     let background = [
         tokio::spawn(watch::watch(probe, registry.clone(), watch::INTERVAL)),
         tokio::spawn(partitions_ahead(ledger.clone())),

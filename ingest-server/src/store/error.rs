@@ -30,6 +30,16 @@ pub enum StoreError {
         /// Timeline now.
         after: u32,
     },
+    /// The connection leads to a primary that another one has replaced.
+    #[error(
+        "a primary of timeline {answered} answers, though one of timeline {newest} has taken its place: let the database's address lead to the newer one only; if going back is meant, restart this server"
+    )]
+    OldPrimary {
+        /// The highest that has answered.
+        newest: u32,
+        /// Of the one that answers now.
+        answered: u32,
+    },
     /// There is no such workspace.
     #[error("there is no workspace {0:?}: create it with `wavekeep-server workspace create`")]
     UnknownWorkspace(String),
