@@ -119,6 +119,11 @@ impl StoreError {
             || ((state.starts_with("22") || state.starts_with("23")) && !self.is_no_partition())
     }
 
+    /// Did somebody else hold a lock for longer than we wait?
+    fn is_locked(&self) -> bool {
+        self.sql().and_then(sqlstate) == Some("55P03")
+    }
+
     /// A row found no partition: somebody dropped it, and our knowledge of it is stale. Not the data's fault, though it is
     /// reported as a check violation (23514) that, unlike that of a constraint, names none.
     pub(super) fn is_no_partition(&self) -> bool {
@@ -143,6 +148,8 @@ impl From<StoreError> for OpenError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::UnknownWorkspace(name) => Self::UnknownWorkspace(name),
+            error if error.is_bad_data() => Self::BadData(error.to_string()),
+            error if error.is_locked() => Self::Locked(error.to_string()),
             error => Self::Unavailable(error.to_string()),
         }
     }
