@@ -376,6 +376,7 @@ impl<L: Ledger> Shell<L> {
             return self.outgoing.send_last(refused);
         }
         let closed = self.slots.remove(*slot);
+        self.asking.forget(*slot);
         let stream = closed.map(|slot| (slot.definition.id.to_string(), slot.definition.device.clone()));
         let (stream, device) = stream.unwrap_or_default();
         warn!(slot, ?code, message, stream, device, "slot refused");
