@@ -16,6 +16,8 @@ pub const STREAMS_MAX: usize = 10_000;
 pub const DEVICES_MAX: usize = 10_000;
 /// Names that a mistyped one is compared with.
 pub const NAMES_COMPARED_MAX: usize = 10_000;
+/// By so much may two epochs of a device overlap before their statistics are not joined: a clock that was set between them.
+pub const CLOCK_SHIFT_NS_MAX: i64 = 1_000_000_000;
 /// Bytes of a filter.
 pub const FILTER_BYTES_MAX: usize = 4_096;
 /// Chunks whose headers are read at once.
