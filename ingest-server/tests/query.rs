@@ -324,6 +324,26 @@ async fn streams_that_overlap_are_not_counted_twice() {
 }
 
 #[tokio::test]
+async fn sums_that_no_number_holds_hide_no_device() {
+    let asker = Asker::new().await;
+    for _ in 0..3 {
+        let mut stream = Stream::new();
+        let rows = vec![stream.few_samples()];
+        asker.store(&stream, rows).await;
+    }
+    let most = i64::MAX;
+    asker
+        .fixture
+        .run(&format!(
+            "UPDATE stream SET next_sample = {most}, stored_bytes = {most}"
+        ))
+        .await;
+    let devices = asker.devices().await;
+    assert_eq!(devices.len(), 1);
+    assert_eq!((devices[0].stored_bytes, devices[0].sample_count), (most as u64, 9));
+}
+
+#[tokio::test]
 async fn unknown_names_are_refused_with_the_nearest() {
     let asker = Asker::new().await;
     let mut stream = Stream::new();
