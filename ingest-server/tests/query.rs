@@ -415,6 +415,11 @@ async fn questions_that_make_no_sense_are_refused_in_words() {
     let mut stream = Stream::new();
     let rows = vec![stream.few_samples()];
     asker.store(&stream, rows).await;
+    assert_refused(
+        asker.waveform(by_device("js\0")).await,
+        Code::InvalidArgument,
+        "without NUL",
+    );
     let backwards = between(by_stream(&stream), Some(10), Some(5));
     assert_refused(
         asker.waveform(backwards.clone()).await,
