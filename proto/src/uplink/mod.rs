@@ -249,12 +249,8 @@ impl Uplink {
         if let Some(end_utc_ns) = self.acked_utc_ns.pop_front() {
             return Ok(Some(Action::Acked { end_utc_ns }));
         }
-        self.forgive_stall(now);
-        self.polled_at = now;
-        self.check_deadlines(now);
-        if let Some(why) = self.disconnect.take() {
-            self.disconnected(now);
-            return Ok(Some(Action::Disconnect { why }));
+        if let Some(action) = self.poll_deadlines(now) {
+            return Ok(Some(action));
         }
         if let Some(frame) = self.outgoing.pop_front() {
             return Ok(Some(Action::Send(frame)));
@@ -267,6 +263,16 @@ impl Uplink {
             Link::Up(_) => self.poll_session(now, outbox),
             _ => Ok(None),
         }
+    }
+
+    /// Has something been waited for for too long? For a shell whose transport takes no frames now: all else would find no room.
+    pub fn poll_deadlines(&mut self, now: Duration) -> Option<Action> {
+        self.forgive_stall(now);
+        self.polled_at = now;
+        self.check_deadlines(now);
+        let why = self.disconnect.take()?;
+        self.disconnected(now);
+        Some(Action::Disconnect { why })
     }
 
     /// While we ourselves were stalled, nobody read what the server said.
