@@ -173,6 +173,27 @@ async fn chunks_reach_the_tables_and_sigterm_drains() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_a_drain_at_once_and_a_closed_terminal_is_a_signal() {
+    let database = TestDatabase::start().await.expect("Postgres is installed");
+    let mut server = Server::serving(&database, &["--drain", "1h"]).await;
+    let mut client = Client::welcome(server.grpc).await;
+    let mut capture = Capture::new(&definition(1));
+    client.opened(1, &capture).await;
+    let mut holder = PgConnection::connect(&database.url())
+        .await
+        .expect("the database answers");
+    let hold = sqlx::raw_sql("BEGIN; LOCK TABLE main.chunk_signal");
+    hold.execute(&mut holder).await.expect("it is free");
+    client.chunk(1, &capture.samples(&[1.0])).await;
+    // In its transaction, so that the drain waits for it.
+    while count(&database, "SELECT count(*) FROM pg_locks WHERE NOT granted").await == 0 {}
+    server.signal(Signal::SIGHUP);
+    assert!(matches!(client.next().await, ServerFrame::Goaway { .. }));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
 async fn a_database_outage_flips_readiness_not_liveness_and_passes() {
     let mut database = TestDatabase::start().await.expect("Postgres is installed");
     let mut server = Server::serving(&database, &[]).await;

@@ -48,7 +48,8 @@ pub struct Cli {
 enum Command {
     /// Serve with a private Postgres of its own: migrated, with workspace `main`
     ///
-    /// Adopts the Postgres that a killed server left running, and stops it on SIGTERM and SIGINT, once every session is drained.
+    /// Adopts the Postgres that a killed server left running, and stops it on SIGTERM, SIGINT and SIGHUP, once every session is drained; a second
+    /// signal does not wait for them.
     Dev(dev::DevArgs),
     /// Serve a database that `migrate` has prepared
     Serve(serve::ServeArgs),

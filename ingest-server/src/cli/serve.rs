@@ -17,12 +17,12 @@ pub(super) struct ServeArgs {
 
 pub(super) async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.server.config()?;
-    let mut signals = StopSignals::listen()?;
+    let signals = StopSignals::listen()?;
     let sockets = Sockets::bind(&config)?;
     let (grpc, http) = (sockets.grpc_address()?, sockets.http_address()?);
     let metrics = telemetry::start_metrics()?;
     let ready = || tracing::info!(%grpc, %http, "ready");
     let url = &args.database.database_url;
-    serve(&config, url, sockets, metrics, &mut signals, ready).await?;
+    serve(&config, url, sockets, metrics, &signals, ready).await?;
     Ok(())
 }
