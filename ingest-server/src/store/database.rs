@@ -259,4 +259,44 @@ mod tests {
         let failure = tx.commit().await.expect_err("nothing was committed");
         assert!(failure.to_string().contains("25P02"), "{failure}");
     }
+
+    #[tokio::test]
+    async fn i6_a_commit_that_does_not_wait_for_the_standby_is_refused_where_there_is_one() {
+        let postgres = TestDatabase::start().await.expect("Postgres is installed");
+        let with = |level: &str| format!("{}&options=-c%20synchronous_commit%3D{level}", postgres.url());
+        for level in ["local", "remote_write", "on"] {
+            Database::connect(&with(level), 1)
+                .await
+                .expect("there is no standby to wait for");
+        }
+        let database = Database::connect(&postgres.url(), 1).await.expect("it answers");
+        let mut connection = database.pool.acquire().await.expect("the only connection is free");
+        for sql in [
+            "ALTER SYSTEM SET synchronous_standby_names = 'b'",
+            "SELECT pg_reload_conf()",
+        ] {
+            statement(sql).execute(&mut *connection).await.expect("it is ours");
+        }
+        let named = "SELECT current_setting('synchronous_standby_names')";
+        while statement(named)
+            .fetch_one(&mut *connection)
+            .await
+            .expect("it answers")
+            .get::<String, _>(0)
+            .is_empty()
+        {
+            tokio::task::yield_now().await;
+        }
+        for (level, refused) in [
+            ("local", true),
+            ("remote_write", true),
+            ("on", false),
+            ("remote_apply", false),
+        ] {
+            match Database::connect(&with(level), 1).await {
+                Ok(_) => assert!(!refused, "{level}"),
+                Err(error) => assert!(refused && error.to_string().contains(level), "{level}: {error}"),
+            }
+        }
+    }
 }

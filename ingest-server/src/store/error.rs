@@ -22,6 +22,11 @@ pub enum StoreError {
     /// Acks would lie.
     #[error("the database has {0} = off, so a commit could be lost after it was acknowledged: turn it on")]
     NotDurable(&'static str),
+    /// Acks would lie after a failover.
+    #[error(
+        "the database names synchronous standbys, but has synchronous_commit = {0}, so a failover could lose a commit after it was acknowledged: set it to on or remote_apply"
+    )]
+    NotReplicated(String),
     /// A standby was promoted since the last transaction, or the connection now leads elsewhere.
     #[error("the database failed over (timeline {before} is now {after})")]
     PrimaryChanged {
