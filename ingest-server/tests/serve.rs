@@ -322,3 +322,51 @@ fn postmaster(data: &str) -> Pid {
     let line = file.lines().next().expect("it has a process id");
     Pid::from_raw(line.parse().expect("a number"))
 }
+
+#[tokio::test]
+async fn usage_errors_end_with_2_and_all_others_with_1() {
+    let url = "postgres://nobody@127.0.0.1:1/none";
+    let serve = |more: &[&'static str]| [&["serve", "--database-url", url][..], more].concat();
+    let wrong = [
+        serve(&["--group-bytes", "0"]),
+        serve(&["--memory-budget", "1MiB"]),
+        serve(&["--database-connections", "9"]),
+        serve(&["--log", "wavekeep=loudly"]),
+        serve(&["--no-such-option"]),
+        vec![
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--database-url",
+            "mysql://db",
+        ],
+        vec!["migrate", "--database-url", "no url"],
+        vec!["workspace", "create", "Team 7", "--database-url", url],
+    ];
+    for arguments in wrong {
+        let output = command(&arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    }
+    let output = command(&["migrate", "--database-url", url]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "nobody is there");
+}
+
+#[tokio::test]
+async fn a_flag_in_the_environment_may_be_1_or_0() {
+    let database = TestDatabase::start().await.expect("Postgres is installed");
+    for (value, json) in [("1", true), ("true", true), ("0", false)] {
+        let mut list = command(&["workspace", "list", "--database-url", &database.url()]);
+        let output = list.env("WAVEKEEP_JSON", value).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{value}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(said.starts_with('{'), json, "{value}: {said}");
+    }
+}

@@ -12,7 +12,13 @@ use crate::drain::StopSignals;
 use crate::serve::{ServeConfig, ServeError, Sockets, serve};
 use crate::{telemetry, workspace};
 
+const EXAMPLES: &str = "\
+Examples:
+  wavekeep-server dev
+  wavekeep-server dev --data-dir /var/lib/wavekeep --listen 0.0.0.0:7460";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct DevArgs {
     /// Where the private Postgres lives; made if it is not there
     #[arg(long, env = "WAVEKEEP_DATA_DIR", value_name = "DIR", default_value = "wavekeep-data")]

@@ -7,7 +7,13 @@ use crate::drain::StopSignals;
 use crate::serve::{Sockets, serve};
 use crate::telemetry;
 
+const EXAMPLES: &str = "\
+Examples:
+  WAVEKEEP_DATABASE_URL=postgres://wavekeep:secret@db/wavekeep wavekeep-server serve --listen 0.0.0.0:7460
+  wavekeep-server serve --database-url postgres://wavekeep@db/wavekeep --memory-budget 2GiB --tls-cert chain.pem --tls-key key.pem";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct ServeArgs {
     #[command(flatten)]
     database: DatabaseOptions,

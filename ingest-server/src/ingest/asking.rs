@@ -19,7 +19,7 @@ use crate::ledger::{Ledger, OpenError, OpenRequest, OpenedRow};
 use crate::telemetry::histogram;
 
 /// Opens of one session that the ledger is asked at a time: an agent with a thousand streams must not take every connection.
-pub(super) const OPENS_MAX: usize = 4;
+pub(crate) const OPENS_MAX: usize = 4;
 /// Shorter than an agent's patience.
 const ANSWER_LIMIT: Duration = Duration::from_millis(limits::ANSWER_MS * 4 / 5);
 

@@ -98,10 +98,21 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+fn options_of(url: &str) -> Result<PgConnectOptions, DatabaseError> {
+    // The parser itself takes any scheme.
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        return Err(DatabaseError::Url("it does not start with postgres://".into()));
+    }
+    PgConnectOptions::from_str(url).map_err(|error| DatabaseError::Url(error.to_string()))
+}
+
 impl Database {
     /// Connects at most so often at a time, and checks that the database answers, is a primary and commits durably.
     pub async fn connect(url: &str, connections: u32) -> Result<Self, DatabaseError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| DatabaseError::Url(error.to_string()))?;
+        let options = options_of(url)?;
         let options = options.application_name("wavekeep-server").disable_statement_logging();
         let unreachable = |why: String| DatabaseError::Unreachable {
             place: place(&options),
