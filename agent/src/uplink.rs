@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! - I12: at most [`limits::OUTGOING_FRAMES_MAX`] frames wait for the transport; while they do, the machine is only asked once a
-//!   second, for its deadlines.
+//!   second, and for its deadlines alone: on a slow link they wait for minutes, and what it would send would pile up.
 //! - There is one `select!` here, of cancel-safe branches.
 
 mod shared;
@@ -213,8 +213,13 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
 
     /// Does what the machine wants, as long as the transport takes it.
     fn act(&mut self, ticked: bool) {
-        let mut tick = ticked;
-        while self.has_room() || std::mem::take(&mut tick) {
+        if ticked
+            && !self.has_room()
+            && let Some(action) = self.machine.poll_deadlines(self.clock.now())
+        {
+            self.perform(action);
+        }
+        while self.has_room() {
             match self.machine.poll(self.clock.now(), &*self.outbox) {
                 Ok(None) => return,
                 Ok(Some(action)) => self.perform(action),

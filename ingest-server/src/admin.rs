@@ -2,11 +2,17 @@
 //!
 //! Liveness says that the process works: the main runtime has ticked lately. Readiness says that new agents are welcome: the
 //! database answers and the server does not drain. An outage of the database must not make anybody restart the server.
+//!
+//! # Invariants
+//! - I12: at most [`CONNECTIONS_MAX`] connections, each for at most [`CONNECTION_AGE_MAX`]: one that is kept open and says nothing
+//!   cannot keep probes out for longer.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,7 +20,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Sleep;
 
 use crate::telemetry::gauge;
 
@@ -22,6 +31,12 @@ use crate::telemetry::gauge;
 const PULSE: Duration = Duration::from_secs(1);
 /// Without a beat for so long it is stuck.
 const STUCK: Duration = Duration::from_secs(30);
+/// Probes and scrapers; more are closed at once.
+const CONNECTIONS_MAX: usize = 64;
+/// A scraper that keeps its connection makes a new one then.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// After an accept that failed: out of file descriptors, perhaps.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Between two cleanings of the histograms.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -124,7 +139,7 @@ pub fn start(listener: TcpListener, health: Health, metrics: PrometheusHandle) -
             }
         });
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => axum::serve(listener, router).await,
+            Ok(listener) => axum::serve(Limited::new(listener, CONNECTIONS_MAX, CONNECTION_AGE_MAX), router).await,
             Err(error) => Err(error),
         }
     };
@@ -134,6 +149,87 @@ pub fn start(listener: TcpListener, health: Health, metrics: PrometheusHandle) -
         }
     })?;
     Ok(())
+}
+
+/// Takes at most so many connections at a time.
+struct Limited {
+    listener: tokio::net::TcpListener,
+    permits: Arc<Semaphore>,
+    age_max: Duration,
+}
+
+impl Limited {
+    fn new(listener: tokio::net::TcpListener, connections_max: usize, age_max: Duration) -> Self {
+        Self {
+            listener,
+            age_max,
+            permits: Arc::new(Semaphore::new(connections_max)),
+        }
+    }
+}
+
+impl axum::serve::Listener for Limited {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        loop {
+            let accepted = self.listener.accept().await;
+            let permit = self.permits.clone().try_acquire_owned();
+            match (accepted, permit) {
+                (Ok((stream, peer)), Ok(permit)) => {
+                    let too_old = Box::pin(tokio::time::sleep(self.age_max));
+                    return (
+                        Connection {
+                            stream,
+                            too_old,
+                            _permit: permit,
+                        },
+                        peer,
+                    );
+                }
+                (Ok(_), Err(_)) => {}
+                (Err(_), _) => tokio::time::sleep(ACCEPT_RETRY).await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+/// One that ends at its age.
+struct Connection {
+    stream: TcpStream,
+    too_old: Pin<Box<Sleep>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.too_old.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_read(context, to)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.too_old.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 async fn healthz(State(told): State<Told>) -> (StatusCode, &'static str) {
@@ -155,4 +251,32 @@ async fn readyz(State(told): State<Told>) -> (StatusCode, &'static str) {
 
 async fn rendered(State(told): State<Told>) -> String {
     told.metrics.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::serve::Listener as _;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn i12_idle_connections_are_few_and_end_at_their_age() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut limited = Limited::new(listener, 1, Duration::from_millis(1));
+        let address = limited.local_addr().expect("bound");
+        let _idle = TcpStream::connect(address).await.expect("it listens");
+        let (mut kept, _) = limited.accept().await;
+        let mut second = TcpStream::connect(address).await.expect("it listens");
+        let closed = tokio::select! {
+            closed = second.read_u8() => closed,
+            _ = limited.accept() => panic!("the second connection must not be served"),
+        };
+        assert!(closed.is_err(), "I12: it is closed");
+        assert!(kept.read_u8().await.is_err(), "it said nothing until its age");
+        assert!(kept.write_u8(1).await.is_err());
+        drop(kept);
+        let _third = TcpStream::connect(address).await.expect("it listens");
+        limited.accept().await;
+    }
 }

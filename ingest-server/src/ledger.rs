@@ -76,6 +76,12 @@ pub enum OpenError {
     /// There is no such workspace.
     #[error("there is no workspace {0:?}")]
     UnknownWorkspace(String),
+    /// Certainly not taken, because of what it is: the same definition would be refused again.
+    #[error("the database refused the stream: {0}")]
+    BadData(String),
+    /// Certainly not taken: somebody else holds its row, and did not let go in time.
+    #[error("another transaction holds the stream's row: {0}")]
+    Locked(String),
     /// The database did not answer, or not as it should. The stream may or may not be taken: ask again.
     #[error("the database is not available: {0}")]
     Unavailable(String),

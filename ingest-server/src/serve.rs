@@ -33,6 +33,8 @@ use crate::workspace::{self, WorkspaceError};
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
 /// Between two lines about it.
 const DATABASE_REPORT: Duration = Duration::from_secs(5);
+/// For connections to the database that are still in use once everything else has ended.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks at the partitions of the days ahead.
 const PARTITIONS_AHEAD: Duration = Duration::from_secs(3600);
 
@@ -89,6 +91,9 @@ pub enum ServeError {
     /// Threads, signals.
     #[error("the operating system refused: {0}")]
     System(#[from] std::io::Error),
+    /// The second signal.
+    #[error("stopped at once, by a second signal; nothing is lost, agents send again what was not acknowledged")]
+    StoppedAtOnce,
     /// Not everything was acknowledged.
     #[error(
         "{0} sessions were not drained in time; nothing is lost, their agents send again what was not acknowledged"
@@ -151,13 +156,28 @@ async fn connect(url: &SecretString, config: &ServeConfig) -> Result<Database, S
     }
 }
 
-/// Serves a database that is migrated, until a signal; then drains. `ready` is called once agents may come.
+/// Serves a database that is migrated, until a signal; then drains, unless a second signal ends it at once. `ready` is called once
+/// agents may come.
 pub async fn serve(
     config: &ServeConfig,
     url: &SecretString,
     sockets: Sockets,
     metrics: PrometheusHandle,
-    signals: &mut StopSignals,
+    signals: &StopSignals,
+    ready: impl FnOnce(),
+) -> Result<(), ServeError> {
+    tokio::select! {
+        served = serve_until_drained(config, url, sockets, metrics, signals, ready) => served,
+        () = signals.reached(2) => Err(ServeError::StoppedAtOnce),
+    }
+}
+
+async fn serve_until_drained(
+    config: &ServeConfig,
+    url: &SecretString,
+    sockets: Sockets,
+    metrics: PrometheusHandle,
+    signals: &StopSignals,
     ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
     let budget = Budget::new(config.memory_budget_bytes)?;
@@ -166,12 +186,12 @@ pub async fn serve(
     admin::start(sockets.http, health.clone(), metrics)?;
     let database = tokio::select! {
         connected = connect(url, config) => connected?,
-        () = signals.next() => return Ok(()),
+        () = signals.first() => return Ok(()),
     };
     let reporter = HealthReporter::new();
     let registry = Registry::new(budget);
     let ledger = Arc::new(PostgresLedger::new(database));
-    let probe = PrimaryProbe::new(url.expose_secret())?;
+    let probe = PrimaryProbe::new(url.expose_secret(), ledger.database().clone())?;
     let background = [
         tokio::spawn(watch::watch(probe, registry.clone(), watch::INTERVAL)),
         tokio::spawn(partitions_ahead(ledger.clone())),
@@ -186,11 +206,17 @@ pub async fn serve(
     };
     let signalled = async {
         ready();
-        signals.next().await;
+        signals.first().await;
     };
     let served = grpc.serve(&registry, config.ingest, signalled).await;
     background.iter().for_each(JoinHandle::abort);
-    ledger.database().close().await;
+    // A connection that is in use may wait for the database for longer than anybody waits for us.
+    if tokio::time::timeout(CLOSE_WAIT, ledger.database().close())
+        .await
+        .is_err()
+    {
+        warn!("connections to the database are still in use, and are cut");
+    }
     served
 }
 

@@ -17,6 +17,7 @@ fn code_and_reason(error: &QueryError) -> (Code, &'static str) {
         QueryError::Unknown { .. } => (Code::NotFound, "UNKNOWN_NAME"),
         QueryError::Empty(_) => (Code::OutOfRange, "NOTHING_STORED"),
         QueryError::TooMuch(_) => (Code::FailedPrecondition, "ANSWER_TOO_LARGE"),
+        QueryError::Overlap { .. } => (Code::FailedPrecondition, "STREAMS_OVERLAP"),
         QueryError::Busy(_) => (Code::ResourceExhausted, "TOO_MANY_QUESTIONS"),
         QueryError::Unimplemented(_) => (Code::Unimplemented, "LATER_VERSION"),
         QueryError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),

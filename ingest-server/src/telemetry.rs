@@ -198,6 +198,6 @@ pub mod histogram {
         OPEN_SECONDS = "wavekeep_open_seconds" SECONDS "Taking a stream's row",
         GROUP_BYTES = "wavekeep_group_bytes" BYTES "Flow bytes of one group commit",
         GROUP_CHUNKS = "wavekeep_group_chunks" COUNT "Chunks of one group commit",
-        AGENT_OLDEST_UNACKED_SECONDS = "wavekeep_agent_oldest_unacked_seconds" AGE_SECONDS "Age of the oldest un-acked chunk, as agents report it with each heartbeat",
+        REPORTED_UNACKED_AGE_SECONDS = "wavekeep_reported_unacked_age_seconds" AGE_SECONDS "Age of the oldest un-acked chunk, as agents report it with each heartbeat",
     }
 }

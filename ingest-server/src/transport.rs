@@ -21,13 +21,15 @@ use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tracing::{debug, warn};
+use wavekeep_proto::limits::link_ms;
 
 use crate::telemetry::{counter, gauge};
 
 /// HTTP/2's windows, of a stream and of a connection. The adaptive window was slower than a fixed one of this size.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// Large chunks in few frames.
-const FRAME_BYTES: u32 = 1024 * 1024;
+/// A frame counts as a sign of life only when it is whole, and a ping waits behind it: small enough that the slowest link brings
+/// several of them before a connection is pinged.
+const FRAME_BYTES: u32 = 64 * 1024;
 /// Calls of one connection at a time.
 const STREAMS_MAX: u32 = 64;
 /// Of a request's headers.
@@ -36,8 +38,10 @@ const HEADER_BYTES_MAX: u32 = 16 * 1024;
 const READERS_MAX: u64 = 256;
 /// Silence after which a connection is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// For the answer to a ping.
-const PING_ANSWER: Duration = Duration::from_secs(10);
+/// For the answer to a ping, which stands behind what the slowest link has taken already.
+const PING_ANSWER: Duration = Duration::from_secs(20);
+
+const _: () = assert!(2 * link_ms(FRAME_BYTES as u64) < PING_INTERVAL.as_millis() as u64);
 
 /// For so many sessions.
 #[must_use]

@@ -7,10 +7,11 @@
 //!
 //! # Invariants
 //! - Poison never blocks a stream: every byte string gives a verdict, and none panics.
+//! - Only the chunk is judged: our own lack of memory is no verdict, and quarantines nothing.
 //! - I8, I13: samples that a reader is told of are the samples that were hashed at capture.
 
 use wavekeep_proto::chunk::{Chunk, ColumnContent};
-use wavekeep_proto::codec::Decoder;
+use wavekeep_proto::codec::{CodecError, Decoder};
 use wavekeep_proto::hash;
 use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
 
@@ -23,9 +24,16 @@ pub struct Validator {
     samples: Vec<u8>,
 }
 
+/// There was no memory to decode a chunk: nothing is known about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no memory for the {0} bytes of a column: the chunk is given back; give this server more, or a smaller --memory-budget"
+)]
+pub struct NoMemory(usize);
+
 impl Validator {
     /// `None`: the content is as the header says. The header itself was checked by the session.
-    pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Option<Quarantine> {
+    pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Result<Option<Quarantine>, NoMemory> {
         let columns = chunk.header.columns.iter().zip(&definition.signals);
         let mut encoded = chunk.columns.iter();
         for (column, signal) in columns {
@@ -33,33 +41,40 @@ impl Validator {
                 continue;
             };
             let Some(encoded) = encoded.next() else {
-                return Some(quarantine(signal, "its bytes are missing"));
+                return Ok(Some(quarantine(signal, "its bytes are missing")));
             };
             // A samples chunk has at most `limits::CHUNK_SAMPLES_MAX`; another count fails to decode.
             let Ok(count) = u32::try_from(chunk.header.count) else {
-                return Some(quarantine(signal, "no chunk holds so many samples"));
+                return Ok(Some(quarantine(signal, "no chunk holds so many samples")));
             };
             let bits = signal.sample_type.bits();
             if let Err(error) = self
                 .decoder
                 .decode_into(encoding, bits, count as usize, encoded, &mut self.samples)
             {
-                return Some(quarantine(signal, &error.to_string()));
+                return undecodable(signal, error).map(Some);
             }
             if hash::column_hash(signal.number, signal.sample_type, count, &self.samples) != hash {
-                return Some(quarantine(
+                return Ok(Some(quarantine(
                     signal,
                     "the decoded samples are not those that were hashed at capture",
-                ));
+                )));
             }
             if signal.finite_only && !all_finite(signal.sample_type, &self.samples) {
-                return Some(quarantine(
+                return Ok(Some(quarantine(
                     signal,
                     "it holds a sample that is not finite, which this signal forbids",
-                ));
+                )));
             }
         }
-        None
+        Ok(None)
+    }
+}
+
+fn undecodable(signal: &Signal, error: CodecError) -> Result<Quarantine, NoMemory> {
+    match error {
+        CodecError::Memory(bytes) => Err(NoMemory(bytes)),
+        error => Ok(quarantine(signal, &error.to_string())),
     }
 }
 
@@ -98,6 +113,7 @@ mod tests {
     fn why(definition: &StreamDefinition, chunk: &Chunk) -> Option<String> {
         Validator::default()
             .check(definition, chunk)
+            .expect("there is memory")
             .map(|quarantine| quarantine.why)
     }
 
@@ -108,6 +124,13 @@ mod tests {
             let chunk = fixtures::Capture::new(&definition).samples_encoded(encoding, &[1.0, f32::NAN, -0.0, f32::MAX]);
             assert_eq!(why(&definition, &chunk), None);
         }
+    }
+
+    #[test]
+    fn our_own_lack_of_memory_quarantines_nothing() {
+        let signal = &fixtures::definition(1).signals[0];
+        assert_eq!(undecodable(signal, CodecError::Memory(7)), Err(NoMemory(7)));
+        assert!(undecodable(signal, CodecError::Frame).is_ok());
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::time::Duration;
 use common::{Fixture, Stream, connect, entry, ledger, one_committed, owner};
 use wavekeep_proto::chunk::Position;
 use wavekeep_server::devdb::TestDatabase;
+use wavekeep_server::ingest::watch::Probe as _;
 use wavekeep_server::ledger::{CommitError, Ledger, OpenError};
+use wavekeep_server::store::{Database, PrimaryProbe, StoreError, Transaction, Workspace};
 use wavekeep_server::workspace::FIRST_WORKSPACE;
 
 #[tokio::test]
@@ -210,8 +212,7 @@ async fn a_standby_and_a_database_that_is_down_are_unavailable() {
         "{refused:?}"
     );
 
-    let timeline = ledger.database().timeline();
-    let before = *timeline.borrow();
+    let before = ledger.database().timeline();
     let promote = sqlx::query("SELECT pg_promote()");
     promote
         .execute(&mut connect(&url, FIRST_WORKSPACE).await)
@@ -222,7 +223,7 @@ async fn a_standby_and_a_database_that_is_down_are_unavailable() {
         matches!(&refused, Err(OpenError::Unavailable(why)) if why.contains("failed over")),
         "{refused:?}"
     );
-    assert_eq!(*timeline.borrow(), before + 1, "so that every session can end");
+    assert_eq!(ledger.database().timeline(), before + 1);
     assert_eq!(
         ledger
             .commit(FIRST_WORKSPACE, std::slice::from_ref(&follows))
@@ -234,4 +235,101 @@ async fn a_standby_and_a_database_that_is_down_are_unavailable() {
     database.stop();
     let refused = ledger.open(FIRST_WORKSPACE, stream.open_request(owner)).await;
     assert!(matches!(refused, Err(OpenError::Unavailable(_))), "{refused:?}");
+}
+
+/// An address that can be moved: a directory whose socket leads to one Postgres or another.
+fn lead(address: &std::path::Path, to: &TestDatabase) {
+    let sockets = std::fs::read_dir(to.directory().join("socket")).expect("it runs");
+    let mut paths = sockets.map(|entry| entry.expect("readable").path());
+    let socket = paths.find(|path| path.extension().is_none_or(|extension| extension != "lock"));
+    let moved = address.join("moving");
+    std::os::unix::fs::symlink(socket.expect("it listens"), &moved).expect("ours");
+    std::fs::rename(&moved, address.join(".s.PGSQL.5432")).expect("ours");
+}
+
+/// Begins transactions, each on a connection of its own, until one is refused.
+async fn until_refused(database: &Database, workspace: &Workspace) -> (Vec<Transaction>, StoreError) {
+    let mut held = Vec::new();
+    loop {
+        match database.begin(workspace).await {
+            Ok(tx) => held.push(tx),
+            Err(refused) => return (held, refused),
+        }
+    }
+}
+
+#[tokio::test]
+async fn i6_an_address_that_moves_between_two_living_primaries_is_noticed() {
+    let mut old = TestDatabase::start().await.expect("Postgres is installed");
+    let mut new = TestDatabase::start().await.expect("Postgres is installed");
+    old.stop();
+    new.stop();
+    let data = |database: &TestDatabase| database.directory().join("data");
+    std::fs::remove_dir_all(data(&new)).expect("ours");
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(data(&old))
+        .arg(data(&new))
+        .status();
+    assert!(copied.expect("cp runs").success());
+    std::fs::write(data(&new).join("standby.signal"), "").expect("ours");
+    old.restart().expect("it starts");
+    new.restart().expect("it starts as a standby");
+    let promote = sqlx::query("SELECT pg_promote()");
+    promote
+        .execute(&mut connect(&new.url(), FIRST_WORKSPACE).await)
+        .await
+        .expect("it is promoted");
+
+    let address = tempfile::tempdir().expect("a directory");
+    lead(address.path(), &old);
+    let url = format!(
+        "postgres:///wavekeep?host={}&port=5432&user=wavekeep",
+        address.path().display()
+    );
+    let ledger = ledger(&url).await;
+    let database = ledger.database();
+    let workspace = database.workspace(FIRST_WORKSPACE).await.expect("it was created");
+    let mut probe = PrimaryProbe::new(&url, database.clone()).expect("a URL");
+    probe.primary().await.expect("the old primary answers");
+    let (stream, owner) = (Stream::new(), owner());
+    let start = ledger
+        .open(FIRST_WORKSPACE, stream.open_request(owner))
+        .await
+        .expect("it opens")
+        .at;
+
+    lead(address.path(), &new);
+    let (on_old, changed) = until_refused(database, &workspace).await;
+    assert!(
+        matches!(changed, StoreError::PrimaryChanged { before: 1, after: 2 }),
+        "{changed}"
+    );
+    assert!(!on_old.is_empty(), "the pool's connection still led there");
+    for tx in on_old {
+        tx.rollback().await;
+    }
+    let lost = probe.primary().await.expect_err("so that every session ends");
+    assert!(lost.contains("timeline 2"), "{lost}");
+    probe.primary().await.expect("it connects again, to the new one");
+    let stale = entry(&stream, owner, start, vec![stream.clone().few_samples()]);
+    let moved = ledger
+        .commit(FIRST_WORKSPACE, &[stale])
+        .await
+        .expect("no connection to the old one is left");
+    assert_eq!(moved, [false], "the new one has never heard of this owner");
+
+    lead(address.path(), &old);
+    let (on_new, refused) = until_refused(database, &workspace).await;
+    assert!(
+        matches!(refused, StoreError::OldPrimary { newest: 2, answered: 1 }),
+        "{refused}"
+    );
+    assert_eq!(database.timeline(), 2, "and is never believed");
+    drop(on_new);
+    lead(address.path(), &new);
+    ledger
+        .open(FIRST_WORKSPACE, stream.open_request(owner))
+        .await
+        .expect("its connection is not used again");
 }

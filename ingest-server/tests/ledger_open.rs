@@ -7,6 +7,7 @@ use std::sync::Arc;
 use common::{Fixture, Stream, assert_fenced, entry, one_committed, owner};
 use wavekeep_proto::chunk::{Position, Reason};
 use wavekeep_proto::hash::definition_hash;
+use wavekeep_proto::stream::Predecessor;
 use wavekeep_server::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest};
 
 #[tokio::test]
@@ -210,4 +211,23 @@ async fn a_stream_that_vanished_starts_over_and_leaves_no_rows_behind() {
         (opened.at.seq, opened.at.digest),
         (0, definition_hash(&stream.definition))
     );
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_opened_is_told_from_a_database_that_cannot_be_used() {
+    let fixture = Fixture::new().await;
+    let (stream, _, _) = one_committed(&fixture).await;
+    let (_holder, _) = fixture.hold(&stream).await;
+    let open = async |request| fixture.ledger.open(&fixture.workspace, request).await;
+    let mut misfit = common::definition();
+    misfit.predecessor = Some(Predecessor {
+        stream_id: stream.definition.id,
+        seq: u64::MAX,
+    });
+    let (locked, misfit) = tokio::join!(
+        open(stream.open_request(owner())),
+        open(Stream::of(misfit).open_request(owner()))
+    );
+    assert!(matches!(locked, Err(OpenError::Locked(_))), "{locked:?}");
+    assert!(matches!(misfit, Err(OpenError::BadData(_))), "{misfit:?}");
 }

@@ -127,6 +127,32 @@ async fn a_partition_that_retention_dropped_is_made_again() {
 }
 
 #[tokio::test]
+async fn a_partition_that_a_person_dropped_or_detached_is_made_again() {
+    let fixture = Fixture::new().await;
+    let (mut stream, owner) = (Stream::new(), owner());
+    let mut before = fixture.open(&stream, owner).await.at;
+    let by_hand = [
+        "SELECT",
+        "DROP TABLE chunk_signal_20000101",
+        "DROP TABLE chunk_20000101",
+        "DROP TABLE chunk_20000101, chunk_signal_20000101, envelope_20000101",
+        "ALTER TABLE chunk DETACH PARTITION chunk_20000101",
+        "ALTER TABLE chunk DETACH PARTITION chunk_20000101_2; ALTER TABLE chunk_signal DETACH PARTITION chunk_signal_20000101",
+    ];
+    for sql in by_hand {
+        // `time_partition` still says that it is there.
+        fixture.run(sql).await;
+        stream.utc_ns = 1_000_000_000_000_000_000;
+        let rows = vec![stream.few_samples()];
+        let stored = fixture.commit(&[entry(&stream, owner, before, rows)]).await;
+        assert_eq!(stored, [true], "after {sql}");
+        before = stream.at;
+    }
+    let detached = "SELECT count(*) FROM pg_class WHERE relname LIKE 'chunk_20000101%' AND relkind = 'r' AND NOT relispartition AND relnamespace = current_schema()::regnamespace";
+    assert_eq!(fixture.one(detached).await, 2, "what a person keeps is left alone");
+}
+
+#[tokio::test]
 async fn making_partitions_waits_for_no_reader_and_no_writer() {
     let fixture = Fixture::new().await;
     let (mut stream, owner) = (Stream::new(), owner());

@@ -282,6 +282,68 @@ async fn statistics_of_a_device_join_its_streams() {
 }
 
 #[tokio::test]
+async fn streams_that_overlap_are_not_counted_twice() {
+    let asker = Asker::new().await;
+    let mut first = Stream::new();
+    let rows = vec![f32s(&mut first, &[1.0; 1000])];
+    asker.store(&first, rows).await;
+    // Another agent, under the same name; and later another axis of the same epoch with the same signal.
+    let mut second = Stream::new();
+    second.utc_ns += 300_000;
+    let rows = vec![f32s(&mut second, &[1.0; 1000])];
+    asker.store_in(&second, rows, "alone", &[]).await;
+    let names = second.definition.id.to_string();
+    assert_refused(
+        asker.statistics(by_device("js220-001")).await,
+        Code::FailedPrecondition,
+        &names,
+    );
+    let sample_count = async |selection| asker.statistics(selection).await.expect("an answer")[0].sample_count;
+    assert_eq!(sample_count(by_stream(&first)).await, 1000);
+    assert_eq!(sample_count(what(What::Run("alone".into()))).await, 1000);
+    let before = between(by_device("js220-001"), None, Some(NOVEMBER_2026_NS + 300_000));
+    assert_eq!(sample_count(before).await, 300, "a time in which there was one");
+
+    let same_epoch = |device: &str, first_sample| {
+        changed(|definition| {
+            definition.device = device.into();
+            definition.epoch = Epoch([7; 16]);
+            definition.first_sample = first_sample;
+        })
+    };
+    for (device, second_from) in [("meets", 1000), ("overlaps", 999)] {
+        for first_sample in [0, second_from] {
+            let mut stream = same_epoch(device, first_sample);
+            let rows = vec![f32s(&mut stream, &[1.0; 1000])];
+            asker.store(&stream, rows).await;
+        }
+    }
+    assert_eq!(sample_count(by_device("meets")).await, 2000, "whatever the clock says");
+    let overlaps = asker.statistics(by_device("overlaps")).await;
+    assert_refused(overlaps, Code::FailedPrecondition, "--stream");
+}
+
+#[tokio::test]
+async fn sums_that_no_number_holds_hide_no_device() {
+    let asker = Asker::new().await;
+    for _ in 0..3 {
+        let mut stream = Stream::new();
+        let rows = vec![stream.few_samples()];
+        asker.store(&stream, rows).await;
+    }
+    let most = i64::MAX;
+    asker
+        .fixture
+        .run(&format!(
+            "UPDATE stream SET next_sample = {most}, stored_bytes = {most}"
+        ))
+        .await;
+    let devices = asker.devices().await;
+    assert_eq!(devices.len(), 1);
+    assert_eq!((devices[0].stored_bytes, devices[0].sample_count), (most as u64, 9));
+}
+
+#[tokio::test]
 async fn unknown_names_are_refused_with_the_nearest() {
     let asker = Asker::new().await;
     let mut stream = Stream::new();
@@ -353,6 +415,11 @@ async fn questions_that_make_no_sense_are_refused_in_words() {
     let mut stream = Stream::new();
     let rows = vec![stream.few_samples()];
     asker.store(&stream, rows).await;
+    assert_refused(
+        asker.waveform(by_device("js\0")).await,
+        Code::InvalidArgument,
+        "without NUL",
+    );
     let backwards = between(by_stream(&stream), Some(10), Some(5));
     assert_refused(
         asker.waveform(backwards.clone()).await,

@@ -264,6 +264,36 @@ async fn a_successor_is_preferred_from_where_it_continues() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_last_rows_are_gone_does_not_look_complete() {
+    let asker = Asker::new().await;
+    let mut stream = Stream::new();
+    let rows = vec![stream.few_samples(), stream.few_samples(), stream.few_samples()];
+    asker.store(&stream, rows).await;
+    asker
+        .fixture
+        .run("DELETE FROM chunk WHERE seq = 3; DELETE FROM chunk_signal WHERE seq = 3")
+        .await;
+    let selection = || by_stream(&stream);
+    let end_ns = NOVEMBER_2026_NS + 9_000;
+    for (from_ns, to_ns) in [(None, None), (Some(NOVEMBER_2026_NS), None), (None, Some(end_ns))] {
+        let answer = asker.waveform(between(selection(), from_ns, to_ns)).await;
+        assert_refused(answer, Code::DataLoss, "the chunks after seq 2, up to 3, are missing");
+    }
+    let before = between(selection(), None, Some(end_ns - 3_000));
+    assert_eq!(
+        asker.read_one(before).await.chunks.len(),
+        2,
+        "what is there can be read"
+    );
+    asker
+        .fixture
+        .run("DELETE FROM chunk WHERE seq = 1; DELETE FROM chunk_signal WHERE seq = 1; UPDATE stream SET watermark = 2")
+        .await;
+    let retained = asker.read_one(selection()).await;
+    assert_eq!(retained.chunks.len(), 1, "what retention dropped is no damage");
+}
+
+#[tokio::test]
 async fn rows_that_are_gone_are_an_error_and_not_a_shorter_answer() {
     let asker = Asker::new().await;
     let mut stream = Stream::new();

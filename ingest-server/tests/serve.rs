@@ -173,6 +173,27 @@ async fn chunks_reach_the_tables_and_sigterm_drains() {
 }
 
 #[tokio::test]
+async fn a_second_signal_ends_a_drain_at_once_and_a_closed_terminal_is_a_signal() {
+    let database = TestDatabase::start().await.expect("Postgres is installed");
+    let mut server = Server::serving(&database, &["--drain", "1h"]).await;
+    let mut client = Client::welcome(server.grpc).await;
+    let mut capture = Capture::new(&definition(1));
+    client.opened(1, &capture).await;
+    let mut holder = PgConnection::connect(&database.url())
+        .await
+        .expect("the database answers");
+    let hold = sqlx::raw_sql("BEGIN; LOCK TABLE main.chunk_signal");
+    hold.execute(&mut holder).await.expect("it is free");
+    client.chunk(1, &capture.samples(&[1.0])).await;
+    // In its transaction, so that the drain waits for it.
+    while count(&database, "SELECT count(*) FROM pg_locks WHERE NOT granted").await == 0 {}
+    server.signal(Signal::SIGHUP);
+    assert!(matches!(client.next().await, ServerFrame::Goaway { .. }));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
 async fn a_database_outage_flips_readiness_not_liveness_and_passes() {
     let mut database = TestDatabase::start().await.expect("Postgres is installed");
     let mut server = Server::serving(&database, &[]).await;
@@ -300,4 +321,52 @@ fn postmaster(data: &str) -> Pid {
     let file = std::fs::read_to_string(format!("{data}/data/postmaster.pid")).expect("Postgres runs");
     let line = file.lines().next().expect("it has a process id");
     Pid::from_raw(line.parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn usage_errors_end_with_2_and_all_others_with_1() {
+    let url = "postgres://nobody@127.0.0.1:1/none";
+    let serve = |more: &[&'static str]| [&["serve", "--database-url", url][..], more].concat();
+    let wrong = [
+        serve(&["--group-bytes", "0"]),
+        serve(&["--memory-budget", "1MiB"]),
+        serve(&["--database-connections", "9"]),
+        serve(&["--log", "wavekeep=loudly"]),
+        serve(&["--no-such-option"]),
+        vec![
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--database-url",
+            "mysql://db",
+        ],
+        vec!["migrate", "--database-url", "no url"],
+        vec!["workspace", "create", "Team 7", "--database-url", url],
+    ];
+    for arguments in wrong {
+        let output = command(&arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    }
+    let output = command(&["migrate", "--database-url", url]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "nobody is there");
+}
+
+#[tokio::test]
+async fn a_flag_in_the_environment_may_be_1_or_0() {
+    let database = TestDatabase::start().await.expect("Postgres is installed");
+    for (value, json) in [("1", true), ("true", true), ("0", false)] {
+        let mut list = command(&["workspace", "list", "--database-url", &database.url()]);
+        let output = list.env("WAVEKEEP_JSON", value).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{value}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(said.starts_with('{'), json, "{value}: {said}");
+    }
 }

@@ -297,6 +297,24 @@ async fn a_definition_that_differs_refuses_its_slot_alone() {
 }
 
 #[tokio::test]
+async fn a_stream_that_cannot_be_opened_refuses_its_slot_alone() {
+    let lab = Lab::start().await;
+    let mut client = Client::welcome(lab.address).await;
+    client.opened(1, &Capture::new(&definition(1))).await;
+    let locked = definition(2);
+    let misfit = definition(3);
+    lab.ledger.state().locked.insert(locked.id);
+    lab.ledger.state().misfits.insert(misfit.id);
+    client.open(2, &Capture::new(&locked), 0).await;
+    let (slot, code, _) = client.refused().await;
+    assert_eq!((slot, code), (2, Code::Fenced));
+    client.open(3, &Capture::new(&misfit), 0).await;
+    let (slot, code, _) = client.refused().await;
+    assert_eq!((slot, code), (3, Code::InvalidDefinition));
+    client.opened(4, &Capture::new(&definition(4))).await;
+}
+
+#[tokio::test]
 async fn a_thousand_streams_open_in_one_session() {
     let lab = Lab::start().await;
     let mut client = Client::welcome(lab.address).await;

@@ -54,12 +54,24 @@ pub const ACCEPTED_CHUNKS_MAX: usize = 8_192;
 
 /// Between two heartbeats of either side.
 pub const HEARTBEAT_MS: u64 = 5_000;
-/// Silence after which a side gives the session up.
+/// The slowest link on which a session still gets on: 128 kbit/s. Every wait for something that may stand behind chunks on their
+/// way allows for it; whether the link is there at all, HTTP/2's pings find out within half a minute.
+pub const LINK_BYTES_PER_S_MIN: u64 = 16 * 1024;
+/// Silence after which an agent gives a server up, and a server an agent that it has not welcomed yet.
 pub const SILENCE_MS: u64 = 20_000;
-/// How long an agent waits for `Welcome`, and for an answer to `Open`.
+/// Silence after which a server gives up an agent that it has welcomed. The agent's heartbeats wait behind its chunks, and the
+/// largest one takes the slowest link 4.5 MiB / 16 KiB/s = 288 s.
+pub const AGENT_SILENCE_MS: u64 = SILENCE_MS + link_ms(CHUNK_BYTES_MAX as u64);
+/// How long an agent waits for `Welcome`, and for any answer to the `Open`s under way, apart from [`link_ms`] of the chunks that
+/// were sent before them.
 pub const ANSWER_MS: u64 = 15_000;
-/// How long sent chunks may stay without any ack while the window is not moving.
+/// `Open`s of a session that are not answered yet. Few, so that a thousand streams open one after the other, each answered in
+/// time; enough to hide the link's latency.
+pub const OPENS_MAX: usize = 16;
+/// How long sent chunks may stay without any ack, apart from [`link_ms`] of the one under way.
 pub const ACK_MS: u64 = 60_000;
+/// A machine that was not asked for so long was stalled itself: what came meanwhile still waits to be read, and is not silence.
+pub const STALL_MS: u64 = 2 * HEARTBEAT_MS;
 
 /// Acked chunks stay in the outbox for this long: longer than twice the connections' maximum age.
 pub const HOLD_BACK_MS: u64 = 20 * 60 * 1000;
@@ -71,9 +83,18 @@ pub const BACKOFF_MS_MIN: u64 = 100;
 /// See [`BACKOFF_MS_MIN`].
 pub const BACKOFF_MS_MAX: u64 = 30_000;
 
+/// How long the slowest link takes for so many bytes.
+#[must_use]
+pub const fn link_ms(bytes: u64) -> u64 {
+    bytes * 1000 / LINK_BYTES_PER_S_MIN
+}
+
 const _: () = assert!(CHUNK_SAMPLES_MAX == 16u64.pow(BASE_LEVEL_MAX));
 // A chunk larger than the smallest window could never be sent: it would wait for ever.
 const _: () = assert!(CHUNK_BYTES_MAX as u64 + CHUNK_OVERHEAD_BYTES <= WINDOW_BYTES_MIN);
 const _: () = assert!(WINDOW_BYTES_MIN <= WINDOW_BYTES_MAX);
 const _: () = assert!(HOLD_BACK_MS > 2 * CONNECTION_AGE_MS);
 const _: () = assert!(SILENCE_MS > 2 * HEARTBEAT_MS);
+// On the slowest link the largest chunk arrives, and is waited for, before its connection is too old (three quarters: jitter).
+const _: () =
+    assert!(link_ms(CHUNK_BYTES_MAX as u64) < AGENT_SILENCE_MS && AGENT_SILENCE_MS < CONNECTION_AGE_MS * 3 / 4);

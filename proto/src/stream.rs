@@ -157,6 +157,8 @@ pub enum BadDefinition {
     FileIdentity,
     #[error("the first sample id {0} leaves no room to count up")]
     FirstSample(u64),
+    #[error("the predecessor's seq {0} is none that a stream has: seqs end at {max}", max = limits::SEQ_MAX)]
+    PredecessorSeq(u64),
 }
 
 fn usable_name(name: &str) -> bool {
@@ -186,6 +188,9 @@ impl StreamDefinition {
         }
         if self.first_sample > limits::SAMPLE_ID_MAX {
             return Err(BadDefinition::FirstSample(self.first_sample));
+        }
+        if let Some(predecessor) = self.predecessor.filter(|predecessor| predecessor.seq > limits::SEQ_MAX) {
+            return Err(BadDefinition::PredecessorSeq(predecessor.seq));
         }
         let long = |(name, value): (&String, &String)| name.len().max(value.len()) > limits::LABEL_BYTES_MAX;
         if self.attributes.len() > limits::LABELS_MAX || self.attributes.iter().any(long) {
@@ -284,6 +289,14 @@ mod tests {
             with(|d| d.first_sample = u64::MAX),
             Err(BadDefinition::FirstSample(_))
         ));
+        let succeeds = |seq| {
+            let mut changed = definition();
+            let stream_id = StreamId([9; 16]);
+            changed.predecessor = Some(Predecessor { stream_id, seq });
+            changed.validate()
+        };
+        assert_eq!(succeeds(limits::SEQ_MAX), Ok(()));
+        assert_eq!(succeeds(u64::MAX), Err(BadDefinition::PredecessorSeq(u64::MAX)));
         assert!(matches!(
             with(|d| d.signals.iter_mut().for_each(|s| s.sample_type = SampleType::I128)),
             Ok(())

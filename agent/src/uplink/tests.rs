@@ -274,6 +274,37 @@ fn i12_a_transport_that_takes_nothing_holds_a_bounded_number_of_frames_and_no_st
 }
 
 #[tokio::test]
+async fn on_a_slow_link_nothing_piles_up_however_long_a_chunk_takes() {
+    let (outbox, server, handle) = (outbox(), FakeServer::default(), UplinkHandle::new());
+    outbox
+        .open_stream(definition(1), BTreeMap::new(), String::new(), 0)
+        .expect("a good disk");
+    store(&outbox, 1, 0..1_000);
+    let clock = Arc::new(SystemClock::new());
+    let options = UplinkOptions::new("bench");
+    let mut task = UplinkTask::new(outbox, server.clone(), clock, options, 7, &handle);
+    task.act(false);
+    let (outgoing, mut frames) = mpsc::channel(limits::OUTGOING_FRAMES_MAX);
+    task.on_connected(Ok(Link {
+        outgoing,
+        incoming: Box::pin(tokio_stream::pending()),
+    }));
+    let mut slots = BTreeMap::new();
+    for _ in ["Hello", "Open"] {
+        task.act(false);
+        let frame = wire::agent_frame(frames.try_recv().expect("it says so")).expect("an honest agent");
+        let answer = server.answer(frame, &mut slots).expect("an answer");
+        task.on_received(Some(Ok(wire::server_frame_to_wire(&answer))));
+    }
+    task.act(false);
+    assert!(!task.has_room(), "the link takes no more, though the window would");
+    for _ in 0..2 * limits::STUCK_FRAMES_MAX {
+        task.act(true);
+    }
+    assert!(task.stuck.is_empty() && matches!(task.transport, Transport::Up(_)));
+}
+
+#[tokio::test]
 async fn i12_frames_that_find_no_room_are_bounded() {
     let (outbox, handle) = (outbox(), UplinkHandle::new());
     outbox

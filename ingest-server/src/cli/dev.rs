@@ -1,18 +1,24 @@
 //! `wavekeep-server dev`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use secrecy::SecretString;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::options::ServerOptions;
 use crate::devdb::{DevDatabase, KeptDatabase};
 use crate::drain::StopSignals;
-use crate::serve::{ServeConfig, Sockets, serve};
+use crate::serve::{ServeConfig, ServeError, Sockets, serve};
 use crate::{telemetry, workspace};
 
+const EXAMPLES: &str = "\
+Examples:
+  wavekeep-server dev
+  wavekeep-server dev --data-dir /var/lib/wavekeep --listen 0.0.0.0:7460";
+
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct DevArgs {
     /// Where the private Postgres lives; made if it is not there
     #[arg(long, env = "WAVEKEEP_DATA_DIR", value_name = "DIR", default_value = "wavekeep-data")]
@@ -23,25 +29,45 @@ pub(super) struct DevArgs {
 
 pub(super) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let config = args.server.config()?;
-    let mut signals = StopSignals::listen()?;
+    let signals = StopSignals::listen()?;
     let sockets = Sockets::bind(&config)?;
-    let database = DevDatabase::start(&args.data_dir).await?;
+    let database = started(&args.data_dir, &signals).await?;
     let adopted = database.is_adopted();
     info!(data_dir = %args.data_dir.display(), adopted, "the private Postgres is up");
     let database = database.keep_running()?;
-    let served = migrate_and_serve(&config, &database, sockets, &mut signals).await;
-    database.stop().await;
-    info!("the private Postgres is stopped");
+    let served = migrate_and_serve(&config, &database, sockets, &signals).await;
+    // It is a fast shutdown, which only writes a checkpoint; whoever does not wait for that finds Postgres running, and may adopt it.
+    tokio::select! {
+        () = database.stop() => info!("the private Postgres is stopped"),
+        () = signals.reached(3) => warn!("the private Postgres was not waited for"),
+    }
     served
+}
+
+/// A cluster that is being made is made to its end, or the next start would find half of one.
+async fn started(data_dir: &Path, signals: &StopSignals) -> anyhow::Result<DevDatabase> {
+    let starting = DevDatabase::start(data_dir);
+    tokio::pin!(starting);
+    tokio::select! {
+        started = &mut starting => return Ok(started?),
+        () = signals.first() => info!("stopping once the private Postgres has started; a second signal ends this at once"),
+    }
+    tokio::select! {
+        started = starting => Ok(started?),
+        () = signals.reached(2) => Err(ServeError::StoppedAtOnce.into()),
+    }
 }
 
 async fn migrate_and_serve(
     config: &ServeConfig,
     database: &KeptDatabase,
     sockets: Sockets,
-    signals: &mut StopSignals,
+    signals: &StopSignals,
 ) -> anyhow::Result<()> {
-    workspace::migrate(database.url()).await?;
+    tokio::select! {
+        migrated = workspace::migrate(database.url()) => drop(migrated?),
+        () = signals.first() => return Ok(()),
+    }
     let metrics = telemetry::start_metrics()?;
     let url = SecretString::from(database.url());
     let (grpc, http) = (sockets.grpc_address()?, sockets.http_address()?);

@@ -7,6 +7,7 @@ mod dev;
 mod options;
 mod serve;
 mod units;
+mod usage;
 mod workspace;
 
 use std::process::ExitCode;
@@ -48,7 +49,8 @@ pub struct Cli {
 enum Command {
     /// Serve with a private Postgres of its own: migrated, with workspace `main`
     ///
-    /// Adopts the Postgres that a killed server left running, and stops it on SIGTERM and SIGINT, once every session is drained.
+    /// Adopts the Postgres that a killed server left running, and stops it on SIGTERM, SIGINT and SIGHUP, once every session is drained; a second
+    /// signal does not wait for them.
     Dev(dev::DevArgs),
     /// Serve a database that `migrate` has prepared
     Serve(serve::ServeArgs),
@@ -58,7 +60,7 @@ enum Command {
     Workspace(workspace::WorkspaceArgs),
 }
 
-/// Parses the arguments and does what they say. Usage errors end the process with 2.
+/// Parses the arguments and does what they say. Usage errors end the process with 2, also those that clap does not find.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -66,7 +68,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("wavekeep-server: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if usage::is_usage(&error) { 2 } else { 1 })
         }
     }
 }
@@ -94,6 +96,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples_of_itself() {
+        fn check(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name()).trim().to_owned();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example") && help.contains(&path), "{path}: {help:?}");
+            command.get_subcommands().for_each(|inner| check(inner, &path));
+        }
+        check(&Cli::command(), "");
     }
 
     #[test]

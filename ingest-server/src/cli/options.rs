@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 
 use super::units::{parse_bytes, parse_duration};
+use super::usage::UsageError;
 use crate::budget::Budget;
-use crate::ingest::IngestConfig;
 use crate::ingest::writer::WriterConfig;
+use crate::ingest::{IngestConfig, OPENS_MAX};
+use crate::query::limits::TRANSACTIONS_MAX;
 use crate::serve::ServeConfig;
 use crate::transport::Tls;
 
@@ -36,8 +38,8 @@ pub(super) struct ServerOptions {
     /// A smaller group is committed after so long
     #[arg(long, env = "WAVEKEEP_GROUP_LINGER", value_name = "DURATION", default_value = "5ms", value_parser = parse_duration)]
     group_linger: Duration,
-    /// Connections to the database
-    #[arg(long, env = "WAVEKEEP_DATABASE_CONNECTIONS", value_name = "N", default_value_t = crate::store::limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    /// Connections to the database: at least 8, and one for each writer
+    #[arg(long, env = "WAVEKEEP_DATABASE_CONNECTIONS", value_name = "N", default_value_t = crate::store::limits::CONNECTIONS_MAX, value_parser = clap::value_parser!(u32).range(9..=1000))]
     database_connections: u32,
     /// At start, how long to wait for a database that does not answer
     #[arg(long, env = "WAVEKEEP_DATABASE_WAIT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
@@ -53,12 +55,30 @@ pub(super) struct ServerOptions {
     tls_key: Option<PathBuf>,
 }
 
+/// Of connections to the database, besides the writers': one session's opens, and the readers.
+const OTHER_CONNECTIONS: u32 = (OPENS_MAX + TRANSACTIONS_MAX) as u32;
+const _: () = assert!(OTHER_CONNECTIONS == 8, "as the help has it");
+
 impl ServerOptions {
+    fn check(&self) -> Result<(), UsageError> {
+        if self.group_bytes == 0 || self.group_bytes > self.memory_budget {
+            return Err(UsageError(
+                "--group-bytes must be above 0 and at most --memory-budget".into(),
+            ));
+        }
+        let needed = OTHER_CONNECTIONS + u32::from(self.writers);
+        if self.database_connections < needed {
+            return Err(UsageError(format!(
+                "--database-connections {} is too few for --writers {}: give at least {needed}",
+                self.database_connections, self.writers
+            )));
+        }
+        Ok(())
+    }
+
     pub(super) fn config(&self) -> anyhow::Result<ServeConfig> {
         Budget::new(self.memory_budget)?;
-        if self.group_bytes == 0 || self.group_bytes > self.memory_budget {
-            bail!("--group-bytes must be above 0 and at most --memory-budget");
-        }
+        self.check()?;
         let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let tls = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => Some(Tls {

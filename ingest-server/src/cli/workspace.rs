@@ -1,5 +1,6 @@
 //! `wavekeep-server migrate` and `workspace create|list`.
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use secrecy::ExposeSecret;
 
@@ -7,7 +8,17 @@ use super::options::DatabaseOptions;
 use crate::store::Workspace;
 use crate::workspace;
 
+const MIGRATE_EXAMPLES: &str = "\
+Example, before the servers of a new version start:
+  wavekeep-server migrate --database-url postgres://wavekeep@db/wavekeep";
+
+const WORKSPACE_EXAMPLES: &str = "\
+Examples:
+  wavekeep-server workspace create team_7 --database-url postgres://wavekeep@db/wavekeep
+  wavekeep-server workspace list --database-url postgres://wavekeep@db/wavekeep --json";
+
 #[derive(Debug, Args)]
+#[command(after_help = MIGRATE_EXAMPLES)]
 pub(super) struct MigrateArgs {
     #[command(flatten)]
     database: DatabaseOptions,
@@ -16,6 +27,7 @@ pub(super) struct MigrateArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = WORKSPACE_EXAMPLES)]
 pub(super) struct WorkspaceArgs {
     #[command(subcommand)]
     command: WorkspaceCommand,
@@ -24,6 +36,7 @@ pub(super) struct WorkspaceArgs {
 #[derive(Debug, Subcommand)]
 enum WorkspaceCommand {
     /// Create one: its schema, its tables, its ledger id
+    #[command(after_help = WORKSPACE_EXAMPLES)]
     Create {
         /// Lower-case letters, digits and underscores, a letter first
         name: String,
@@ -33,6 +46,7 @@ enum WorkspaceCommand {
         output: Output,
     },
     /// List them
+    #[command(after_help = WORKSPACE_EXAMPLES)]
     List {
         #[command(flatten)]
         database: DatabaseOptions,
@@ -44,7 +58,7 @@ enum WorkspaceCommand {
 #[derive(Debug, Args)]
 struct Output {
     /// One JSON object a line
-    #[arg(long, env = "WAVEKEEP_JSON")]
+    #[arg(long, env = "WAVEKEEP_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
 }
 

@@ -3,7 +3,8 @@
 //!
 //! # Invariants
 //! - I7: the owner of an `Open` is new, and random; two that run at once cannot share a stream.
-//! - I12: at most [`OPENS_MAX`] run at a time, the rest wait; there are at most `limits::SLOTS_MAX` of them.
+//! - I12: at most [`OPENS_MAX`] run at a time, the rest wait; those of a slot that closes are forgotten, so there are at most
+//!   `limits::SLOTS_MAX` of them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::ledger::{Ledger, OpenError, OpenRequest, OpenedRow};
 use crate::telemetry::histogram;
 
 /// Opens of one session that the ledger is asked at a time: an agent with a thousand streams must not take every connection.
-pub(super) const OPENS_MAX: usize = 4;
+pub(crate) const OPENS_MAX: usize = 4;
 /// Shorter than an agent's patience.
 const ANSWER_LIMIT: Duration = Duration::from_millis(limits::ANSWER_MS * 4 / 5);
 
@@ -81,6 +82,11 @@ impl<L: Ledger> Asking<L> {
         self.start();
     }
 
+    /// The slot is closed: its question, if it still waits, is not asked any more.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.waiting.retain(|(waiting, _)| *waiting != slot);
+    }
+
     fn start(&mut self) {
         while self.running.len() < OPENS_MAX
             && let Some((slot, request)) = self.waiting.pop_front()
@@ -110,5 +116,47 @@ async fn in_time<T>(question: impl Future<Output = Result<T, OpenError>>) -> Res
     match tokio::time::timeout(ANSWER_LIMIT, question).await {
         Ok(answer) => answer,
         Err(_) => Err(OpenError::Unavailable(format!("no answer within {ANSWER_LIMIT:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ingest::fixtures;
+    use crate::ledger::{CommitError, Entry};
+
+    /// A database that never answers.
+    struct Mute;
+
+    impl Ledger for Mute {
+        async fn ledger_id(&self, _workspace: &str) -> Result<LedgerId, OpenError> {
+            std::future::pending().await
+        }
+        async fn open(&self, _workspace: &str, _request: OpenRequest) -> Result<OpenedRow, OpenError> {
+            std::future::pending().await
+        }
+        async fn commit(&self, _workspace: &str, _entries: &[Entry]) -> Result<Vec<bool>, CommitError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn i12_what_closed_slots_asked_does_not_pile_up() {
+        let mut asking = Asking::new(Arc::new(Mute));
+        // An agent that opens, breaks a rule and opens again, while the database is slow.
+        for slot in 1..=1000 {
+            let request = OpenRequest {
+                definition: Arc::new(fixtures::definition(1)),
+                labels: BTreeMap::new(),
+                run: String::new(),
+                stored_seq: 0,
+                owner: new_owner(),
+            };
+            asking.open(slot, request);
+            asking.forget(slot);
+        }
+        assert_eq!((asking.running.len(), asking.waiting.len()), (OPENS_MAX, 0));
     }
 }

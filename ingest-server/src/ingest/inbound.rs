@@ -46,7 +46,7 @@ pub(super) fn is_broken_connection(status: &Status) -> bool {
 /// What the agent says of itself, for the metrics.
 pub(super) fn observe(status: &[SlotStatus]) {
     if let Some(oldest_ms) = status.iter().map(|slot| slot.oldest_unacked_ms).max() {
-        histogram::AGENT_OLDEST_UNACKED_SECONDS.record(oldest_ms as f64 / 1000.0);
+        histogram::REPORTED_UNACKED_AGE_SECONDS.record(oldest_ms as f64 / 1000.0);
     }
     debug!(slots = status.len(), "heartbeat");
 }

@@ -44,6 +44,7 @@ use wavekeep_proto::v1;
 use wavekeep_proto::v1::ingest_server;
 
 use crate::ledger::Ledger;
+pub(crate) use asking::OPENS_MAX;
 use outgoing::Sent;
 use registry::Registry;
 use session::Shell;

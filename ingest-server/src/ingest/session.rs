@@ -280,6 +280,12 @@ impl<L: Ledger> Shell<L> {
                 self.machine
                     .refuse_slot(slot, Code::DefinitionMismatch, &error.to_string());
             }
+            // About this stream alone: the others go on.
+            Err(error @ OpenError::BadData(_)) => {
+                self.machine
+                    .refuse_slot(slot, Code::InvalidDefinition, &error.to_string());
+            }
+            Err(error @ OpenError::Locked(_)) => self.machine.refuse_slot(slot, Code::Fenced, &error.to_string()),
             Err(OpenError::UnknownWorkspace(name)) => {
                 let message = format!("workspace {name:?} is gone");
                 self.machine.refuse_session(Code::UnknownWorkspace, &message);
@@ -370,6 +376,7 @@ impl<L: Ledger> Shell<L> {
             return self.outgoing.send_last(refused);
         }
         let closed = self.slots.remove(*slot);
+        self.asking.forget(*slot);
         let stream = closed.map(|slot| (slot.definition.id.to_string(), slot.definition.device.clone()));
         let (stream, device) = stream.unwrap_or_default();
         warn!(slot, ?code, message, stream, device, "slot refused");

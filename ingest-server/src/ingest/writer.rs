@@ -210,11 +210,15 @@ impl<L: Ledger> Writer<L> {
             batch.push(next);
         }
         self.validating = Some(tokio::task::spawn_blocking(move || {
-            let check = |accepted: Accepted| Checked {
-                quarantine: validator.check(&accepted.definition, &accepted.chunk),
-                accepted,
+            let check = |accepted: Accepted| match validator.check(&accepted.definition, &accepted.chunk) {
+                Ok(quarantine) => Some(Checked { accepted, quarantine }),
+                Err(no_memory) => {
+                    // Its ticket says `Lost`: the session ends, and the agent sends it again.
+                    error!(device = accepted.definition.device, %no_memory, "a chunk was not validated");
+                    None
+                }
             };
-            let checked = batch.into_iter().map(check).collect();
+            let checked = batch.into_iter().filter_map(check).collect();
             (validator, checked)
         }));
     }

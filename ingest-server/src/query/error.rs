@@ -1,5 +1,7 @@
 //! Why a question has no answer. `crate::status` maps each to a gRPC code.
 
+use wavekeep_proto::id::StreamId;
+
 use crate::store::StoreError;
 
 /// One sentence that says what to do.
@@ -24,6 +26,19 @@ pub enum QueryError {
     /// More than one answer may hold.
     #[error("{0}")]
     TooMuch(String),
+    /// Two streams have the same signal of the same device at the same time.
+    #[error(
+        "streams {} and {} both captured signal {signal:?} of device {device:?} at the same time, and together would count it twice: choose one of them (--stream), a run that has only one, or another time",
+        streams.0, streams.1
+    )]
+    Overlap {
+        /// The device.
+        device: String,
+        /// The signal.
+        signal: String,
+        /// Both.
+        streams: (StreamId, StreamId),
+    },
     /// Too many questions at a time.
     #[error("the server answers {0} questions already: ask again in a moment")]
     Busy(usize),

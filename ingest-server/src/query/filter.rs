@@ -31,6 +31,11 @@ pub(super) fn parse(text: &str) -> Result<Filter, QueryError> {
         );
         return Err(QueryError::Invalid(sentence));
     }
+    if text.contains('\0') {
+        return Err(QueryError::Invalid(
+            "the filter has a NUL in it, which no name or label has: leave it out".into(),
+        ));
+    }
     let mut filter = Filter::default();
     let mut rest = text.trim();
     while !rest.is_empty() {
@@ -105,6 +110,7 @@ mod tests {
         ] {
             assert!(matches!(parse(bad), Err(QueryError::Invalid(_))), "{bad}");
         }
+        assert!(matches!(parse("device=a\0b"), Err(QueryError::Invalid(_))));
         assert!(parse(&"a".repeat(limits::FILTER_BYTES_MAX + 1)).is_err());
     }
 }

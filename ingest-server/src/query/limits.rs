@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Answers under way at a time; more are refused.
-pub const ANSWERS_MAX: usize = 64;
+pub const ANSWERS_MAX: usize = 32;
 /// Transactions that read at a time, so that readers leave connections to the writers.
 pub const TRANSACTIONS_MAX: usize = 4;
 /// For a unary answer, where the caller sets no deadline.
@@ -16,6 +16,8 @@ pub const STREAMS_MAX: usize = 10_000;
 pub const DEVICES_MAX: usize = 10_000;
 /// Names that a mistyped one is compared with.
 pub const NAMES_COMPARED_MAX: usize = 10_000;
+/// By so much may two epochs of a device overlap before their statistics are not joined: a clock that was set between them.
+pub const CLOCK_SHIFT_NS_MAX: i64 = 1_000_000_000;
 /// Bytes of a filter.
 pub const FILTER_BYTES_MAX: usize = 4_096;
 /// Chunks whose headers are read at once.
@@ -23,10 +25,17 @@ pub const PAGE_CHUNKS: usize = 64;
 /// Gaps that are read at once. More than a chunk has signals.
 pub const PAGE_GAPS: usize = 1_000;
 /// Encoded bytes that are read at once; a chunk may exceed it alone.
-pub const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+pub const BATCH_BYTES: u64 = 2 * 1024 * 1024;
 /// Parts of an answer that wait to be sent.
-pub const PARTS_QUEUED: usize = 4;
+pub const PARTS_QUEUED: usize = 1;
 /// Gaps of an answer that wait for a manifest; then they get one of their own.
 pub const GAPS_PENDING_MAX: usize = 10_000;
 
+/// Bytes of chunks that readers hold at worst, each answer of the largest chunks: one batch sent and one read, one part that waits
+/// and one with the connection. Of chunks of 256 KiB it is a quarter of that.
+pub const READ_BYTES_MAX: usize = 576 * 1024 * 1024;
+
+const CHUNK_BYTES: usize = wavekeep_proto::limits::CHUNK_BYTES_MAX;
+const _: () =
+    assert!(BATCH_BYTES < CHUNK_BYTES as u64 && ANSWERS_MAX * (2 + PARTS_QUEUED + 1) * CHUNK_BYTES <= READ_BYTES_MAX);
 const _: () = assert!(PAGE_GAPS > wavekeep_proto::limits::SIGNALS_MAX);

@@ -51,9 +51,9 @@ pub(super) struct Asked {
 }
 
 fn name(kind: &str, name: String) -> Result<String, QueryError> {
-    if name.is_empty() || name.len() > proto_limits::NAME_BYTES_MAX {
+    if name.is_empty() || name.len() > proto_limits::NAME_BYTES_MAX || name.contains('\0') {
         let sentence = format!(
-            "a {kind} has a name of 1 to {} bytes: give one that is listed",
+            "a {kind} has a name of 1 to {} bytes, without NUL: give one that is listed",
             proto_limits::NAME_BYTES_MAX
         );
         return Err(QueryError::Invalid(sentence));

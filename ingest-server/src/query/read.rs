@@ -18,7 +18,7 @@ use wavekeep_proto::nearest::nearest;
 
 use super::error::QueryError;
 use super::limits;
-use super::plan::{self, Asked, Source, Span};
+use super::plan::{self, Asked, Range, Source, Span};
 use crate::store::read_chunk::{self, ChunkRow, Place};
 use crate::store::read_gap::{self, GapRow};
 use crate::store::read_stream::{self, DeviceRow, StreamRow};
@@ -274,7 +274,24 @@ async fn ends(
         Some(_) => within.map_or(first.header.seq, |(_, high)| high.max(first.header.seq)),
     };
     let last = read_chunk::before(connection, place, last + 1).await?;
+    require_tail(range, row, last_seq, last.as_ref().map_or(0, |last| last.header.seq))?;
     Ok(last.map(|last| (first, last)))
+}
+
+/// The watermark is a chunk's seq, so a range that reaches to the stream's end ends with that chunk: what is found before it alone
+/// would look complete. (What retention has dropped is missing at the other end, which the answer shows by its first seq.)
+fn require_tail(range: Range, row: &StreamRow, last_seq: u64, found_seq: u64) -> Result<(), QueryError> {
+    let ends_ns = row.times_ns.map_or(i64::MIN, |(_, last)| last);
+    let to_the_end = range
+        .to_ns
+        .is_none_or(|to_ns| range.from_ns.is_none() && to_ns >= ends_ns);
+    if to_the_end && last_seq == row.at.seq && found_seq < last_seq {
+        return Err(QueryError::Damaged(format!(
+            "stream {} is not whole: the chunks after seq {found_seq}, up to {last_seq}, are missing",
+            row.id()
+        )));
+    }
+    Ok(())
 }
 
 /// Reads a range's chunks, batch by batch.

@@ -2,15 +2,18 @@
 //!
 //! # Invariants
 //! - I8: a statistic is the fold of the samples it covers, each checked against the hash of its column.
+//! - No time counts twice: streams that captured a signal of a device at the same time are never folded together.
 //! - Decoding and folding run on blocking threads; one batch is folded while the next one is read (I12).
 
 use wavekeep_proto::chunk::ColumnContent;
 use wavekeep_proto::codec::Decoder;
+use wavekeep_proto::id::{Epoch, StreamId};
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{hash, v1};
 
 use super::error::QueryError;
 use super::fold::Fold;
+use super::limits;
 use super::listing;
 use super::plan::{self, Asked, POWER, Span};
 use super::read::{ChunkReader, Located, Reader, StoredChunk};
@@ -24,6 +27,43 @@ struct Folded {
     times_ns: (i64, i64),
     gap_sample_count: u64,
     fold: Fold,
+    /// What it is folded from.
+    parts: Vec<Part>,
+}
+
+/// The range of one stream.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    stream: StreamId,
+    epoch: Epoch,
+    samples: (u64, u64),
+    times_ns: (i64, i64),
+}
+
+impl Part {
+    fn new(definition: &StreamDefinition, located: &Located) -> Self {
+        Self {
+            stream: definition.id,
+            epoch: definition.epoch,
+            samples: (located.span.from_sample, located.span.to_sample),
+            times_ns: located.times_ns,
+        }
+    }
+
+    /// Did both capture the same time? Within an epoch, samples tell exactly; between epochs, times, which a clock that was set
+    /// may have shifted.
+    fn overlaps(&self, other: &Self) -> bool {
+        if self.epoch == other.epoch {
+            return self.samples.0.max(other.samples.0) < self.samples.1.min(other.samples.1);
+        }
+        let length = |part: &Self| part.times_ns.1.saturating_sub(part.times_ns.0);
+        let allowed = limits::CLOCK_SHIFT_NS_MAX.min(length(self).min(length(other)) / 2);
+        let (from, to) = (
+            self.times_ns.0.max(other.times_ns.0),
+            self.times_ns.1.min(other.times_ns.1),
+        );
+        to.saturating_sub(from) > allowed
+    }
 }
 
 /// What of a stream goes into which statistic.
@@ -59,7 +99,7 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
             continue;
         };
         let definition = row.definition.clone();
-        let wants = folder.wants(asked, &definition, &located);
+        let wants = folder.wants(asked, &definition, &located)?;
         let mut needed: Vec<usize> = wants.iter().flat_map(|(_, want)| want.places()).collect();
         needed.sort_unstable();
         needed.dedup();
@@ -97,32 +137,51 @@ impl Want {
 
 impl Folder {
     /// What the stream's samples go into: places in `all`.
-    fn wants(&mut self, asked: &Asked, definition: &StreamDefinition, located: &Located) -> Vec<(usize, Want)> {
+    fn wants(
+        &mut self,
+        asked: &Asked,
+        definition: &StreamDefinition,
+        located: &Located,
+    ) -> Result<Vec<(usize, Want)>, QueryError> {
         let mut wants = Vec::new();
         for place in asked.places(definition) {
             let signal = &definition.signals[place];
-            let at = self.at(definition, (&signal.name, &signal.unit), located);
+            let at = self.at(definition, (&signal.name, &signal.unit), located)?;
             wants.push((at, Want::Stored(place)));
         }
         let power_asked = asked.signals.is_empty() || asked.signals.iter().any(|signal| signal == POWER);
         if let Some((current, voltage)) = plan::power(definition).filter(|_| power_asked) {
-            let at = self.at(definition, (POWER, "W"), located);
+            let at = self.at(definition, (POWER, "W"), located)?;
             wants.push((at, Want::Power(current, voltage)));
         }
-        wants
+        Ok(wants)
     }
 
     /// The statistic of a signal. Another unit makes another one.
-    fn at(&mut self, definition: &StreamDefinition, (signal, unit): (&str, &str), located: &Located) -> usize {
+    fn at(
+        &mut self,
+        definition: &StreamDefinition,
+        (signal, unit): (&str, &str),
+        located: &Located,
+    ) -> Result<usize, QueryError> {
         let same = |folded: &Folded| {
             (folded.device.as_str(), folded.signal.as_str(), folded.unit.as_str())
                 == (definition.device.as_str(), signal, unit)
         };
         let (from_ns, to_ns) = located.times_ns;
+        let part = Part::new(definition, located);
         if let Some(at) = self.all.iter().position(same) {
-            let times = &mut self.all[at].times_ns;
-            *times = (times.0.min(from_ns), times.1.max(to_ns));
-            return at;
+            let folded = &mut self.all[at];
+            if let Some(other) = folded.parts.iter().find(|other| other.overlaps(&part)) {
+                return Err(QueryError::Overlap {
+                    device: definition.device.clone(),
+                    signal: signal.into(),
+                    streams: (other.stream, part.stream),
+                });
+            }
+            folded.parts.push(part);
+            folded.times_ns = (folded.times_ns.0.min(from_ns), folded.times_ns.1.max(to_ns));
+            return Ok(at);
         }
         self.all.push(Folded {
             device: definition.device.clone(),
@@ -131,8 +190,9 @@ impl Folder {
             times_ns: (from_ns, to_ns),
             gap_sample_count: 0,
             fold: Fold::new(),
+            parts: vec![part],
         });
-        self.all.len() - 1
+        Ok(self.all.len() - 1)
     }
 
     fn chunk(

@@ -8,6 +8,7 @@ use wavekeep_proto::wire;
 
 use super::copy::BinaryCopy;
 use super::error::StoreError;
+use super::timestamp::Timestamp;
 use super::{bigint, statement, unsigned};
 use crate::ledger::{Entry, Row};
 
@@ -15,12 +16,11 @@ const COPY: &str =
     "COPY chunk (stream_id, first_seq, seq, kind, reason, quarantined, first_sample, sample_count, start_time,
                                 utc_ns, stored_bytes, hash, digest, header) FROM STDIN (FORMAT binary)";
 
-/// The chunk's start is between the stream's earliest start and latest end; a second more either way for what arithmetic rounds.
+/// The chunk's start is between the stream's earliest start and latest end.
 const ROW_AT: &str = "
 SELECT seq, digest FROM chunk
  WHERE stream_id = $1 AND seq <= $2
-   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $3::bigint - interval '1 second'
-                      AND timestamptz 'epoch' + interval '1 microsecond' * $4::bigint + interval '1 second'
+   AND start_time BETWEEN $3 AND $4
  ORDER BY seq DESC LIMIT 1";
 
 /// The rows of one stream, on their way into the tables.
@@ -85,12 +85,12 @@ pub(super) async fn row_at(
     seq: u64,
     times_ns: (i64, i64),
 ) -> Result<Option<(u64, Hash)>, StoreError> {
+    let (from, to) = Timestamp::bounds(times_ns);
     let query = statement(ROW_AT)
         .bind(stream.to_vec())
-        .bind(i64::try_from(seq).unwrap_or(i64::MAX));
-    let query = query
-        .bind(times_ns.0.div_euclid(1_000))
-        .bind(times_ns.1.div_euclid(1_000));
+        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+        .bind(from)
+        .bind(to);
     let Some(row) = query.fetch_optional(connection).await? else {
         return Ok(None);
     };

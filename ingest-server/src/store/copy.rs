@@ -4,13 +4,12 @@ use sqlx::postgres::{PgConnection, PgCopyIn};
 
 use super::error::StoreError;
 use super::limits::COPY_BUFFER_BYTES;
+use super::timestamp::Timestamp;
 
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 const BYTEA_OID: u32 = 17;
-/// 2000-01-01T00:00:00Z, from which Postgres counts, in Unix microseconds.
-const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
 
 /// A COPY under way. Rows are written field by field, in the order of the statement's columns.
 pub(super) struct BinaryCopy<'c> {
@@ -120,7 +119,7 @@ impl<'c> BinaryCopy<'c> {
 
     /// timestamptz, rounded down to the microsecond.
     pub(super) fn time(&mut self, utc_ns: i64) {
-        self.i64(utc_ns.div_euclid(1_000) - POSTGRES_EPOCH_US);
+        self.i64(Timestamp::of_ns(utc_ns).number());
     }
 
     /// Ends it and waits for the answer: so many rows must have been stored.

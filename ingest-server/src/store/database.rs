@@ -1,16 +1,16 @@
 //! The connections to Postgres, what is known of its workspaces, and which primary it is.
 //!
 //! # Invariants
-//! - I6: a transaction that writes begins only where commits are durable, and only on the primary that the one before had.
+//! - I6: a transaction that writes begins only where commits are durable, and never on a primary older than one that has answered.
 //! - I10: a workspace is entered by [`Database::begin`] or [`Database::begin_read`], and nowhere else.
 
 use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, PgPool};
-use tokio::sync::watch;
 
 use super::error::StoreError;
 use super::limits;
@@ -44,7 +44,51 @@ pub enum DatabaseError {
 pub struct Database {
     pool: PgPool,
     workspaces: Arc<RwLock<HashMap<String, Arc<Workspace>>>>,
-    timeline: Arc<watch::Sender<u32>>,
+    primary: Arc<Primary>,
+}
+
+/// Which primary answers. Its timeline rises with every promotion of a standby, so the highest one is the last promoted: where an
+/// address moves between two servers that both believe to be the primary, the older one is told by its lower timeline.
+#[derive(Debug, Default)]
+struct Primary(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// The highest; 0 before the first answer.
+    timeline: u32,
+    risen_at: Option<Instant>,
+}
+
+impl Primary {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection leads to this timeline: may it be used?
+    fn observe(&self, timeline: u32) -> Result<(), StoreError> {
+        let mut seen = self.seen();
+        let before = seen.timeline;
+        if timeline < before {
+            return Err(StoreError::OldPrimary {
+                newest: before,
+                answered: timeline,
+            });
+        }
+        seen.timeline = timeline;
+        if before != 0 && before != timeline {
+            seen.risen_at = Some(Instant::now());
+            return Err(StoreError::PrimaryChanged {
+                before,
+                after: timeline,
+            });
+        }
+        Ok(())
+    }
+
+    /// Was a connection of this age made to the primary of before?
+    fn is_outlived(&self, age: Duration) -> bool {
+        self.seen().risen_at.is_some_and(|at| age >= at.elapsed())
+    }
 }
 
 fn place(options: &PgConnectOptions) -> String {
@@ -54,10 +98,21 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+fn options_of(url: &str) -> Result<PgConnectOptions, DatabaseError> {
+    // The parser itself takes any scheme.
+    if !["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+    {
+        return Err(DatabaseError::Url("it does not start with postgres://".into()));
+    }
+    PgConnectOptions::from_str(url).map_err(|error| DatabaseError::Url(error.to_string()))
+}
+
 impl Database {
     /// Connects at most so often at a time, and checks that the database answers, is a primary and commits durably.
     pub async fn connect(url: &str, connections: u32) -> Result<Self, DatabaseError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| DatabaseError::Url(error.to_string()))?;
+        let options = options_of(url)?;
         let options = options.application_name("wavekeep-server").disable_statement_logging();
         let unreachable = |why: String| DatabaseError::Unreachable {
             place: place(&options),
@@ -68,23 +123,35 @@ impl Database {
             .map_err(|_| unreachable("no answer".into()))?
             .map_err(|error| unreachable(error.to_string()))?;
         drop(connection);
+        let primary = Arc::<Primary>::default();
+        let known = primary.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(limits::CONNECT_SECONDS_MAX)
+            .before_acquire(move |_, connection| {
+                let usable = !known.is_outlived(connection.age);
+                Box::pin(async move { Ok(usable) })
+            })
             .connect_lazy_with(options);
         let database = Self {
             pool,
             workspaces: Arc::default(),
-            timeline: Arc::new(watch::Sender::new(0)),
+            primary,
         };
         database.begin_in(REGISTRY_SCHEMA).await?.rollback().await;
         Ok(database)
     }
 
-    /// Changes when a standby was promoted: every session must end then, because acks may have been lost with the old primary.
+    /// Of the primary; it rises when a standby was promoted. [`super::PrimaryProbe`] then ends every session, because acks may
+    /// have been lost with the old primary.
     #[must_use]
-    pub fn timeline(&self) -> watch::Receiver<u32> {
-        self.timeline.subscribe()
+    pub fn timeline(&self) -> u32 {
+        self.primary.seen().timeline
+    }
+
+    /// Somebody else has asked which primary answers: may it be used?
+    pub(super) fn observe(&self, timeline: u32) -> Result<(), StoreError> {
+        self.primary.observe(timeline)
     }
 
     /// Closes all connections once they are free.
@@ -105,14 +172,8 @@ impl Database {
     /// Begins a transaction in the registry or, while it is being created, in a workspace's schema.
     pub(crate) async fn begin_in(&self, schema: &str) -> Result<Transaction, StoreError> {
         let (tx, began) = Transaction::begin(self.pool.acquire().await?, schema).await?;
-        let before = self.timeline.send_replace(began.timeline);
-        if before != 0 && before != began.timeline {
-            tx.rollback().await;
-            return Err(StoreError::PrimaryChanged {
-                before,
-                after: began.timeline,
-            });
-        }
+        // On an error the transaction is dropped, and with it the connection: nothing more goes over one to an old primary.
+        self.primary.observe(began.timeline)?;
         Ok(tx)
     }
 
@@ -208,5 +269,45 @@ mod tests {
         assert!(statement("SELECT 1 / 0").execute(tx.connection()).await.is_err());
         let failure = tx.commit().await.expect_err("nothing was committed");
         assert!(failure.to_string().contains("25P02"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn i6_a_commit_that_does_not_wait_for_the_standby_is_refused_where_there_is_one() {
+        let postgres = TestDatabase::start().await.expect("Postgres is installed");
+        let with = |level: &str| format!("{}&options=-c%20synchronous_commit%3D{level}", postgres.url());
+        for level in ["local", "remote_write", "on"] {
+            Database::connect(&with(level), 1)
+                .await
+                .expect("there is no standby to wait for");
+        }
+        let database = Database::connect(&postgres.url(), 1).await.expect("it answers");
+        let mut connection = database.pool.acquire().await.expect("the only connection is free");
+        for sql in [
+            "ALTER SYSTEM SET synchronous_standby_names = 'b'",
+            "SELECT pg_reload_conf()",
+        ] {
+            statement(sql).execute(&mut *connection).await.expect("it is ours");
+        }
+        let named = "SELECT current_setting('synchronous_standby_names')";
+        while statement(named)
+            .fetch_one(&mut *connection)
+            .await
+            .expect("it answers")
+            .get::<String, _>(0)
+            .is_empty()
+        {
+            tokio::task::yield_now().await;
+        }
+        for (level, refused) in [
+            ("local", true),
+            ("remote_write", true),
+            ("on", false),
+            ("remote_apply", false),
+        ] {
+            match Database::connect(&with(level), 1).await {
+                Ok(_) => assert!(!refused, "{level}"),
+                Err(error) => assert!(refused && error.to_string().contains(level), "{level}: {error}"),
+            }
+        }
     }
 }

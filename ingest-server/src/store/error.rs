@@ -22,6 +22,11 @@ pub enum StoreError {
     /// Acks would lie.
     #[error("the database has {0} = off, so a commit could be lost after it was acknowledged: turn it on")]
     NotDurable(&'static str),
+    /// Acks would lie after a failover.
+    #[error(
+        "the database names synchronous standbys, but has synchronous_commit = {0}, so a failover could lose a commit after it was acknowledged: set it to on or remote_apply"
+    )]
+    NotReplicated(String),
     /// A standby was promoted since the last transaction, or the connection now leads elsewhere.
     #[error("the database failed over (timeline {before} is now {after})")]
     PrimaryChanged {
@@ -29,6 +34,16 @@ pub enum StoreError {
         before: u32,
         /// Timeline now.
         after: u32,
+    },
+    /// The connection leads to a primary that another one has replaced.
+    #[error(
+        "a primary of timeline {answered} answers, though one of timeline {newest} has taken its place: let the database's address lead to the newer one only; if going back is meant, restart this server"
+    )]
+    OldPrimary {
+        /// The highest that has answered.
+        newest: u32,
+        /// Of the one that answers now.
+        answered: u32,
     },
     /// There is no such workspace.
     #[error("there is no workspace {0:?}: create it with `wavekeep-server workspace create`")]
@@ -109,6 +124,11 @@ impl StoreError {
             || ((state.starts_with("22") || state.starts_with("23")) && !self.is_no_partition())
     }
 
+    /// Did somebody else hold a lock for longer than we wait?
+    fn is_locked(&self) -> bool {
+        self.sql().and_then(sqlstate) == Some("55P03")
+    }
+
     /// A row found no partition: somebody dropped it, and our knowledge of it is stale. Not the data's fault, though it is
     /// reported as a check violation (23514) that, unlike that of a constraint, names none.
     pub(super) fn is_no_partition(&self) -> bool {
@@ -133,6 +153,8 @@ impl From<StoreError> for OpenError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::UnknownWorkspace(name) => Self::UnknownWorkspace(name),
+            error if error.is_bad_data() => Self::BadData(error.to_string()),
+            error if error.is_locked() => Self::Locked(error.to_string()),
             error => Self::Unavailable(error.to_string()),
         }
     }

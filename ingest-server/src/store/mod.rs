@@ -8,7 +8,7 @@
 //! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `marker`, `quarantine` | the tables of a workspace |
 //! | `read_stream`, `read_chunk`, `read_gap` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
-//! | `copy` | binary COPY |
+//! | `copy`, `timestamp` | binary COPY; times as the database has them |
 //! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
 //! | `error`, `limits` | what a failure means; what every wait is limited to |
@@ -37,6 +37,7 @@ pub(crate) mod read_stream;
 pub(crate) mod run;
 pub(crate) mod stream;
 mod text;
+mod timestamp;
 mod transaction;
 pub(crate) mod workspace_row;
 

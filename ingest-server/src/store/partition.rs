@@ -2,14 +2,15 @@
 //! See `partition_plan` for how many days each covers.
 //!
 //! They are made in a transaction of their own, before the batch that needs them; usually they are known to be there, and
-//! nothing is asked. Retention may drop one that we know: the batch then fails as a whole, our knowledge is forgotten, and the
-//! batch is tried once more.
+//! nothing is asked. Retention, or a person, may drop one that we know: the batch then fails as a whole, our knowledge is
+//! forgotten, the catalog is read, and the batch is tried once more.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres, Row};
 
 use super::database::Database;
 use super::error::StoreError;
@@ -101,8 +102,11 @@ async fn today_locked(connection: &mut PgConnection) -> Result<i64, StoreError> 
 }
 
 /// From a query whose first two columns are the days.
-async fn ranges(connection: &mut PgConnection, sql: &'static str) -> Result<Vec<Days>, StoreError> {
-    let rows = statement(sql).fetch_all(connection).await?;
+async fn ranges(
+    connection: &mut PgConnection,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<Days>, StoreError> {
+    let rows = query.fetch_all(connection).await?;
     rows.iter()
         .map(|row| {
             Ok(Days {
@@ -113,35 +117,82 @@ async fn ranges(connection: &mut PgConnection, sql: &'static str) -> Result<Vec<
         .collect()
 }
 
+/// Of one table, from the catalog, which alone knows what somebody dropped, detached or attached by hand. A default partition, or
+/// one without a bound, is none of ours.
+const ATTACHED: &str = r"
+SELECT floor(extract(epoch FROM bound[1]::timestamptz) / 86400)::bigint, ceil(extract(epoch FROM bound[2]::timestamptz) / 86400)::bigint
+  FROM (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \(''(.+)''\) TO \(''(.+)''\)$') AS bound
+          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1)) AS attached
+ WHERE bound IS NOT NULL";
+
+/// What both have.
+fn common(one: &[Days], other: &[Days]) -> Vec<Days> {
+    let both = |one: &Days, other: &Days| Days {
+        from: one.from.max(other.from),
+        to: one.to.min(other.to),
+    };
+    let pairs = one
+        .iter()
+        .flat_map(|one| other.iter().map(move |other| both(one, other)));
+    pairs.filter(|days| days.from < days.to).collect()
+}
+
 async fn make_native(connection: &mut PgConnection, today: i64, days: &BTreeSet<i64>) -> Result<Vec<Days>, StoreError> {
-    let sql = "SELECT (extract(epoch FROM from_time) / 86400)::bigint, (extract(epoch FROM to_time) / 86400)::bigint FROM time_partition";
-    let mut existing = ranges(connection, sql).await?;
+    let mut existing: Option<Vec<Days>> = None;
+    for table in BIG_TABLES {
+        let attached = make_native_of(connection, table, today, days).await?;
+        existing = Some(existing.map_or_else(|| attached.clone(), |others| common(&others, &attached)));
+    }
+    Ok(existing.unwrap_or_default())
+}
+
+async fn make_native_of(
+    connection: &mut PgConnection,
+    table: &'static str,
+    today: i64,
+    days: &BTreeSet<i64>,
+) -> Result<Vec<Days>, StoreError> {
+    let mut attached = ranges(connection, statement(ATTACHED).bind(table)).await?;
     for day in days {
-        let Some(made) = plan(today, *day, &existing) else {
+        let Some(made) = plan(today, *day, &attached) else {
             continue;
         };
-        for table in BIG_TABLES {
-            sqlx::raw_sql(native_partition(table, made))
-                .execute(&mut *connection)
-                .await?;
-        }
-        let sql = "INSERT INTO time_partition (from_time, to_time) VALUES (to_timestamp($1 * 86400.0), to_timestamp($2 * 86400.0))";
+        let name = free_name(connection, table, made.from).await?;
+        sqlx::raw_sql(native_partition(table, &name, made))
+            .execute(&mut *connection)
+            .await?;
+        // For people: nothing is decided by it.
+        let sql = "INSERT INTO time_partition (from_time, to_time) VALUES (to_timestamp($1 * 86400.0), to_timestamp($2 * 86400.0))
+                   ON CONFLICT (from_time) DO UPDATE SET to_time = excluded.to_time";
         statement(sql)
             .bind(made.from)
             .bind(made.to)
             .execute(&mut *connection)
             .await?;
-        existing.push(made);
+        attached.push(made);
     }
-    Ok(existing)
+    Ok(attached)
+}
+
+/// A partition is named for its first day. One that somebody detached, to keep it elsewhere, still has its name.
+async fn free_name(connection: &mut PgConnection, table: &str, from: i64) -> Result<String, StoreError> {
+    let name = format!("{table}_{}", name_of(from));
+    let sql = "SELECT $1 || suffix FROM (SELECT '' AS suffix, 1 AS number
+                        UNION ALL SELECT '_' || number, number FROM generate_series(2, 100) AS number) AS suffixes
+                WHERE to_regclass($1 || suffix) IS NULL ORDER BY number LIMIT 1";
+    let free = statement(sql).bind(name).fetch_optional(connection).await?;
+    let free = free.ok_or(StoreError::Unexpected(
+        "the names of partitions: a hundred of a day were detached",
+    ))?;
+    Ok(free.try_get(0)?)
 }
 
 /// Made apart and then attached, which locks out neither writers nor readers, as CREATE TABLE … PARTITION OF would.
-fn native_partition(table: &str, days: Days) -> AssertSqlSafe<String> {
+fn native_partition(table: &str, name: &str, days: Days) -> AssertSqlSafe<String> {
     let (from, to) = (name_of(days.from), name_of(days.to));
     AssertSqlSafe(format!(
-        "CREATE TABLE {table}_{from} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION); \
-         ALTER TABLE {table} ATTACH PARTITION {table}_{from} FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
+        "CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION); \
+         ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
     ))
 }
 
@@ -153,21 +204,26 @@ async fn make_wide_chunks(
     today: i64,
     days: &BTreeSet<i64>,
 ) -> Result<Vec<Days>, StoreError> {
-    let sql = "SELECT floor(extract(epoch FROM range_start) / 86400)::bigint, ceil(extract(epoch FROM range_end) / 86400)::bigint
-                 FROM timescaledb_information.chunks WHERE hypertable_schema = current_schema() AND hypertable_name = 'chunk'";
-    let mut existing = ranges(connection, sql).await?;
+    let mut existing = ranges(connection, statement(CHUNKS)).await?;
+    let mut recent = Vec::new();
     for day in days {
-        let Some(made) = plan(today, *day, &existing) else {
-            continue;
-        };
-        if !is_recent(today, *day) {
+        if is_recent(today, *day) {
+            let to = day + 1;
+            recent.push(Days { from: *day, to });
+        } else if let Some(made) = plan(today, *day, &existing) {
             let sql = wide_chunk(connection, *day, made.to - made.from).await?;
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+            // It aligns chunks to their width, and cuts them: what was made is not what was planned.
+            existing = ranges(connection, statement(CHUNKS)).await?;
         }
-        existing.push(made);
     }
+    existing.extend(recent);
     Ok(existing)
 }
+
+const CHUNKS: &str = "
+SELECT floor(extract(epoch FROM range_start) / 86400)::bigint, ceil(extract(epoch FROM range_end) / 86400)::bigint
+  FROM timescaledb_information.chunks WHERE hypertable_schema = current_schema() AND hypertable_name = 'chunk'";
 
 async fn wide_chunk(connection: &mut PgConnection, day: i64, width_days: i64) -> Result<String, StoreError> {
     let sql =

@@ -15,6 +15,7 @@ use wavekeep_proto::id::{Hash, StreamId};
 use wavekeep_proto::wire;
 
 use super::error::StoreError;
+use super::timestamp::Timestamp;
 use super::transaction::within_limit;
 use super::{bigint, statement, unsigned};
 
@@ -52,19 +53,15 @@ macro_rules! columns {
             "SELECT seq, header, digest, quarantined, stored_bytes,
                     (extract(epoch FROM loaded_at) * 1000000)::bigint * 1000 AS loaded_at_ns
                FROM chunk
-              WHERE stream_id = $1
-                AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
-                                   AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'",
+              WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3",
             $rest
         )
     };
 }
 
 fn placed(sql: &'static str, place: Place) -> Query<'static, sqlx::Postgres, PgArguments> {
-    statement(sql)
-        .bind(place.stream.to_vec())
-        .bind(place.times_ns.0.div_euclid(1_000))
-        .bind(place.times_ns.1.div_euclid(1_000))
+    let (from, to) = Timestamp::bounds(place.times_ns);
+    statement(sql).bind(place.stream.to_vec()).bind(from).bind(to)
 }
 
 fn from_row(row: &PgRow) -> Result<ChunkRow, StoreError> {
@@ -157,12 +154,12 @@ pub(crate) async fn started_at(
     time_ns: i64,
 ) -> Result<Option<ChunkRow>, StoreError> {
     let sql = columns!(
-        " AND seq <= $4 AND start_time <= timestamptz 'epoch' + interval '1 microsecond' * $5::bigint
+        " AND seq <= $4 AND start_time <= $5
           ORDER BY start_time DESC, seq DESC LIMIT 1"
     );
     let query = placed(sql, place)
         .bind(bigint(last, "the seq")?)
-        .bind(time_ns.div_euclid(1_000));
+        .bind(Timestamp::of_ns(time_ns));
     one(connection, query).await
 }
 
@@ -170,11 +167,10 @@ pub(crate) async fn started_at(
 const STARTED_WITHIN: &str = "
 SELECT min(seq + 0), max(seq + 0) FROM chunk
  WHERE stream_id = $1
-   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
-                      AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+   AND start_time BETWEEN $2 AND $3
    AND seq <= $4
-   AND ($5::bigint IS NULL OR start_time >= timestamptz 'epoch' + interval '1 microsecond' * $5)
-   AND ($6::bigint IS NULL OR start_time < timestamptz 'epoch' + interval '1 microsecond' * $6)";
+   AND ($5::timestamptz IS NULL OR start_time >= $5)
+   AND ($6::timestamptz IS NULL OR start_time < $6)";
 
 /// Of the chunks up to `last` that start in this time, the lowest and the highest seq. Microseconds decide: at the edges a
 /// chunk more may be among them.
@@ -187,8 +183,8 @@ pub(crate) async fn started_within(
 ) -> Result<Option<(u64, u64)>, StoreError> {
     let query = placed(STARTED_WITHIN, place)
         .bind(bigint(last, "the seq")?)
-        .bind(from_ns.map(|ns| ns.div_euclid(1_000)))
-        .bind(to_ns.map(|ns| ns.div_euclid(1_000).saturating_add(1)));
+        .bind(from_ns.map(Timestamp::of_ns))
+        .bind(to_ns.map(|ns| Timestamp::of_us(ns.div_euclid(1_000) + 1)));
     let row = within_limit(query.fetch_one(connection)).await?;
     let seqs: (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
     let seq = |seq| unsigned(seq, "chunk.seq");
@@ -201,15 +197,13 @@ pub(crate) async fn started_within(
 const PAYLOADS: &str = "
 SELECT seq, signal, payload FROM chunk_signal
  WHERE stream_id = $1 AND signal = ANY($4) AND seq BETWEEN $5 AND $6 AND payload IS NOT NULL
-   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
-                      AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+   AND start_time BETWEEN $2 AND $3
  ORDER BY seq, signal";
 
 const PAYLOAD_SIZES: &str = "
 SELECT seq, signal, octet_length(payload)::bigint AS size FROM chunk_signal
  WHERE stream_id = $1 AND seq BETWEEN $4 AND $5 AND payload IS NOT NULL
-   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
-                      AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+   AND start_time BETWEEN $2 AND $3
  ORDER BY seq, signal";
 
 fn payload_place(row: &PgRow) -> Result<(u64, u16), StoreError> {
@@ -253,4 +247,52 @@ pub(crate) async fn payload_sizes(
         Ok((payload_place(row)?.0, bytes))
     };
     rows.iter().map(size).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devdb::TestDatabase;
+    use crate::store::partition::Partitions;
+    use crate::store::{Database, chunk, read_gap};
+
+    const DECADE_NS: i64 = 315_576_000_000_000_000;
+
+    /// Every read of the big tables, of a stream that was captured on one day, whatever else there is.
+    #[tokio::test]
+    async fn a_read_locks_only_the_partitions_of_its_stream() {
+        let postgres = TestDatabase::start().await.expect("Postgres is installed");
+        let database = Database::connect(&postgres.url(), 2).await.expect("it answers");
+        let main = database.workspace("main").await.expect("it was created");
+        let decades = (-28..29).map(|decade| decade * DECADE_NS);
+        let made = Partitions::default().ensure(&database, &main, decades).await;
+        made.expect("a partition for each decade");
+        let day_ns = 86_400_000_000_000;
+        let place = Place {
+            stream: StreamId([1; 16]),
+            times_ns: (DECADE_NS, DECADE_NS + day_ns),
+        };
+        let mut tx = database.begin_read(&main).await.expect("it begins");
+        let sql = tx.connection();
+        page(sql, place, (0, 9), 5).await.expect("it reads");
+        page_backwards(sql, place, (0, 9), 5).await.expect("it reads");
+        before(sql, place, 9).await.expect("it reads");
+        started_at(sql, place, 9, DECADE_NS).await.expect("it reads");
+        let range = (Some(DECADE_NS), Some(DECADE_NS + 1));
+        started_within(sql, place, 9, range.0, range.1).await.expect("it reads");
+        payloads(sql, place, &[1], (0, 9)).await.expect("it reads");
+        payload_sizes(sql, place, (0, 9)).await.expect("it reads");
+        read_gap::page(sql, place, &[1], (0, 9), 5).await.expect("it reads");
+        chunk::row_at(sql, place.stream, 9, place.times_ns)
+            .await
+            .expect("it reads");
+        let locked = "SELECT (SELECT count(*) FROM pg_inherits WHERE inhparent = 'chunk'::regclass),
+                             (SELECT count(DISTINCT relation) FROM pg_locks JOIN pg_class c ON c.oid = relation
+                               WHERE pid = pg_backend_pid() AND relispartition AND relkind = 'r')";
+        let row = statement(locked).fetch_one(tx.connection()).await.expect("it answers");
+        let (all, locked): (i64, i64) = (row.get(0), row.get(1));
+        assert!(all > 50, "{all}");
+        assert_eq!(locked, 2, "of `chunk` and of `chunk_signal`, of {all} each");
+        tx.rollback().await;
+    }
 }

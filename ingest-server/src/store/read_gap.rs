@@ -7,6 +7,7 @@ use wavekeep_proto::chunk::Reason;
 use super::error::StoreError;
 use super::read_chunk::Place;
 use super::read_stream::reason;
+use super::timestamp::Timestamp;
 use super::transaction::within_limit;
 use super::{bigint, statement, unsigned};
 
@@ -27,17 +28,13 @@ const PAGE: &str = "
 SELECT seq, first_sample, sample_count, utc_ns, CASE WHEN quarantined THEN 48 ELSE reason END AS reason,
        NULL::integer[] AS signals
   FROM chunk
- WHERE stream_id = $1 AND (kind = 2 OR quarantined) AND seq > $5 AND seq <= $6
-   AND start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
-                      AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+ WHERE stream_id = $1 AND (kind = 2 OR quarantined) AND seq > $5 AND seq <= $6 AND start_time BETWEEN $2 AND $3
 UNION ALL
 SELECT s.seq, s.first_sample, s.sample_count, c.utc_ns, s.absent_reason, array_agg(s.signal ORDER BY s.signal)
   FROM chunk_signal s
   JOIN chunk c ON c.stream_id = s.stream_id AND c.seq = s.seq AND c.start_time = s.start_time
  WHERE s.stream_id = $1 AND s.absent_reason IS NOT NULL AND s.signal = ANY($4) AND s.seq > $5 AND s.seq <= $6
-   AND NOT c.quarantined
-   AND s.start_time BETWEEN timestamptz 'epoch' + interval '1 microsecond' * $2::bigint - interval '1 second'
-                        AND timestamptz 'epoch' + interval '1 microsecond' * $3::bigint + interval '1 second'
+   AND NOT c.quarantined AND s.start_time BETWEEN $2 AND $3 AND c.start_time BETWEEN $2 AND $3
  GROUP BY s.seq, s.first_sample, s.sample_count, c.utc_ns, s.absent_reason
  ORDER BY seq, reason
  LIMIT $7";
@@ -51,10 +48,11 @@ pub(crate) async fn page(
     (after, last): (u64, u64),
     limit: usize,
 ) -> Result<Vec<GapRow>, StoreError> {
+    let (from, to) = Timestamp::bounds(place.times_ns);
     let query = statement(PAGE)
         .bind(place.stream.to_vec())
-        .bind(place.times_ns.0.div_euclid(1_000))
-        .bind(place.times_ns.1.div_euclid(1_000))
+        .bind(from)
+        .bind(to)
         .bind(signals.iter().copied().map(i32::from).collect::<Vec<_>>())
         .bind(bigint(after, "the seq")?)
         .bind(bigint(last, "the seq")?)

@@ -138,13 +138,16 @@ pub(crate) struct DeviceRow {
 
 const DEVICES: &str = "
 SELECT device, count(*) AS streams, min(first_time_ns) AS first_time_ns, max(last_time_ns) AS last_time_ns,
-       sum(sample_count)::bigint AS sample_count, sum(gap_sample_count)::bigint AS gap_sample_count,
-       sum(stored_bytes)::bigint AS stored_bytes, bool_or(NOT ended) AS live
+       least(sum(sample_count), $2)::bigint AS sample_count, least(sum(gap_sample_count), $2)::bigint AS gap_sample_count,
+       least(sum(stored_bytes), $2)::bigint AS stored_bytes, bool_or(NOT ended) AS live
   FROM stream GROUP BY device ORDER BY device LIMIT $1";
 
-/// The devices that have a stream, by name, at most `limit`.
+/// The devices that have a stream, by name, at most `limit`. Sums that no bigint holds are the largest that it does: one absurd
+/// stream must not hide every device.
 pub(crate) async fn devices(connection: &mut PgConnection, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
-    let query = statement(DEVICES).bind(bigint(limit as u64, "the number of devices")?);
+    let query = statement(DEVICES)
+        .bind(bigint(limit as u64, "the number of devices")?)
+        .bind(i64::MAX);
     let rows = within_limit(query.fetch_all(connection)).await?;
     let device = |row: &PgRow| {
         let count = |column| unsigned(row.try_get(column)?, column);

@@ -55,8 +55,8 @@ fn opening(mode: &str, schema: &str, last: &str) -> AssertSqlSafe<String> {
     ))
 }
 
-const SELF_CHECK: &str =
-    "; SELECT pg_walfile_name(pg_current_wal_lsn()), current_setting('synchronous_commit'), current_setting('fsync')";
+const SELF_CHECK: &str = "; SELECT pg_walfile_name(pg_current_wal_lsn()), current_setting('synchronous_commit'), \
+     current_setting('fsync'), current_setting('synchronous_standby_names')";
 
 impl Transaction {
     /// One round trip. On a standby, or where commits are not durable, it fails.
@@ -150,8 +150,13 @@ pub(super) async fn within_limit<T, E: Into<StoreError>>(
 fn checked(answer: &PgRow) -> Result<u32, StoreError> {
     let (wal_file, synchronous_commit, fsync): (String, String, String) =
         (answer.try_get(0)?, answer.try_get(1)?, answer.try_get(2)?);
+    let standbys: String = answer.try_get(3)?;
     if synchronous_commit == "off" {
         return Err(StoreError::NotDurable("synchronous_commit"));
+    }
+    // With `remote_write` the standby has the commit in its memory, with `local` perhaps not at all.
+    if !standbys.is_empty() && matches!(&*synchronous_commit, "local" | "remote_write") {
+        return Err(StoreError::NotReplicated(synchronous_commit));
     }
     if fsync == "off" {
         return Err(StoreError::NotDurable("fsync"));

@@ -43,6 +43,9 @@ pub struct State {
     /// And these also then.
     pub worse: HashSet<Hash>,
     pub opens_fail: bool,
+    /// Opens of these streams alone fail.
+    pub locked: HashSet<StreamId>,
+    pub misfits: HashSet<StreamId>,
 }
 
 pub struct ModelLedger {
@@ -111,6 +114,12 @@ impl Ledger for ModelLedger {
             return Err(OpenError::Unavailable("the model says so".into()));
         }
         let id = request.definition.id;
+        if state.locked.contains(&id) {
+            return Err(OpenError::Locked("the model says so".into()));
+        }
+        if state.misfits.contains(&id) {
+            return Err(OpenError::BadData("the model says so".into()));
+        }
         let definition_hash = hash::definition_hash(&request.definition);
         let stream = state.streams.entry(id).or_insert_with(|| Stream {
             at: Position::start(&request.definition),

@@ -73,6 +73,7 @@ pub struct Session {
     actions: VecDeque<Action>,
     last_received: Duration,
     last_sent: Duration,
+    last_tick: Duration,
     draining: bool,
 }
 
@@ -93,6 +94,7 @@ impl Session {
             actions: VecDeque::new(),
             last_received: now,
             last_sent: now,
+            last_tick: now,
             draining: false,
         }
     }
@@ -147,12 +149,19 @@ impl Session {
         if self.phase == Phase::Closed {
             return;
         }
-        if !self.may_read() {
+        let stalled = since(self.last_tick) >= Duration::from_millis(limits::STALL_MS);
+        self.last_tick = now;
+        if !self.may_read() || stalled {
             // What is not read is not silence.
             self.last_received = now;
         }
-        if since(self.last_received) >= Duration::from_millis(limits::SILENCE_MS) {
-            self.refuse_session(Code::Protocol, "the agent went silent");
+        let silence_ms = match self.phase {
+            Phase::Up => limits::AGENT_SILENCE_MS,
+            _ => limits::SILENCE_MS,
+        };
+        if since(self.last_received) >= Duration::from_millis(silence_ms) {
+            // Of all that ends a session, what passes by itself: the link may be better next time.
+            self.refuse_session(Code::SlowReader, "the agent went silent, or its link is too slow");
         } else if self.phase == Phase::Up && since(self.last_sent) >= Duration::from_millis(limits::HEARTBEAT_MS) {
             self.actions.push_back(Action::Send(ServerFrame::Heartbeat {
                 window_bytes: self.window_bytes,

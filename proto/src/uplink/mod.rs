@@ -104,7 +104,16 @@ struct Session {
     heartbeat: Duration,
     /// When the watermark of anything in flight last moved. A duplicate ack does not count.
     last_progress: Duration,
+    /// When the `Open`s that are not answered have waited too long: each answer is a sign that the others' are coming.
+    answer_by: Duration,
     goaway: Option<Duration>,
+}
+
+impl Session {
+    /// For the next ack: the chunk that is under way may be of any size, up to all that is in flight.
+    fn ack_ms(&self) -> u64 {
+        limits::ACK_MS + limits::link_ms(self.in_flight_bytes.min(limits::CHUNK_BYTES_MAX as u64))
+    }
 }
 
 /// What outlives a session, per stream.
@@ -240,11 +249,8 @@ impl Uplink {
         if let Some(end_utc_ns) = self.acked_utc_ns.pop_front() {
             return Ok(Some(Action::Acked { end_utc_ns }));
         }
-        self.polled_at = now;
-        self.check_deadlines(now);
-        if let Some(why) = self.disconnect.take() {
-            self.disconnected(now);
-            return Ok(Some(Action::Disconnect { why }));
+        if let Some(action) = self.poll_deadlines(now) {
+            return Ok(Some(action));
         }
         if let Some(frame) = self.outgoing.pop_front() {
             return Ok(Some(Action::Send(frame)));
@@ -259,20 +265,39 @@ impl Uplink {
         }
     }
 
+    /// Has something been waited for for too long? For a shell whose transport takes no frames now: all else would find no room.
+    pub fn poll_deadlines(&mut self, now: Duration) -> Option<Action> {
+        self.forgive_stall(now);
+        self.polled_at = now;
+        self.check_deadlines(now);
+        let why = self.disconnect.take()?;
+        self.disconnected(now);
+        Some(Action::Disconnect { why })
+    }
+
+    /// While we ourselves were stalled, nobody read what the server said.
+    fn forgive_stall(&mut self, now: Duration) {
+        let gap = now.saturating_sub(self.polled_at);
+        if let Link::Up(session) = &mut self.link
+            && gap >= Duration::from_millis(limits::STALL_MS)
+        {
+            session.last_received = (session.last_received + gap).min(now);
+            session.last_progress = (session.last_progress + gap).min(now);
+            session.answer_by += gap;
+        }
+    }
+
     fn check_deadlines(&mut self, now: Duration) {
         let late = |since: Duration, limit_ms: u64| now.saturating_sub(since) >= Duration::from_millis(limit_ms);
         let why = match &self.link {
             Link::Greeting { since } if late(*since, limits::ANSWER_MS) => "the server did not answer Hello",
             Link::Up(session) => {
-                let unanswered = session
-                    .slots
-                    .values()
-                    .any(|slot| slot.opening_since().is_some_and(|since| late(since, limits::ANSWER_MS)));
+                let unanswered = now >= session.answer_by && session.opening() > 0;
                 if late(session.last_received, limits::SILENCE_MS) {
                     "the server went silent"
                 } else if unanswered {
                     "the server did not answer Open"
-                } else if session.in_flight_bytes > 0 && late(session.last_progress, limits::ACK_MS) {
+                } else if session.in_flight_bytes > 0 && late(session.last_progress, session.ack_ms()) {
                     "the server acknowledges nothing"
                 } else if session
                     .goaway
@@ -302,8 +327,8 @@ impl Uplink {
 
     fn next_session_timeout(&self, session: &Session) -> Duration {
         let after = |since: Duration, ms: u64| since + Duration::from_millis(ms);
-        let progress = (session.in_flight_bytes > 0).then(|| after(session.last_progress, limits::ACK_MS));
-        let opening = session.slots.values().filter_map(Slot::opening_since);
+        let progress = (session.in_flight_bytes > 0).then(|| after(session.last_progress, session.ack_ms()));
+        let answer = (session.opening() > 0).then_some(session.answer_by);
         // What is due and still waits, waits for something else than time: a window, a free slot.
         let later = |at: &Duration| *at > self.polled_at;
         let waiting = self
@@ -323,7 +348,7 @@ impl Uplink {
         ]
         .into_iter()
         .chain(progress)
-        .chain(opening.map(|since| after(since, limits::ANSWER_MS)))
+        .chain(answer)
         .chain(waiting)
         .chain(pace)
         .chain(session.goaway)

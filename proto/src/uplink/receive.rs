@@ -26,6 +26,9 @@ impl Uplink {
         };
         if let Link::Up(session) = &mut self.link {
             session.last_received = now;
+            if matches!(&frame, ServerFrame::Opened(_) | ServerFrame::Refused(_)) {
+                session.await_answer(now, 0);
+            }
         }
         match (frame, &self.link) {
             (ServerFrame::Welcome(welcome), Link::Greeting { .. }) => self.on_welcome(now, &welcome, outbox)?,
@@ -84,6 +87,7 @@ impl Uplink {
             last_heartbeat: now,
             heartbeat: Duration::from_millis(heartbeat_ms),
             last_progress: now,
+            answer_by: now,
             goaway: None,
         }));
         self.set_window(welcome.window_bytes);

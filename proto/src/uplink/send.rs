@@ -11,6 +11,7 @@ use super::{Action, Alarm, Link, Outbox, Session, StreamView, Uplink};
 use crate::chunk::{Chunk, ChunkKind, Header, Position, Reason};
 use crate::frame::{AgentFrame, Open, SlotStatus};
 use crate::id::StreamId;
+use crate::limits;
 use crate::stream::StreamDefinition;
 
 impl Uplink {
@@ -43,7 +44,8 @@ impl Uplink {
 
     fn next_open<O: Outbox>(&mut self, now: Duration, outbox: &O) -> Option<Open> {
         let Link::Up(session) = &mut self.link else { return None };
-        if session.goaway.is_some() || session.slots.len() >= session.slots_max as usize {
+        let room = session.slots.len() < session.slots_max as usize && session.opening() < limits::OPENS_MAX;
+        if session.goaway.is_some() || !room {
             return None;
         }
         let due = self
@@ -56,8 +58,8 @@ impl Uplink {
         session.last_slot += 1;
         let slot = session.last_slot;
         state.slot = Some(slot);
+        session.await_answer(now, session.in_flight_bytes);
         let opening = State::Opening {
-            since: now,
             stored_seq: view.tail.seq,
         };
         session.slots.insert(
@@ -126,6 +128,17 @@ impl Uplink {
 }
 
 impl Session {
+    /// How many `Open`s are not answered yet.
+    pub(super) fn opening(&self) -> usize {
+        self.slots.values().filter(|slot| !slot.is_open()).count()
+    }
+
+    /// An `Open` goes out behind these bytes, or one of several was answered.
+    pub(super) fn await_answer(&mut self, now: Duration, bytes_before: u64) {
+        let wait_ms = limits::ANSWER_MS + limits::link_ms(bytes_before);
+        self.answer_by = self.answer_by.max(now + Duration::from_millis(wait_ms));
+    }
+
     fn sent(&mut self, now: Duration, pending: &Pending) {
         let chunk = &pending.chunk;
         let slot = self

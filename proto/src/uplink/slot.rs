@@ -2,7 +2,6 @@
 //! last one, and late frames for it are ignored.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crate::chunk::{Chunk, Position};
 use crate::id::{Hash, StreamId};
@@ -19,7 +18,7 @@ pub(super) struct InFlight {
 #[derive(Debug)]
 pub(super) enum State {
     /// `Open` was sent; `stored_seq` is what it said.
-    Opening { since: Duration, stored_seq: u64 },
+    Opening { stored_seq: u64 },
     /// The server said where it stands.
     Open {
         sent: Position,
@@ -46,12 +45,5 @@ pub(super) struct Pending {
 impl Slot {
     pub(super) fn is_open(&self) -> bool {
         matches!(self.state, State::Open { .. })
-    }
-
-    pub(super) fn opening_since(&self) -> Option<Duration> {
-        match self.state {
-            State::Opening { since, .. } => Some(since),
-            _ => None,
-        }
     }
 }

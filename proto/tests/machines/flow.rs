@@ -181,6 +181,68 @@ fn i12_an_open_that_is_not_answered_ends_the_session() {
     assert!(agent.ended[0].contains("did not answer Open"), "{:?}", agent.ended);
 }
 
+/// Lets time pass with a server that lives, and says nothing else.
+fn wait_with_heartbeats(agent: &mut Agent, seconds: u64) {
+    for _ in 0..seconds {
+        agent.wait(1);
+        agent.hear(ServerFrame::Heartbeat {
+            window_bytes: limits::WINDOW_BYTES_MIN,
+        });
+    }
+}
+
+#[test]
+fn the_largest_chunk_on_the_slowest_link_is_waited_for() {
+    let store = Store::default();
+    store.add(definition(1, false));
+    let start = store.tail(STREAM).unwrap();
+    let at = store.put(STREAM, samples(&start, 10, limits::CHUNK_COLUMN_BYTES_MAX));
+    let mut agent = Agent::new(store);
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    let slot = agent.open(STREAM, start, None);
+    wait_with_heartbeats(
+        &mut agent,
+        limits::CHUNK_COLUMN_BYTES_MAX as u64 / limits::LINK_BYTES_PER_S_MIN,
+    );
+    agent.ack(slot, &at);
+    assert_eq!((agent.ended.len(), agent.store.acked(STREAM)), (0, at.seq));
+}
+
+#[test]
+fn an_open_behind_a_full_window_is_waited_for() {
+    let mut agent = many(1, 7, MIB, limits::WINDOW_BYTES_MIN);
+    let before = agent.uplink.in_flight_bytes();
+    assert!(before > 7 * MIB);
+    let late = agent.store.add(definition(2, false));
+    agent.pump();
+    agent.slot(late);
+    // Acks come, so the link is alive, but the answer stands behind all of them.
+    let sent: Vec<Position> = agent.chunks().iter().map(|(_, chunk)| after(chunk)).collect();
+    agent.said.clear();
+    for at in &sent {
+        wait_with_heartbeats(&mut agent, MIB / limits::LINK_BYTES_PER_S_MIN);
+        agent.ack(1, at);
+    }
+    assert!(agent.ended.is_empty(), "{:?}", agent.ended);
+    assert_eq!(agent.uplink.link_state(), LinkState::Up);
+    wait_with_heartbeats(&mut agent, limits::ANSWER_MS / 1_000 + 1);
+    assert!(
+        agent.ended[0].contains("did not answer Open"),
+        "but not for ever: {:?}",
+        agent.ended
+    );
+}
+
+#[test]
+fn an_agent_that_was_stalled_reads_what_waits_before_it_judges() {
+    let (mut agent, slot, sent) = sending(1);
+    agent.now += at(3 * limits::ACK_MS / 1_000);
+    agent.pump();
+    assert!(agent.ended.is_empty(), "the ack waits to be read: {:?}", agent.ended);
+    agent.ack(slot, &sent[0]);
+    assert_eq!((agent.ended.len(), agent.store.acked(STREAM)), (0, 1));
+}
+
 #[test]
 fn after_goaway_nothing_is_sent_and_acks_are_awaited() {
     let (mut agent, slot, sent) = sending(3);

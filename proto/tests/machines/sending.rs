@@ -5,7 +5,7 @@ use wavekeep_proto::code::Code;
 use wavekeep_proto::frame::{AgentFrame, Refused, ServerFrame};
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::limits;
-use wavekeep_proto::uplink::{Alarm, LinkState};
+use wavekeep_proto::uplink::{Alarm, LinkState, Outbox as _};
 use wavekeep_proto::wire::WireError;
 
 use crate::support::{Agent, Store, definition, sending};
@@ -29,6 +29,13 @@ fn every_stream_that_holds_anything_is_opened_in_every_session() {
     let mut agent = Agent::new(store);
     for _ in 0..3 {
         agent.begin(limits::WINDOW_BYTES_MIN);
+        for number in 1..=20 {
+            agent.open(
+                StreamId([number; 16]),
+                Position::start(&definition(number, number % 3 == 0)),
+                None,
+            );
+        }
         let slots: Vec<u32> = (1..=20).map(|number| agent.slot(StreamId([number; 16]))).collect();
         assert_eq!(
             slots,
@@ -38,6 +45,37 @@ fn every_stream_that_holds_anything_is_opened_in_every_session() {
         agent.said.clear();
         agent.uplink.disconnected(agent.now);
     }
+}
+
+#[test]
+fn i12_streams_open_a_few_at_a_time_and_each_answer_gives_the_others_time() {
+    let store = Store::default();
+    for number in 1..=200 {
+        store.add(definition(number, false));
+    }
+    let mut agent = Agent::new(store);
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    // A slow database: all of them together take far longer than one answer may.
+    let mut answered = 0;
+    while let Some(AgentFrame::Open(open)) = agent
+        .said
+        .iter()
+        .filter(|f| matches!(f, AgentFrame::Open(_)))
+        .nth(answered)
+    {
+        let stream = open.definition.id;
+        let under_way = agent.said.iter().filter(|f| matches!(f, AgentFrame::Open(_))).count() - answered;
+        assert_eq!(under_way, limits::OPENS_MAX.min(200 - answered), "I12");
+        agent.wait(limits::ANSWER_MS / 1_000 - 2);
+        let at = agent.store.tail(stream).unwrap();
+        agent.open(stream, at, None);
+        answered += 1;
+    }
+    assert!(agent.ended.is_empty(), "{:?}", agent.ended);
+    assert!(
+        (1..=200).all(|number| agent.uplink.is_open(StreamId([number; 16]))),
+        "{answered} are open"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wavekeep_proto::chunk::{Chunk, ChunkKind, Position, Reason};
-use wavekeep_proto::code::Code;
+use wavekeep_proto::code::{Code, Reaction};
 use wavekeep_proto::codec::Encoding;
 use wavekeep_proto::frame::{AgentFrame, Hello, Open, ServerFrame};
 use wavekeep_proto::id::{AgentId, Hash, SessionId};
@@ -46,6 +46,14 @@ impl Server {
 
     fn hear(&mut self, frame: AgentFrame) {
         self.session.received(self.now, Ok(frame));
+    }
+
+    /// Lets time pass, a second at a time.
+    fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now += Duration::from_secs(1);
+            self.session.tick(self.now);
+        }
     }
 
     fn actions(&mut self) -> Vec<Action> {
@@ -401,23 +409,45 @@ fn a_drain_acks_what_was_accepted_and_reads_nothing_more() {
 #[test]
 fn i12_an_agent_that_goes_silent_is_given_up_and_what_is_not_read_is_not_silence() {
     let (mut server, _) = Server::with_stream();
-    for _ in 0..limits::SILENCE_MS / 1_000 - 1 {
-        server.now += Duration::from_secs(1);
-        server.session.tick(server.now);
-    }
-    assert!(!server.session.is_closed());
-    server.now += Duration::from_secs(1);
-    server.session.tick(server.now);
+    let slowest_s = limits::CHUNK_BYTES_MAX as u64 / limits::LINK_BYTES_PER_S_MIN;
+    server.wait(slowest_s + 1);
+    assert!(
+        !server.session.is_closed(),
+        "the largest chunk may be on its way, on the slowest link"
+    );
+    server.wait(limits::AGENT_SILENCE_MS / 1_000 - slowest_s);
     assert!(server.session.is_closed());
+    let refused = refusals(&server.actions());
+    assert!(
+        matches!(refused[..], [.., (0, code)] if code.reaction() == Reaction::Reconnect),
+        "it passes by itself: {refused:?}"
+    );
 
     let (mut server, mut at) = Server::with_stream();
     while server.session.may_read() {
         let rest = limits::WINDOW_BYTES_MIN - server.session.in_flight_bytes() - limits::CHUNK_OVERHEAD_BYTES;
         at = server.accepts(1, samples(&at, 10, rest.min(4 * 1024 * 1024) as usize));
     }
-    for _ in 0..limits::SILENCE_MS / 1_000 * 3 {
-        server.now += Duration::from_secs(1);
-        server.session.tick(server.now);
-    }
+    server.wait(limits::AGENT_SILENCE_MS / 1_000 * 2);
     assert!(!server.session.is_closed(), "the server itself stopped reading");
+}
+
+#[test]
+fn i12_a_connection_that_says_no_hello_is_given_up_sooner() {
+    let mut server = Server {
+        session: Session::new(Duration::ZERO),
+        now: Duration::ZERO,
+    };
+    server.wait(limits::SILENCE_MS / 1_000);
+    assert!(server.session.is_closed(), "it holds a seat that others could have");
+}
+
+#[test]
+fn a_server_that_was_stalled_reads_what_waits_before_it_judges() {
+    let (mut server, start) = Server::with_stream();
+    server.now += Duration::from_millis(2 * limits::AGENT_SILENCE_MS);
+    server.session.tick(server.now);
+    assert!(!server.session.is_closed(), "the agent's frames wait to be read");
+    server.actions();
+    server.accepts(1, samples(&start, 10, 10));
 }
