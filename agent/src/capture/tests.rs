@@ -30,6 +30,10 @@ enum Step {
     Gap(Range<u64>),
     /// Waits for a stop.
     Wait,
+    /// The server turns out to stand elsewhere.
+    Adopt(Arc<TestOutbox>, Position),
+    /// Returns; the steps after it are for the next run.
+    Done,
     Fail,
 }
 
@@ -104,6 +108,8 @@ impl Source for Scripted {
                         return Err(SinkError::Stopped.into());
                     }
                 }
+                Step::Adopt(outbox, at) => outbox.adopt(only_stream(&outbox), at, false).expect("a good disk"),
+                Step::Done => return Ok(()),
                 Step::Fail => return Err(SourceError::Device("the device was unplugged: plug it in".into())),
             }
         }
@@ -391,4 +397,85 @@ fn i12_a_full_outbox_blocks_the_source_until_there_is_room() {
     capture.stop();
     assert_eq!(capture.join(), CaptureEnd::Stopped);
     assert_eq!(kinds(&held(&outbox, only_stream(&outbox))).len(), 2);
+}
+
+/// Its sources wait: the disk takes changes, and has no room for samples.
+fn full_outbox() -> Arc<TestOutbox> {
+    let outbox = outbox(Options {
+        when_full: WhenFull::Block,
+        ..Options::default()
+    });
+    outbox.kv().set_capacity(Some(100_000));
+    outbox
+}
+
+fn stop_when_blocked(capture: Capture) -> CaptureEnd {
+    while capture.status().state != "blocked" {
+        std::thread::yield_now();
+    }
+    capture.stop();
+    capture.join()
+}
+
+#[test]
+fn i4_a_file_that_is_stopped_in_a_full_outbox_has_no_end() {
+    let outbox = full_outbox();
+    let capture = start(Scripted::boxed(true, &[Step::Samples(0..500)]), &outbox, None);
+    let stream = only_stream(&outbox);
+    outbox.set_acked(stream, 0, Duration::ZERO).expect("a good disk");
+    assert_eq!(stop_when_blocked(capture), CaptureEnd::Stopped);
+    let tail = outbox.view(stream).expect("it is there").tail;
+    assert_eq!(
+        (tail.next_sample, tail.ended),
+        (0, false),
+        "the server would take it for the whole file"
+    );
+}
+
+#[test]
+fn i13_what_a_live_source_delivered_and_could_not_be_stored_is_a_gap_before_the_end() {
+    for delivered in [100, 1_500] {
+        let outbox = full_outbox();
+        let steps = [Step::Samples(0..delivered), Step::Done];
+        let capture = start(Scripted::boxed(false, &steps), &outbox, None);
+        let counters = capture.counters();
+        let end = stop_when_blocked(capture);
+        assert!(
+            matches!(&end, CaptureEnd::Failed(why) if why.contains(&delivered.to_string())),
+            "{end:?}"
+        );
+        let expected = [
+            (ChunkKind::Gap, Reason::SourceLoss, 0..delivered),
+            (ChunkKind::End, Reason::Closed, delivered..delivered),
+        ];
+        assert_eq!(kinds(&held(&outbox, only_stream(&outbox))), expected);
+        assert_eq!(counters.status().gap_sample_count, delivered);
+    }
+}
+
+#[test]
+fn i4_a_file_whose_stream_moves_before_its_end_is_read_on_from_there() {
+    let outbox = outbox(Options::default());
+    let at = Position {
+        seq: 1,
+        next_sample: 300,
+        digest: Hash([7; 16]),
+        ended: false,
+    };
+    let steps = [
+        Step::Samples(0..500),
+        Step::Adopt(Arc::clone(&outbox), at),
+        Step::Done,
+        Step::Samples(0..500),
+    ];
+    let capture = start(Scripted::boxed(true, &steps), &outbox, None);
+    let stream = only_stream(&outbox);
+    outbox.set_acked(stream, 0, Duration::ZERO).expect("a good disk");
+    assert_eq!(capture.join(), CaptureEnd::Complete);
+    let expected = [
+        (ChunkKind::Gap, Reason::LostByServer, 0..300),
+        (ChunkKind::Samples, Reason::None, 300..500),
+        (ChunkKind::End, Reason::Closed, 500..500),
+    ];
+    assert_eq!(kinds(&held(&outbox, stream)), expected);
 }

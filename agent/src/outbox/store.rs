@@ -84,6 +84,20 @@ impl Cut {
             data: Vec::new(),
         })
     }
+
+    /// The next `count` samples, which were taken and could not be stored.
+    fn source_loss(count: u64, at: &Mark) -> Self {
+        Self::new(NewChunk {
+            kind: ChunkKind::Gap,
+            reason: Reason::SourceLoss,
+            first_sample: at.at.next_sample,
+            count,
+            utc_ns: at.next_utc_ns,
+            markers: Vec::new(),
+            columns: Vec::new(),
+            data: Vec::new(),
+        })
+    }
 }
 
 impl<K: Kv> Outbox<K> {
@@ -270,17 +284,49 @@ impl<K: Kv> Outbox<K> {
         Ok(state.tail.at)
     }
 
-    /// The source is done with the stream: writes its `end`.
+    /// The source is done with the stream: writes its `end`, which always fits.
     pub fn end_stream(&self, stream: StreamId, reason: Reason, now: Duration) -> Result<Position, StoreError> {
+        self.end(stream, None, reason, now)
+    }
+
+    /// The same of a source that brought the stream to `next_sample`. What of a live one lies before that and could not be stored
+    /// becomes a gap first; of a file it is `Moved`, to be read again.
+    pub fn end_stream_at(
+        &self,
+        stream: StreamId,
+        next_sample: u64,
+        reason: Reason,
+        now: Duration,
+    ) -> Result<Position, StoreError> {
+        self.end(stream, Some(next_sample), reason, now)
+    }
+
+    fn end(
+        &self,
+        stream: StreamId,
+        next_sample: Option<u64>,
+        reason: Reason,
+        now: Duration,
+    ) -> Result<Position, StoreError> {
         let writer = self.writer();
-        let (definition, tail) = self
-            .with_stream(stream, |known| {
-                known
-                    .takes_more()
-                    .then(|| (Arc::clone(&known.definition), *known.tail()))
-            })
-            .flatten()
-            .ok_or(StoreError::Ended)?;
+        let known = self.with_stream(stream, |known| {
+            known
+                .takes_more()
+                .then(|| (Arc::clone(&known.definition), *known.tail()))
+        });
+        let (definition, mut tail) = known.flatten().ok_or(StoreError::Ended)?;
+        let missing = next_sample.map_or(0, |next_sample| next_sample.saturating_sub(tail.at.next_sample));
+        if definition.is_file() && next_sample.is_some_and(|next_sample| next_sample != tail.at.next_sample) {
+            return Err(StoreError::Moved {
+                next_sample: tail.at.next_sample,
+            });
+        }
+        if missing > 0 {
+            self.append(&writer, stream, &definition, Cut::source_loss(missing, &tail), now)?;
+            tail = self
+                .with_stream(stream, |known| *known.tail())
+                .ok_or(StoreError::Ended)?;
+        }
         let position = self.append(&writer, stream, &definition, Cut::end(reason, &tail), now)?;
         drop(writer);
         if self.options.durability == Durability::EachChunk {
