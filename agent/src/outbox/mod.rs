@@ -160,8 +160,12 @@ pub struct Counters {
 struct Writer {
     /// Deleted since the disk was last told to give room back.
     deleted_bytes: u64,
+    /// Deleted before that: the disk is about to give it back.
+    reclaiming_bytes: u64,
     /// The last seq of each stream whose data were released since then.
     deleted_through: BTreeMap<StreamId, u64>,
+    /// Where runs of data that were evicted since then begin, and their last seqs.
+    evicted: BTreeMap<(StreamId, u64), u64>,
     /// When that was.
     reclaimed_at: Duration,
 }

@@ -4,6 +4,7 @@
 //! The batches are not synced: undone, they only bring back what could have stayed. They are synced before the disk is told
 //! to give the room back, since that is no part of any batch.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wavekeep_proto::id::StreamId;
@@ -15,6 +16,26 @@ use super::{Outbox, OutboxError, Writer, find, keys, lock};
 const RECLAIM_BYTES: u64 = 64 * 1024 * 1024;
 /// … and the time after which it does so for less.
 const RECLAIM_INTERVAL: Duration = Duration::from_mins(1);
+/// The same where the disk is short of room. Less would hardly give back a whole file.
+const RECLAIM_BYTES_LOW: u64 = 8 * 1024 * 1024;
+/// Runs of evicted data that are remembered; what is not is given back later, as the disk tidies up by itself.
+const EVICTED_RUNS_MAX: usize = 1_024;
+
+impl Writer {
+    /// Data were evicted: all from the one seq to the other, both included.
+    pub(super) fn evicted(&mut self, stream: StreamId, from_seq: u64, through: u64, bytes: u64) {
+        self.deleted_bytes += bytes;
+        let is_room = self.evicted.len() < EVICTED_RUNS_MAX;
+        match self.evicted.range_mut(..=(stream, from_seq)).next_back() {
+            // Eviction goes forward, so the runs grow at their ends.
+            Some(((of, _), last)) if *of == stream && *last + 1 >= from_seq => *last = through.max(*last),
+            _ if is_room => {
+                self.evicted.insert((stream, from_seq), through);
+            }
+            _ => {}
+        }
+    }
+}
 
 impl<K: Kv> Outbox<K> {
     /// Does what time brings about: releases what is past its hold-back, or above the held-back bytes; forgets streams that are
@@ -154,27 +175,51 @@ impl<K: Kv> Outbox<K> {
         let _reclaiming = lock(&self.reclaiming);
         let mut writer = self.writer();
         writer.deleted_through.remove(&stream);
+        writer.evicted.retain(|(of, _), _| *of != stream);
         store(&mut writer)
     }
 
     /// Gives the disk's room back, once that is worth it.
     fn reclaim(&self, now: Duration) -> Result<(), OutboxError> {
         let _reclaiming = lock(&self.reclaiming);
-        let ranges = {
+        let low = self
+            .kv
+            .free_bytes()
+            .is_some_and(|free| free < self.options.free_bytes_min.saturating_add(RECLAIM_BYTES));
+        let worth_bytes = if low { RECLAIM_BYTES_LOW } else { RECLAIM_BYTES };
+        let (released, evicted) = {
             let mut writer = self.writer();
-            let due = writer.deleted_bytes >= RECLAIM_BYTES
+            let due = writer.deleted_bytes >= worth_bytes
                 || writer.deleted_bytes > 0 && now.saturating_sub(writer.reclaimed_at) >= RECLAIM_INTERVAL;
             if !due {
                 return Ok(());
             }
-            writer.deleted_bytes = 0;
+            writer.reclaiming_bytes = std::mem::take(&mut writer.deleted_bytes);
             writer.reclaimed_at = now;
-            std::mem::take(&mut writer.deleted_through)
+            (
+                std::mem::take(&mut writer.deleted_through),
+                std::mem::take(&mut writer.evicted),
+            )
         };
+        let reclaimed = self.reclaim_ranges(&released, &evicted);
+        self.writer().reclaiming_bytes = 0;
+        reclaimed
+    }
+
+    fn reclaim_ranges(
+        &self,
+        released: &BTreeMap<StreamId, u64>,
+        evicted: &BTreeMap<(StreamId, u64), u64>,
+    ) -> Result<(), OutboxError> {
         // Killed in between, the base that was stored decides, not what the disk still has.
         self.sync()?;
-        for (stream, through) in ranges {
-            self.kv.reclaim(&keys::data(stream, 0), &keys::data(stream, through))?;
+        for (stream, through) in released {
+            self.kv
+                .reclaim(&keys::data(*stream, 0), &keys::data(*stream, *through))?;
+        }
+        for ((stream, from_seq), through) in evicted {
+            self.kv
+                .reclaim(&keys::data(*stream, *from_seq), &keys::data(*stream, *through))?;
         }
         Ok(())
     }
