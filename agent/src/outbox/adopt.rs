@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use wavekeep_proto::chunk::{Position, Reason};
 use wavekeep_proto::id::StreamId;
+use wavekeep_proto::limits;
 use wavekeep_proto::stream::StreamDefinition;
 
 use super::heal::gap_between;
@@ -99,11 +100,14 @@ impl<K: Kv> Outbox<K> {
             let Some(known) = self.with_stream(stream, Stream::clone) else {
                 return Ok(());
             };
-            if discard && known.definition.is_file() {
-                return self.take_over_anew(stream, &known, at);
-            }
-            if at.seq < known.tail().at.seq || at.next_sample < known.tail().at.next_sample {
+            let anew = discard && known.definition.is_file();
+            let beyond = at.seq >= limits::SEQ_MAX || at.next_sample > limits::SAMPLE_ID_MAX;
+            let behind = at.seq < known.tail().at.seq || at.next_sample < known.tail().at.next_sample;
+            if beyond || behind && !anew {
                 return Err(OutboxError::Adopt { stream, seq: at.seq });
+            }
+            if anew {
+                return self.take_over_anew(stream, &known, at);
             }
             self.take_over_ahead(stream, &known, at)
         };

@@ -32,7 +32,9 @@ pub enum OutboxError {
     #[error("another agent uses this outbox: stop it, or give this one an outbox of its own")]
     InUse,
     /// The server's position cannot be taken over.
-    #[error("stream {stream}: the server's position, seq {seq}, lies before what is stored; nothing was changed")]
+    #[error(
+        "stream {stream}: the server's position, seq {seq}, lies before what is stored, or where no stream can be; nothing was changed"
+    )]
     Adopt {
         /// The stream.
         stream: StreamId,

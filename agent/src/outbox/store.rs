@@ -366,6 +366,13 @@ impl<K: Kv> Outbox<K> {
         let Some((definition, tail, reason)) = due.flatten() else {
             return Ok(());
         };
+        // The tail may be a server's claim, taken over by an earlier version of this program.
+        if tail.at.seq >= limits::SEQ_MAX || tail.at.next_sample > limits::SAMPLE_ID_MAX {
+            return Err(OutboxError::Adopt {
+                stream,
+                seq: tail.at.seq,
+            });
+        }
         let now = self.table().now;
         self.append(&writer, stream, &definition, Cut::end(reason, &tail), now)?;
         drop(writer);

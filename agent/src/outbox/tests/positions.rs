@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use wavekeep_proto::chunk::{ChunkKind, Position, Reason};
 use wavekeep_proto::id::Hash;
+use wavekeep_proto::limits::{SAMPLE_ID_MAX, SEQ_MAX};
 use wavekeep_proto::uplink::Outbox as _;
 
 use super::super::memory::MemoryKv;
@@ -286,4 +287,37 @@ fn a_succession_goes_on_wherever_it_was_interrupted() {
             "nothing is left"
         );
     }
+}
+
+#[test]
+fn a_position_where_no_stream_can_be_is_not_taken_over() {
+    let (_, outbox, stream) = live();
+    fill(&outbox, stream.id, 3, 10);
+    let tail = outbox.tail(stream.id).unwrap();
+    let most = Position {
+        seq: SEQ_MAX - 1,
+        next_sample: SAMPLE_ID_MAX,
+        digest: Hash([7; 16]),
+        ended: false,
+    };
+    for at in [
+        Position { seq: SEQ_MAX, ..most },
+        Position {
+            next_sample: SAMPLE_ID_MAX + 1,
+            ..most
+        },
+    ] {
+        assert!(matches!(
+            outbox.adopt(stream.id, at, false),
+            Err(OutboxError::Adopt { .. })
+        ));
+        assert_eq!(outbox.tail(stream.id), Some(tail));
+    }
+    outbox.adopt(stream.id, most, false).unwrap();
+    outbox.end(stream.id).unwrap();
+    assert_eq!(
+        outbox.tail(stream.id).map(|at| (at.seq, at.ended)),
+        Some((SEQ_MAX, true)),
+        "an end still fits"
+    );
 }
