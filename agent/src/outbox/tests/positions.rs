@@ -10,7 +10,7 @@ use wavekeep_proto::limits::{SAMPLE_ID_MAX, SEQ_MAX};
 use wavekeep_proto::uplink::Outbox as _;
 
 use super::super::memory::MemoryKv;
-use super::super::{Outbox, OutboxError, STEP_RECORDS_MAX, StoreError};
+use super::super::{Options, Outbox, OutboxError, STEP_RECORDS_MAX, StoreError, WhenFull};
 use super::{definition, fill, held, live, open, open_stream, options, samples, secs, short};
 
 const SAMPLES: ChunkKind = ChunkKind::Samples;
@@ -287,6 +287,44 @@ fn a_succession_goes_on_wherever_it_was_interrupted() {
             "nothing is left"
         );
     }
+}
+
+#[test]
+fn i5_a_rewind_is_remembered_so_that_nothing_goes_on_an_ack_that_was_taken_back() {
+    let kv = Arc::new(MemoryKv::new());
+    let outbox = open(&kv, options());
+    let stream = definition(1, false);
+    open_stream(&outbox, &stream);
+    fill(&outbox, stream.id, 20, 1_000);
+    outbox.set_acked(stream.id, 20, secs(0)).unwrap();
+    // Stored with the hint.
+    fill(&outbox, stream.id, 10, 1_000);
+    outbox.set_acked(stream.id, 5, secs(1)).unwrap();
+    drop(outbox);
+    kv.power_cut(0);
+    // No server any more, and the quota wants room.
+    let outbox = open(
+        &kv,
+        Options {
+            quota_bytes: 40_000,
+            when_full: WhenFull::Block,
+            ..options()
+        },
+    );
+    let other = definition(2, false);
+    open_stream(&outbox, &other);
+    while let Ok(at) = outbox.store(
+        other.id,
+        samples(outbox.tail(other.id).unwrap().next_sample, vec![1; 1_000]),
+        secs(2),
+    ) {
+        assert!(at.seq < 100, "it fills");
+    }
+    assert_eq!(
+        held(&outbox, stream.id)[0].chunk.header.first_seq,
+        6,
+        "the only copy stays"
+    );
 }
 
 #[test]
