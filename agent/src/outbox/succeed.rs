@@ -1,7 +1,7 @@
 //! Diverged: another outbox has written to the stream, so what is held moves, renumbered, to a successor of the same epoch that
 //! says what it follows. The source, if there is one, hears `Ended` and opens a stream of its own.
 //!
-//! One batch announces the successor in the predecessor's state; each further one moves some records from the predecessor's
+//! One batch, synced, announces the successor in the predecessor's state; each further one moves some records from the predecessor's
 //! front to the successor's tail, the columns verified on the way; the last one, synced, drops the predecessor. Until then both
 //! are hidden from the uplink. Killed anywhere in between, the next start goes on where it stopped.
 //!
@@ -118,7 +118,8 @@ impl<K: Kv> Outbox<K> {
         let (definition_key, state_key) = (keys::definition(successor), keys::state(successor));
         batch.put(definition_key, described.to_value(&definition_key));
         batch.put(state_key, to_state.to_value(&state_key, Acked::default()));
-        self.commit(batch, &[(stream, &from_state)], false)?;
+        // Synced: a log that lost this batch and kept a later one would leave records of a stream that nobody knows.
+        self.commit(batch, &[(stream, &from_state)], true)?;
         let Described {
             definition,
             labels,
