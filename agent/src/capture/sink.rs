@@ -332,10 +332,13 @@ impl<K: Kv> Writer<K> {
                 data: encoded.clone(),
             };
             match self.outbox.store(definition.id, chunk, self.clock.now()) {
-                Ok(_) => {
+                result @ (Ok(_) | Err(StoreError::NotSynced(_))) => {
                     self.counters.stored(cut.kind, cut.count);
                     *stored = cut.first_sample + cut.count;
-                    return Ok(());
+                    return match result {
+                        Err(StoreError::NotSynced(error)) => self.sync(definition, error),
+                        _ => Ok(()),
+                    };
                 }
                 Err(StoreError::Full { .. } | StoreError::Outbox(OutboxError::Kv(KvError::Full(_)))) => {
                     self.wait_for_room(definition)?;
@@ -346,6 +349,18 @@ impl<K: Kv> Writer<K> {
                 Err(StoreError::Outbox(error)) => return Err(SinkError::Outbox(error.to_string())),
             }
         }
+    }
+
+    /// Syncs what is stored, as long as the disk is only full.
+    fn sync(&self, definition: &StreamDefinition, mut error: OutboxError) -> Result<(), SinkError> {
+        while let OutboxError::Kv(KvError::Full(_)) = error {
+            self.wait_for_room(definition)?;
+            match self.outbox.sync() {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        Err(SinkError::Outbox(error.to_string()))
     }
 
     /// Writes the `end` of a stream that its source brought to `next_sample`; of a live one, after a gap over what could not be

@@ -13,7 +13,7 @@ use wavekeep_proto::uplink::Outbox as _;
 use super::*;
 use crate::clock::SystemClock;
 use crate::outbox::memory::MemoryKv;
-use crate::outbox::{Options, QUOTA_BYTES_MIN, WhenFull};
+use crate::outbox::{Durability, Options, QUOTA_BYTES_MIN, WhenFull};
 use crate::source::{Block, Column, Description, FileIdentity, Sink, StreamShape};
 
 type TestOutbox = Outbox<MemoryKv>;
@@ -32,6 +32,8 @@ enum Step {
     Wait,
     /// The server turns out to stand elsewhere.
     Adopt(Arc<TestOutbox>, Position),
+    /// The disk is too full to sync, this many times.
+    FullForSyncs(Arc<TestOutbox>, u64),
     /// Returns; the steps after it are for the next run.
     Done,
     Fail,
@@ -109,6 +111,7 @@ impl Source for Scripted {
                     }
                 }
                 Step::Adopt(outbox, at) => outbox.adopt(only_stream(&outbox), at, false).expect("a good disk"),
+                Step::FullForSyncs(outbox, times) => outbox.kv().fill_for_syncs(times),
                 Step::Done => return Ok(()),
                 Step::Fail => return Err(SourceError::Device("the device was unplugged: plug it in".into())),
             }
@@ -478,4 +481,26 @@ fn i4_a_file_whose_stream_moves_before_its_end_is_read_on_from_there() {
         (ChunkKind::End, Reason::Closed, 500..500),
     ];
     assert_eq!(kinds(&held(&outbox, stream)), expected);
+}
+
+#[test]
+fn i1_a_chunk_that_is_stored_and_cannot_be_synced_yet_is_not_stored_again() {
+    let outbox = outbox(Options {
+        durability: Durability::EachChunk,
+        ..Options::default()
+    });
+    let steps = [
+        Step::Samples(0..500),
+        Step::FullForSyncs(Arc::clone(&outbox), 3),
+        Step::Samples(500..1_000),
+    ];
+    let capture = start(Scripted::boxed(false, &steps), &outbox, None);
+    assert_eq!(capture.join(), CaptureEnd::Complete);
+    let expected = [
+        (ChunkKind::Samples, Reason::None, 0..992),
+        (ChunkKind::Samples, Reason::None, 992..1_000),
+        (ChunkKind::End, Reason::Closed, 1_000..1_000),
+    ];
+    assert_eq!(kinds(&held(&outbox, only_stream(&outbox))), expected);
+    assert_eq!(outbox.kv().unsynced_batches(), 0);
 }

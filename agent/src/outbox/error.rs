@@ -57,7 +57,7 @@ pub enum OutboxError {
     Randomness(String),
 }
 
-/// Why a chunk was not stored. Nothing of it was.
+/// Why a chunk was not stored. Nothing of it was, except where it says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The quota, or the disk, has no room, and nothing may be evicted for it: wait for acks.
@@ -77,6 +77,9 @@ pub enum StoreError {
         /// Where.
         next_sample: u64,
     },
+    /// It is stored, and would not survive a power cut: not to be stored again, only synced ([`super::Outbox::sync`]).
+    #[error("what is stored cannot be brought to the disk for good: {0}")]
+    NotSynced(OutboxError),
     /// The disk.
     #[error(transparent)]
     Outbox(#[from] OutboxError),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -141,6 +142,7 @@ impl<K: Kv> Outbox<K> {
             return Err(OutboxError::OtherDefinition(stream));
         }
         self.kv.write(batch, false)?;
+        self.dirty.store(true, Ordering::Release);
         self.relabel(stream, described);
         Ok(tail)
     }
@@ -195,11 +197,20 @@ impl<K: Kv> Outbox<K> {
         self.make_room(&mut writer, bytes, definition.is_file())?;
         let position = self.append(&writer, stream, &definition, cut, now)?;
         drop(writer);
-        if self.options.durability == Durability::EachChunk {
-            self.sync()?;
-        }
+        self.sync_stored()?;
         self.notify();
         Ok(position)
+    }
+
+    /// Of what is stored already: a failure here is none to store it again.
+    fn sync_stored(&self) -> Result<(), StoreError> {
+        if self.options.durability != Durability::EachChunk {
+            return Ok(());
+        }
+        self.sync().map_err(|error| {
+            self.notify();
+            StoreError::NotSynced(error)
+        })
     }
 
     /// May this chunk be stored now?
@@ -329,9 +340,7 @@ impl<K: Kv> Outbox<K> {
         }
         let position = self.append(&writer, stream, &definition, Cut::end(reason, &tail), now)?;
         drop(writer);
-        if self.options.durability == Durability::EachChunk {
-            self.sync()?;
-        }
+        self.sync_stored()?;
         self.notify();
         Ok(position)
     }

@@ -203,7 +203,7 @@ impl Run {
             }
             Err(StoreError::Full { .. }) => assert!(self.world.may_evict, "there is room"),
             Err(StoreError::Outbox(_)) => assert!(self.failing.is_some(), "the disk is good"),
-            Err(error @ (StoreError::Ended | StoreError::Moved { .. })) => panic!("{error}"),
+            Err(error @ (StoreError::Ended | StoreError::Moved { .. } | StoreError::NotSynced(_))) => panic!("{error}"),
         }
     }
 
