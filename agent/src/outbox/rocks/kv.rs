@@ -8,6 +8,7 @@ use rocksdb::{CompactOptions, DB, DBRawIterator, Error, ErrorKind, WriteBatch};
 
 use super::super::OutboxError;
 use super::super::kv::{Batch, Entry, Kv, KvError, Operation, Visit};
+use super::synced::Synced;
 use super::{STORE, options};
 
 const BALLAST: &str = "ballast";
@@ -23,6 +24,7 @@ pub struct RocksKv {
     store: PathBuf,
     has_ballast: AtomicBool,
     read_only: bool,
+    synced: Synced,
 }
 
 impl std::fmt::Debug for RocksKv {
@@ -70,6 +72,7 @@ impl RocksKv {
             store: store.into(),
             has_ballast: AtomicBool::new(false),
             read_only: false,
+            synced: Synced::default(),
         })
     }
 
@@ -88,7 +91,13 @@ impl RocksKv {
             store,
             has_ballast: AtomicBool::new(false),
             read_only: true,
+            synced: Synced::default(),
         })
+    }
+
+    /// Writes what the log was to keep into sorted files, from memory; the log starts anew.
+    fn rewrite(&self) -> Result<(), KvError> {
+        self.db.flush().map_err(|error| kv_error(&error))
     }
 
     fn free(&self) -> Option<u64> {
@@ -191,13 +200,20 @@ impl Kv for RocksKv {
                 Operation::DeleteRange(..) => {}
             }
         }
-        self.db
-            .write_opt(writes, &options::write(sync))
-            .map_err(|error| kv_error(&error))
+        let write = || {
+            let written = self.db.write_opt(writes, &options::write(sync));
+            written.map_err(|error| kv_error(&error))
+        };
+        if sync {
+            self.synced.sync(|| self.rewrite(), write)
+        } else {
+            write()
+        }
     }
 
     fn sync(&self) -> Result<(), KvError> {
-        self.db.flush_wal(true).map_err(|error| kv_error(&error))
+        let sync = || self.db.flush_wal(true).map_err(|error| kv_error(&error));
+        self.synced.sync(|| self.rewrite(), sync)
     }
 
     fn reclaim(&self, from: &[u8], to: &[u8]) -> Result<(), KvError> {
