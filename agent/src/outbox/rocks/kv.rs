@@ -56,10 +56,20 @@ fn open_error(error: &Error) -> OutboxError {
     }
 }
 
+fn is_ballast(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
+}
+
 impl RocksKv {
-    /// Opens, or starts, the store in `dir`.
+    /// Opens, or starts, the store in `dir`. On a full disk, that takes the room that is kept for deleting.
     pub fn open(dir: &Path) -> Result<Self, OutboxError> {
-        let kv = Self::open_at(dir, &dir.join(STORE))?;
+        let store = dir.join(STORE);
+        let kv = match Self::open_at(dir, &store) {
+            Err(OutboxError::Kv(KvError::Full(_))) if std::fs::remove_file(dir.join(BALLAST)).is_ok() => {
+                Self::open_at(dir, &store)?
+            }
+            other => other?,
+        };
         kv.take_ballast();
         Ok(kv)
     }
@@ -70,7 +80,7 @@ impl RocksKv {
             db,
             dir: dir.into(),
             store: store.into(),
-            has_ballast: AtomicBool::new(false),
+            has_ballast: AtomicBool::new(is_ballast(&dir.join(BALLAST))),
             read_only: false,
             synced: Synced::default(),
         })
@@ -115,8 +125,9 @@ impl RocksKv {
             let bytes = i64::try_from(BALLAST_BYTES).expect("the ballast is small");
             nix::fcntl::posix_fallocate(&file, 0, bytes).map_err(std::io::Error::from)
         };
-        // Without it the outbox is only less comfortable on a full disk.
-        self.has_ballast.store(allocate().is_ok(), Ordering::Relaxed);
+        // Without it the outbox is only less comfortable on a full disk. What there is of it is there to be dropped.
+        let there = allocate().is_ok() || is_ballast(&self.dir.join(BALLAST));
+        self.has_ballast.store(there, Ordering::Relaxed);
     }
 
     fn drop_ballast(&self) {
@@ -235,5 +246,21 @@ impl Kv for RocksKv {
         };
         // A file may be gone before it is asked.
         files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_that_the_last_process_kept_for_deleting_can_be_used() {
+        let dir = tempfile::TempDir::new().unwrap();
+        drop(RocksKv::open(dir.path()).unwrap());
+        assert!(is_ballast(&dir.path().join(BALLAST)));
+        // As on a disk that has filled since then: nothing is taken, what is there counts.
+        let kv = RocksKv::open_at(dir.path(), &dir.path().join(STORE)).unwrap();
+        kv.drop_ballast();
+        assert!(!dir.path().join(BALLAST).exists());
     }
 }
