@@ -133,7 +133,7 @@ pub(crate) struct StoreArgs {
     /// When what is stored is synced to the disk: a power cut loses what was not
     #[arg(long, env = "WAVEKEEP_FSYNC", value_enum, default_value_t = Fsync::Interval)]
     fsync: Fsync,
-    /// Between two syncs, with --fsync interval
+    /// What was stored longer ago than this is on the disk, with --fsync interval and a disk that syncs in half the time
     #[arg(long, env = "WAVEKEEP_FSYNC_INTERVAL", value_name = "DURATION", default_value = "100ms", value_parser = values::duration)]
     fsync_interval: Duration,
     /// Bytes that the outbox may hold
