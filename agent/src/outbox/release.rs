@@ -46,11 +46,15 @@ impl<K: Kv> Outbox<K> {
             let mut table = self.table();
             table.now = table.now.max(now);
         }
-        self.finish_successions()?;
+        // A stream that cannot be read or written stays as it is, and holds up no other.
+        let mut result = self.finish_successions();
         let mut freed = 0;
         let streams: Vec<StreamId> = self.table().streams.keys().copied().collect();
         for stream in streams {
-            freed += self.release_aged(stream, now)?;
+            match self.release_aged(stream, now) {
+                Ok(bytes) => freed += bytes,
+                Err(error) => result = Err(error),
+            }
         }
         let excess = self
             .table()
@@ -64,7 +68,7 @@ impl<K: Kv> Outbox<K> {
         if freed > 0 {
             self.notify();
         }
-        Ok(freed)
+        result.map(|()| freed)
     }
 
     fn release_aged(&self, stream: StreamId, now: Duration) -> Result<u64, OutboxError> {

@@ -62,8 +62,12 @@ impl<K: Kv> Outbox<K> {
                 .map(|(id, _)| *id)
                 .collect()
         };
-        open.into_iter()
-            .try_for_each(|stream| self.move_to_successor(stream).map(drop))
+        // One that cannot go on holds up no other.
+        let mut result = Ok(());
+        for stream in open {
+            result = self.move_to_successor(stream).map(drop).and(result);
+        }
+        result
     }
 
     fn successor_of(&self, stream: StreamId) -> Option<StreamId> {

@@ -44,6 +44,26 @@ fn kv_error(error: &Error) -> KvError {
     }
 }
 
+/// Of reading: what the disk cannot read, or a file that is gone, is damage like any other, and the rest stays readable.
+fn read_error(error: &Error) -> KvError {
+    let text = error.to_string();
+    let lost = ["Input/output error", "No such file"]
+        .iter()
+        .any(|what| text.contains(what));
+    match error.kind() {
+        ErrorKind::IOError if lost => KvError::Damaged(text),
+        _ => kv_error(error),
+    }
+}
+
+/// A disk may fail once; a failure that stays is damage.
+fn read_twice<T>(read: impl Fn() -> Result<T, KvError>) -> Result<T, KvError> {
+    match read() {
+        Err(KvError::Damaged(_)) => read(),
+        other => other,
+    }
+}
+
 /// Of opening: a store whose files are missing or make no sense is damaged.
 fn open_error(error: &Error) -> OutboxError {
     let text = error.to_string();
@@ -161,12 +181,12 @@ impl RocksKv {
 }
 
 fn check(iterator: &DBRawIterator<'_>) -> Result<(), KvError> {
-    iterator.status().map_err(|error| kv_error(&error))
+    iterator.status().map_err(|error| read_error(&error))
 }
 
 impl Kv for RocksKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.db.get(key).map_err(|error| kv_error(&error))
+        read_twice(|| self.db.get(key).map_err(|error| read_error(&error)))
     }
 
     fn scan(&self, from: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
@@ -175,26 +195,47 @@ impl Kv for RocksKv {
         }
         let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
         iterator.seek(from);
-        while let Some((key, value)) = iterator.item() {
-            if !visit(key, value) {
+        let mut seen = None;
+        loop {
+            while let Some((key, value)) = iterator.item() {
+                if !visit(key, value) {
+                    return Ok(());
+                }
+                seen = Some(key.to_vec());
+                iterator.next();
+            }
+            if check(&iterator).is_ok() {
                 return Ok(());
             }
-            iterator.next();
+            // Once more, after what was seen: a disk may fail once.
+            match &seen {
+                Some(key) => {
+                    iterator.seek(key);
+                    if iterator.key() == Some(key) {
+                        iterator.next();
+                    }
+                }
+                None => iterator.seek(from),
+            }
+            if !iterator.valid() {
+                return check(&iterator);
+            }
         }
-        check(&iterator)
     }
 
     fn last(&self, from: &[u8], end: &[u8]) -> Result<Option<Entry>, KvError> {
         if from >= end {
             return Ok(None);
         }
-        let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
-        iterator.seek_to_last();
-        let entry = iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
-        if entry.is_none() {
-            check(&iterator)?;
-        }
-        Ok(entry)
+        read_twice(|| {
+            let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
+            iterator.seek_to_last();
+            let entry = iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
+            if entry.is_none() {
+                check(&iterator)?;
+            }
+            Ok(entry)
+        })
     }
 
     fn write(&self, batch: Batch, sync: bool) -> Result<(), KvError> {

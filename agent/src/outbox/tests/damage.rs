@@ -278,3 +278,20 @@ fn any_flipped_bit_is_noticed_or_harmless() {
         }
     }
 }
+
+#[test]
+fn a_stream_that_cannot_be_released_holds_up_no_other() {
+    let (kv, outbox, stream) = live();
+    let other = definition(2, false);
+    open_stream(&outbox, &other);
+    for id in [stream.id, other.id] {
+        fill(&outbox, id, 5, 10);
+        outbox.set_acked(id, 5, secs(0)).unwrap();
+    }
+    kv.fail_after(Some(0));
+    assert!(outbox.release(secs(200)).is_err(), "it is told");
+    let left = |id| short(&outbox, id).len();
+    assert_eq!((left(stream.id), left(other.id)), (5, 1));
+    outbox.release(secs(201)).unwrap();
+    assert_eq!((left(stream.id), left(other.id)), (1, 1));
+}
