@@ -131,7 +131,8 @@ impl<K: Kv> Agent<K> {
         self.shared.outbox.view(stream).map(|view| view.tail)
     }
 
-    /// Waits until the server has acknowledged everything that the outbox holds, or until `deadline` or a stop.
+    /// Waits until the server has acknowledged everything that the outbox holds, or until `deadline` or a stop. Of a server that
+    /// refuses this agent it waits for better times: look at [`Self::link`] now and then.
     #[must_use]
     pub fn wait_until_delivered(&self, deadline: Option<Instant>, stop: &StopToken) -> bool {
         self.shared

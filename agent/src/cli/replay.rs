@@ -145,7 +145,7 @@ pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
         .capture(source, session.capture_options(None))
         .map_err(CliError::failed)?;
     let mut progress = Progress::start(&format!("replaying {name}"), sample_count, false);
-    session.watch(&capture, &mut progress, &|_: &Capture| {
+    session.watch(&capture, true, &mut progress, &|_: &Capture| {
         let done = session
             .agent
             .position(stream)

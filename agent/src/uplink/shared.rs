@@ -25,6 +25,9 @@ pub struct UplinkStatus {
     pub acked_chunks: u64,
     /// Why there was no session, last time there was none.
     pub last_error: Option<String>,
+    /// The server takes nothing, or not a stream of this agent, until somebody changes something: in one sentence. The uplink asks
+    /// again now and then all the same.
+    pub refused: Option<String>,
     /// Alarms since the agent started.
     pub alarm_count: u64,
     /// The newest of them, oldest first.
@@ -69,6 +72,7 @@ impl UplinkHandle {
             in_flight_bytes: 0,
             acked_chunks: 0,
             last_error: None,
+            refused: None,
             alarm_count: 0,
             alarms: VecDeque::new(),
         };
@@ -168,6 +172,10 @@ impl Shared {
 
     pub(super) fn set_error(&self, error: String) {
         self.lock().status.last_error = Some(error);
+    }
+
+    pub(super) fn set_refused(&self, refused: Option<String>) {
+        self.lock().status.refused = refused;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
