@@ -217,7 +217,7 @@ impl Run {
         let at = capture.at(capture.committed);
         // What neither has any more never was.
         capture.chunks.truncate(usize::try_from(tail.seq.max(at.seq)).unwrap());
-        capture.acked_ever = capture.acked_ever.max(at.seq);
+        capture.acked_ever = capture.acked_ever.min(capture.seq()).max(at.seq);
         let outbox = self.outbox.as_ref().expect("it is open");
         let mut results = Vec::new();
         if at.seq > tail.seq {
