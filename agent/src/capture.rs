@@ -105,7 +105,9 @@ impl Capture {
         })?;
         let stop = StopToken::new();
         let counters = Arc::new(CaptureCounters::new(&device));
-        let sink = CaptureSink::new(definitions, outbox, clock, options, stop.clone(), Arc::clone(&counters))?;
+        let file_start_ns = description.file.map(|file| file.start_ns);
+        let (for_sink, counted) = (stop.clone(), Arc::clone(&counters));
+        let sink = CaptureSink::new(definitions, file_start_ns, outbox, clock, options, for_sink, counted)?;
         let task = Task {
             source,
             sink,

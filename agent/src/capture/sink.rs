@@ -38,6 +38,8 @@ struct Writer<K: Kv> {
     outbox: Arc<Outbox<K>>,
     clock: Arc<dyn Clock>,
     options: CaptureOptions,
+    /// When a file's first sample was taken.
+    file_start_ns: Option<i64>,
     encoder: ColumnEncoder,
     stop: StopToken,
     counters: Arc<CaptureCounters>,
@@ -49,9 +51,10 @@ pub(super) struct CaptureSink<K: Kv> {
 }
 
 impl<K: Kv> CaptureSink<K> {
-    /// Registers every stream in the outbox.
+    /// Registers every stream in the outbox. `file_start_ns`: when the first sample of a file was taken.
     pub(super) fn new(
         definitions: Vec<StreamDefinition>,
+        file_start_ns: Option<i64>,
         outbox: Arc<Outbox<K>>,
         clock: Arc<dyn Clock>,
         options: CaptureOptions,
@@ -63,6 +66,7 @@ impl<K: Kv> CaptureSink<K> {
             outbox,
             clock,
             options,
+            file_start_ns,
             encoder,
             stop,
             counters,
@@ -301,11 +305,9 @@ impl<'a> Column<'a> {
 
 impl<K: Kv> Writer<K> {
     fn register(&self, definition: &StreamDefinition) -> Result<(), SinkError> {
+        let start_ns = self.file_start_ns.unwrap_or_else(|| self.clock.utc_ns());
         let (labels, run) = (self.options.labels.clone(), self.options.run.clone());
-        match self
-            .outbox
-            .open_stream(definition.clone(), labels, run, self.clock.utc_ns())
-        {
+        match self.outbox.open_stream(definition.clone(), labels, run, start_ns) {
             Ok(_) => Ok(()),
             Err(error) => Err(SinkError::Outbox(error.to_string())),
         }

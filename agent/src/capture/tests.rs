@@ -320,6 +320,12 @@ fn i4_a_file_waits_for_opened_and_goes_on_where_the_server_stands() {
         .chunk
         .header;
     assert_eq!((first.first_sample, first.seq), (1_984, 3));
+    let before = outbox.next(stream, 0).expect("a good disk").expect("it is held");
+    assert_eq!(
+        (before.chunk.header.reason, before.chunk.header.utc_ns),
+        (Reason::LostByServer, 0),
+        "a file's time is its own, not that of its replay"
+    );
 }
 
 #[test]
