@@ -14,6 +14,7 @@ use wavekeep_agent::outbox::Options;
 use wavekeep_agent::outbox::rocks::{self, RocksKv};
 use wavekeep_agent::telemetry;
 use wavekeep_agent::uplink::UplinkOptions;
+use wavekeep_proto::id::StreamId;
 use wavekeep_proto::limits;
 use wavekeep_proto::uplink::LinkState;
 
@@ -122,8 +123,8 @@ impl Session {
     }
 
     /// Waits until everything is acknowledged (if `end` is an orderly one, as long as it takes), prints the summary, and says whether
-    /// that is success. `must_complete`: a stop before the end is none.
-    pub(crate) fn finish(self, capture: Capture, must_complete: bool) -> Result<(), CliError> {
+    /// that is success. `must_complete`: a stop before the end is none. `file`: neither is a stream without an end.
+    pub(crate) fn finish(self, capture: Capture, must_complete: bool, file: Option<StreamId>) -> Result<(), CliError> {
         let status = capture.counters();
         if self.signals.now.is_stopped() && !capture.is_finished() {
             return Err(CliError::Incomplete(
@@ -150,6 +151,11 @@ impl Session {
             (CaptureEnd::Stopped, None) if must_complete => Err(CliError::Incomplete(
                 "interrupted before the end; what was captured is on the server".into(),
             )),
+            (CaptureEnd::Complete, None) if file.is_some_and(|file| !self.agent.is_whole(file)) => {
+                Err(CliError::Incomplete(
+                    "the server has another part of this file than what was read here: replay it again to bring the rest".into(),
+                ))
+            }
             (CaptureEnd::Complete | CaptureEnd::Stopped, None) => Ok(()),
         }
     }

@@ -156,5 +156,5 @@ pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
         }
     });
     drop(progress);
-    session.finish(capture, true)
+    session.finish(capture, true, Some(stream))
 }

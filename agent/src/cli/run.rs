@@ -46,5 +46,5 @@ pub(crate) fn run(args: RunArgs) -> Result<(), CliError> {
         }
     });
     drop(progress);
-    session.finish(capture, args.duration.is_some())
+    session.finish(capture, args.duration.is_some(), None)
 }

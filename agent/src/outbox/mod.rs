@@ -10,7 +10,7 @@
 //! | `keys`, `record` | every key and every value |
 //! | `table`, `timeline` | what is kept in memory: a few KiB per stream, nothing per chunk |
 //! | `start`, `store`, `room`, `release`, `evict`, `adopt`, `succeed`, `heal` | one file per batch |
-//! | `find`, `read`, `seam` | reading; what the uplink sees |
+//! | `find`, `read`, `seam`, `remains` | reading; what the uplink sees, and who waits for it |
 //! | [`verify`], `durability` | looking it all over; when the disk is synced |
 //!
 //! # Invariants
@@ -40,6 +40,7 @@ pub mod memory;
 mod read;
 mod record;
 mod release;
+mod remains;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 mod room;

@@ -359,3 +359,24 @@ fn a_position_where_no_stream_can_be_is_not_taken_over() {
         "an end still fits"
     );
 }
+
+#[test]
+fn a_stream_that_is_moving_remains() {
+    let (kv, outbox, stream) = live();
+    fill(&outbox, stream.id, 700, 3);
+    outbox.set_acked(stream.id, 700, secs(0)).unwrap();
+    assert!(outbox.remains(secs(1)).is_nothing());
+    // Announced, and one step moved.
+    kv.fail_after(Some(2));
+    outbox.succeed(stream.id).unwrap_err();
+    assert!(outbox.streams().is_empty());
+    let remains = outbox.remains(secs(1));
+    assert_eq!(
+        (remains.streams, remains.chunks),
+        (1, 700),
+        "nothing of it is delivered"
+    );
+    outbox.release(secs(1)).unwrap();
+    let remains = outbox.remains(secs(1));
+    assert_eq!((remains.streams, remains.chunks), (1, 700), "nor once it has moved");
+}
