@@ -43,9 +43,14 @@ pub(crate) struct ReplayArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Raw,
+    // Known by name, to be refused in words.
+    #[value(hide = true)]
     Csv,
+    #[value(hide = true)]
     Npy,
+    #[value(hide = true)]
     Jls,
+    #[value(hide = true)]
     Energyrunner,
 }
 
