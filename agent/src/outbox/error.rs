@@ -50,7 +50,9 @@ pub enum OutboxError {
     #[error("the outbox holds nothing of stream {0}")]
     UnknownStream(StreamId),
     /// An outbox feeds one ledger.
-    #[error("this outbox is bound to another ledger: rebind it, if its data is to go to this one")]
+    #[error(
+        "this outbox is bound to another ledger: give this server an outbox of its own, or send to the server that this one belongs to"
+    )]
     Bound,
     /// No identifiers can be minted.
     #[error("the system gives no random numbers ({0}): look at getrandom(2)")]
@@ -127,7 +129,7 @@ pub enum OutboxAlarm {
     /// The store did not open: another one was started.
     #[error(
         "the outbox could not be opened ({why}); it was set aside as {path}, and a new one was started: \
-         stop the agent and repair the outbox to bring back what can be read", path = path.display()
+         check the disk and keep that folder, what was not sent may still be read from it", path = path.display()
     )]
     SetAside {
         /// Where it is now.
