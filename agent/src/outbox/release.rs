@@ -10,6 +10,7 @@ use std::time::Duration;
 use wavekeep_proto::id::StreamId;
 
 use super::kv::{Batch, Kv};
+use super::store::delete_described;
 use super::{Outbox, OutboxError, Writer, find, keys, lock};
 
 /// Deleted bytes at which the disk gives room back…
@@ -166,7 +167,7 @@ impl<K: Kv> Outbox<K> {
         batch.delete_range(keys::chunk(stream, 0), keys::chunk(stream, u64::MAX));
         batch.delete_range(keys::data(stream, 0), keys::data(stream, u64::MAX));
         batch.delete(keys::state(stream));
-        batch.delete(keys::definition(stream));
+        delete_described(&mut batch, stream);
         self.commit(batch, &[], false)?;
         self.table().streams.remove(&stream);
         self.deleted(writer, stream, u64::MAX, held_bytes, 1);

@@ -101,6 +101,20 @@ impl Cut {
     }
 }
 
+/// Writes what a stream is, twice.
+pub(super) fn put_described(batch: &mut Batch, described: &Described) {
+    let stream = described.definition.id;
+    for key in [keys::definition(stream), keys::definition_copy(stream)] {
+        batch.put(key, described.to_value(&key));
+    }
+}
+
+/// Both go.
+pub(super) fn delete_described(batch: &mut Batch, stream: StreamId) {
+    batch.delete(keys::definition(stream));
+    batch.delete(keys::definition_copy(stream));
+}
+
 impl<K: Kv> Outbox<K> {
     pub(super) fn with_stream<T>(&self, stream: StreamId, look: impl FnOnce(&Stream) -> T) -> Option<T> {
         self.table().streams.get(&stream).map(look)
@@ -130,9 +144,8 @@ impl<K: Kv> Outbox<K> {
 
     fn open_described(&self, described: Described, utc_ns: i64) -> Result<Position, OutboxError> {
         let stream = described.definition.id;
-        let key = keys::definition(stream);
         let mut batch = Batch::default();
-        batch.put(key, described.to_value(&key));
+        put_described(&mut batch, &described);
         let known = self.with_stream(stream, |known| (Arc::clone(&known.definition), known.tail().at));
         let Some((known, tail)) = known else {
             return self.insert_stream(described, batch, utc_ns);

@@ -19,6 +19,7 @@ use super::find::{self, Found};
 use super::heal::{corrupt, gap_between};
 use super::kv::{Batch, Kv, KvError};
 use super::record::{Acked, Described, Mark, Record, State};
+use super::store::{delete_described, put_described};
 use super::table::Stream;
 use super::{Outbox, OutboxError, STEP_BYTES_MAX, keys};
 
@@ -119,8 +120,8 @@ impl<K: Kv> Outbox<K> {
             run: known.run,
         };
         let mut batch = Batch::default();
-        let (definition_key, state_key) = (keys::definition(successor), keys::state(successor));
-        batch.put(definition_key, described.to_value(&definition_key));
+        let state_key = keys::state(successor);
+        put_described(&mut batch, &described);
         batch.put(state_key, to_state.to_value(&state_key, Acked::default()));
         // Synced: a log that lost this batch and kept a later one would leave records of a stream that nobody knows.
         self.commit(batch, &[(stream, &from_state)], true)?;
@@ -252,7 +253,7 @@ impl<K: Kv> Outbox<K> {
             ..
         } = step;
         batch.delete(keys::state(from));
-        batch.delete(keys::definition(from));
+        delete_described(&mut batch, from);
         if !to_state.tail.at.ended {
             to_state.to_end = Some(from_state.to_end.unwrap_or(Reason::Crashed));
         }

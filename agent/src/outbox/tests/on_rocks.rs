@@ -286,11 +286,6 @@ fn i4_a_flipped_bit_in_a_sorted_file_costs_its_block() {
         bytes[offset] ^= 0x10;
         fs::write(flipped.path().join("store").join(table.file_name().unwrap()), &bytes).unwrap();
         let outbox = open(flipped.path());
-        if outbox.tail(stream).is_none() {
-            // The block of the definition: told, and left for a repair.
-            assert!(!outbox.take_alarms().is_empty());
-            continue;
-        }
         let shown = held(&outbox, stream);
         let lost: u64 = shown
             .iter()
