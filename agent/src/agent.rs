@@ -104,7 +104,11 @@ impl<K: Kv> Agent<K> {
     /// Captures a source, on a thread of its own.
     pub fn capture(&self, source: impl Source + 'static, options: CaptureOptions) -> Result<Capture, CaptureError> {
         let (outbox, clock) = (Arc::clone(&self.shared.outbox), Arc::clone(&self.shared.clock));
+        let relabelled = outbox.relabelled();
         let capture = Capture::start(Box::new(source), outbox, clock, options)?;
+        if self.shared.outbox.relabelled() != relabelled {
+            self.shared.uplink.reconnect();
+        }
         self.shared
             .captures
             .lock()

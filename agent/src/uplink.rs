@@ -174,7 +174,8 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             ticked = matches!(event, Event::TimedOut);
             match event {
                 Event::Stopped => return,
-                Event::Woken | Event::TimedOut => {}
+                Event::Woken => self.on_woken(),
+                Event::TimedOut => {}
                 Event::Connected(result) => self.on_connected(result),
                 Event::Received(frame) => self.on_received(frame),
                 Event::Room => self.unstick(),
@@ -276,6 +277,15 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
         }
         if link.outgoing.is_closed() {
             self.link_lost("the server closed its end");
+        }
+    }
+
+    /// A session that is not up yet opens the streams as they are now.
+    fn on_woken(&mut self) {
+        if self.shared.take_reconnect() && matches!(self.machine.link_state(), LinkState::Up | LinkState::Draining) {
+            info!("a stream has other labels: connecting again to tell the server");
+            self.drop_link();
+            self.machine.disconnected(self.clock.now());
         }
     }
 

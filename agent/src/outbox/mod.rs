@@ -184,6 +184,7 @@ pub struct Outbox<K: Kv> {
     /// With `table`: something may have made room, or a server has answered.
     changed: Condvar,
     revision: AtomicU64,
+    relabelled: AtomicU64,
     on_change: Mutex<Option<OnChange>>,
     alarms: Mutex<VecDeque<OutboxAlarm>>,
     /// Written since the last sync.

@@ -74,6 +74,7 @@ impl<K: Kv> Outbox<K> {
             table: Mutex::new(loaded.table),
             changed: Condvar::new(),
             revision: AtomicU64::new(1),
+            relabelled: AtomicU64::new(0),
             on_change: Mutex::default(),
             alarms: Mutex::new(loaded.alarms),
             dirty: Arc::new(AtomicBool::new(false)),

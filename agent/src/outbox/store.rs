@@ -160,12 +160,23 @@ impl<K: Kv> Outbox<K> {
         Ok(tail)
     }
 
+    /// Labels travel in `Open`: the server has to be asked again before it has them.
     fn relabel(&self, stream: StreamId, described: Described) {
         if let Some(stream) = self.table().streams.get_mut(&stream) {
+            stream.moved = false;
+            if (&stream.labels, &stream.run) != (&described.labels, &described.run) {
+                stream.opened = false;
+                self.relabelled.fetch_add(1, Ordering::AcqRel);
+            }
             stream.labels = described.labels;
             stream.run = described.run;
-            stream.moved = false;
         }
+    }
+
+    /// How often a stream that was held already got other labels: a session that is up does not know of it.
+    #[must_use]
+    pub fn relabelled(&self) -> u64 {
+        self.relabelled.load(Ordering::Acquire)
     }
 
     fn insert_stream(&self, described: Described, mut batch: Batch, utc_ns: i64) -> Result<Position, OutboxError> {

@@ -1,6 +1,7 @@
 //! What the uplink shares with the rest of the agent: it is woken, stopped, and tells how it stands.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     wake: Notify,
+    reconnect: AtomicBool,
     stop: CancellationToken,
 }
 
@@ -80,6 +82,7 @@ impl UplinkHandle {
             state: Mutex::new(State { status, events: 0 }),
             changed: Condvar::new(),
             wake: Notify::new(),
+            reconnect: AtomicBool::new(false),
             stop: CancellationToken::new(),
         };
         Self {
@@ -99,6 +102,12 @@ impl UplinkHandle {
     /// The outbox changed: there may be something to send.
     pub fn wake(&self) {
         self.shared.wake.notify_one();
+    }
+
+    /// A session that is up ends and another one begins, which opens every stream again, with the labels that it has now.
+    pub fn reconnect(&self) {
+        self.shared.reconnect.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// How it stands.
@@ -144,6 +153,11 @@ impl UplinkHandle {
 impl Shared {
     pub(super) fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
+    }
+
+    /// Once per wish.
+    pub(super) fn take_reconnect(&self) -> bool {
+        self.reconnect.swap(false, Ordering::AcqRel)
     }
 
     pub(super) async fn woken(&self) {
