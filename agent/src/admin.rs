@@ -10,7 +10,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,16 +69,23 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves at `path`. Whoever calls this owns the outbox, so a socket that is there belongs to nobody.
+    /// Serves at `path`. Whoever calls this owns the outbox, so a socket that is there belongs to nobody; anything else stays.
     pub fn start(path: &Path, report: Arc<dyn Report>) -> Result<Self, AdminError> {
         check_path(path)?;
         let failed = |error| AdminError::Bind {
             path: path.into(),
             error,
         };
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,
+            Ok(_) => {
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "something else is there",
+                )));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -250,7 +257,8 @@ mod tests {
     fn the_endpoint_tells_how_the_agent_stands() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join(SOCKET_NAME);
-        std::fs::write(&path, b"left behind by an agent that was killed").expect("a file");
+        // Left behind by an agent that was killed.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("a socket"));
         let admin = Admin::start(&path, Arc::new(Fixed(None))).expect("it starts");
         let status = ask_status(&path).expect("it answers");
         assert_eq!(
@@ -270,6 +278,16 @@ mod tests {
         assert!(ask(&path, "/health").is_err());
         drop(ill);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_where_the_socket_should_be_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("notes.txt");
+        std::fs::write(&path, b"somebody's").expect("a file");
+        let error = Admin::start(&path, Arc::new(Fixed(None))).expect_err("it is no socket");
+        assert!(error.to_string().contains("--admin-socket"), "{error}");
+        assert_eq!(std::fs::read(&path).expect("it is there"), b"somebody's");
     }
 
     #[test]

@@ -104,7 +104,11 @@ impl<K: Kv> Agent<K> {
     /// Captures a source, on a thread of its own.
     pub fn capture(&self, source: impl Source + 'static, options: CaptureOptions) -> Result<Capture, CaptureError> {
         let (outbox, clock) = (Arc::clone(&self.shared.outbox), Arc::clone(&self.shared.clock));
+        let relabelled = outbox.relabelled();
         let capture = Capture::start(Box::new(source), outbox, clock, options)?;
+        if self.shared.outbox.relabelled() != relabelled {
+            self.shared.uplink.reconnect();
+        }
         self.shared
             .captures
             .lock()
@@ -131,7 +135,15 @@ impl<K: Kv> Agent<K> {
         self.shared.outbox.view(stream).map(|view| view.tail)
     }
 
-    /// Waits until the server has acknowledged everything that the outbox holds, or until `deadline` or a stop.
+    /// Of a file: is its stream whole, with its end? What the server said may have taken back what was stored of it.
+    #[must_use]
+    pub fn is_whole(&self, file: StreamId) -> bool {
+        // What is not there any more has ended, and was acknowledged to its end.
+        self.position(file).is_none_or(|at| at.ended)
+    }
+
+    /// Waits until the server has acknowledged everything that the outbox holds, or until `deadline` or a stop. Of a server that
+    /// refuses this agent it waits for better times: look at [`Self::link`] now and then.
     #[must_use]
     pub fn wait_until_delivered(&self, deadline: Option<Instant>, stop: &StopToken) -> bool {
         self.shared
@@ -157,7 +169,7 @@ impl<K: Kv> Drop for Agent<K> {
 
 impl<K: Kv> Shared<K> {
     fn remains(&self) -> Remains {
-        Remains::of(&*self.outbox, self.clock.now())
+        self.outbox.remains(self.clock.now())
     }
 
     fn sources(&self) -> Vec<SourceStatus> {
@@ -248,5 +260,74 @@ impl<K: Kv> Report for Shared<K> {
         metrics::gauge!(telemetry::OUTBOX_UNACKED_CHUNKS).set(remains.chunks as f64);
         metrics::gauge!(telemetry::OLDEST_UNACKED).set(remains.oldest.as_secs_f64());
         recorder.render()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use wavekeep_proto::id::{Epoch, Hash};
+    use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::connect::Connecting;
+    use crate::outbox::Options;
+    use crate::outbox::memory::MemoryKv;
+
+    /// Never gets through.
+    #[derive(Clone)]
+    struct Nowhere;
+
+    impl Connect for Nowhere {
+        fn connect(&self) -> Connecting {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_taken_back_is_not_whole_though_nothing_remains() {
+        let id = StreamId([1; 16]);
+        let signal = Signal {
+            number: 0,
+            name: "current".into(),
+            sample_type: SampleType::F32,
+            unit: "A".into(),
+            finite_only: false,
+        };
+        let definition = StreamDefinition {
+            id,
+            device: "bench".into(),
+            epoch: Epoch([2; 16]),
+            file_identity: vec![3; 16],
+            predecessor: None,
+            rate_hz: 1e6,
+            first_sample: 0,
+            signals: vec![signal],
+            attributes: BTreeMap::new(),
+        };
+        let kv = Arc::new(MemoryKv::new());
+        let (outbox, _) = Outbox::open(kv, Options::default(), Duration::ZERO).expect("an empty disk");
+        outbox
+            .open_stream(definition, BTreeMap::new(), String::new(), 0)
+            .expect("a good disk");
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let agent = Agent::start(outbox, Nowhere, UplinkOptions::new("bench"), clock, None).expect("its threads start");
+        // Read whole; then the server turns out to have another writer's stream, of which it has a part.
+        let outbox = &agent.shared.outbox;
+        outbox
+            .end_stream(id, wavekeep_proto::chunk::Reason::Closed, Duration::ZERO)
+            .expect("a good disk");
+        assert!(agent.is_whole(id));
+        let at = Position {
+            seq: 5,
+            next_sample: 500,
+            digest: Hash([9; 16]),
+            ended: false,
+        };
+        outbox.adopt(id, at, true).expect("a good disk");
+        assert!(agent.remains().is_nothing());
+        assert!(!agent.is_whole(id));
     }
 }

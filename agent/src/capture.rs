@@ -105,7 +105,9 @@ impl Capture {
         })?;
         let stop = StopToken::new();
         let counters = Arc::new(CaptureCounters::new(&device));
-        let sink = CaptureSink::new(definitions, outbox, clock, options, stop.clone(), Arc::clone(&counters))?;
+        let file_start_ns = description.file.map(|file| file.start_ns);
+        let (for_sink, counted) = (stop.clone(), Arc::clone(&counters));
+        let sink = CaptureSink::new(definitions, file_start_ns, outbox, clock, options, for_sink, counted)?;
         let task = Task {
             source,
             sink,
@@ -194,27 +196,45 @@ impl<K: Kv> Task<K> {
             }
         }
         self.counters.set_state(CaptureState::Capturing, None);
+        if self.sink.is_file() {
+            self.capture_file()
+        } else {
+            self.capture_live()
+        }
+    }
+
+    /// Without its last sample a file has no end; what is not stored is read again another time.
+    fn capture_file(&mut self) -> Result<CaptureEnd, SourceError> {
+        loop {
+            let result = self.source.run(&mut self.sink, &self.stop);
+            if self.sink.has_ended() {
+                return Ok(CaptureEnd::Complete);
+            }
+            result?;
+            match self.sink.finish_file() {
+                // The server's position was adopted: the source reads on from there.
+                Err(SinkError::Moved { .. }) => {}
+                other => return Ok(other.map(|()| CaptureEnd::Complete)?),
+            }
+        }
+    }
+
+    fn capture_live(&mut self) -> Result<CaptureEnd, SourceError> {
         let result = self.source.run(&mut self.sink, &self.stop);
         let reached = self.sink.is_complete();
-        if self.sink.is_file() {
-            // Without its last sample a file has no end; what is not stored is read again another time.
-            if !self.sink.has_ended() {
-                result?;
-                self.sink.finish(Reason::Closed)?;
-            }
-            return Ok(CaptureEnd::Complete);
-        }
         // A live source has nobody else to write its end, whatever happened to it.
-        let finished = self.sink.finish(Reason::Closed);
+        let finished = self.sink.finish_live(Reason::Closed);
         match result {
             Err(SourceError::Sink(SinkError::Stopped)) => {}
             other => other?,
         }
-        finished?;
-        Ok(if reached || !self.stop.is_stopped() {
-            CaptureEnd::Complete
-        } else {
-            CaptureEnd::Stopped
+        let lost = finished?;
+        Ok(match () {
+            () if lost > 0 => CaptureEnd::Failed(format!(
+                "the last {lost} samples could not be stored and are a gap: make room for the outbox before the next capture"
+            )),
+            () if reached || !self.stop.is_stopped() => CaptureEnd::Complete,
+            () => CaptureEnd::Stopped,
         })
     }
 }

@@ -32,7 +32,8 @@ pub trait Source: Send {
     /// What the device is and which streams it delivers. Called once, before [`Self::run`].
     fn describe(&self) -> Description;
 
-    /// Delivers until the device ends or `stop` is set; both are `Ok`. Look at `stop` at least ten times a second.
+    /// Delivers until the device ends or `stop` is set; both are `Ok`. Look at `stop` at least ten times a second. Of a file it is
+    /// called again when its stream turns out to stand elsewhere: deliver from [`Sink::next_sample`] on.
     ///
     /// Give every error of the sink back (`?`): it decides what happens next.
     fn run(&mut self, sink: &mut dyn Sink, stop: &StopToken) -> Result<(), SourceError>;

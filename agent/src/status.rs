@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use serde::Serialize;
-use wavekeep_proto::uplink::{LinkState, Outbox};
+use wavekeep_proto::uplink::LinkState;
 
 use crate::outbox::verify::OutboxReport;
 use crate::uplink::UplinkStatus;
@@ -62,7 +62,7 @@ pub struct LinkStatus {
     pub alarms: Vec<String>,
 }
 
-/// What no ack covers yet.
+/// What no ack covers yet: see [`crate::outbox::Outbox::remains`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Remains {
     /// Chunks, counted as seqs.
@@ -76,21 +76,6 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// Of `outbox`, as of `now` on its clock. Looks at memory only.
-    #[must_use]
-    pub fn of(outbox: &impl Outbox, now: Duration) -> Self {
-        let views = outbox.streams().into_iter().filter_map(|stream| outbox.view(stream));
-        let open = views.filter(|view| view.acked < view.tail.seq || view.to_end);
-        open.fold(Self::default(), |sum, view| Self {
-            chunks: sum.chunks + view.tail.seq.saturating_sub(view.acked),
-            bytes: sum.bytes + view.unacked_bytes,
-            streams: sum.streams + 1,
-            oldest: view
-                .oldest_unacked
-                .map_or(sum.oldest, |stored| sum.oldest.max(now.saturating_sub(stored))),
-        })
-    }
-
     /// Has the server acknowledged everything, and is no `end` due?
     #[must_use]
     pub fn is_nothing(&self) -> bool {

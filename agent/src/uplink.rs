@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
+use wavekeep_proto::code::Code;
 use wavekeep_proto::uplink::{Action, Alarm, Config, LinkState, Outbox, Uplink};
 use wavekeep_proto::{v1, wire};
 
@@ -173,7 +174,8 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             ticked = matches!(event, Event::TimedOut);
             match event {
                 Event::Stopped => return,
-                Event::Woken | Event::TimedOut => {}
+                Event::Woken => self.on_woken(),
+                Event::TimedOut => {}
                 Event::Connected(result) => self.on_connected(result),
                 Event::Received(frame) => self.on_received(frame),
                 Event::Room => self.unstick(),
@@ -283,6 +285,15 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
         }
     }
 
+    /// A session that is not up yet opens the streams as they are now.
+    fn on_woken(&mut self) {
+        if self.shared.take_reconnect() && matches!(self.machine.link_state(), LinkState::Up | LinkState::Draining) {
+            info!("a stream has other labels: connecting again to tell the server");
+            self.drop_link();
+            self.machine.disconnected(self.clock.now());
+        }
+    }
+
     fn on_connected(&mut self, result: Result<Link, LinkError>) {
         match result {
             Ok(link) => {
@@ -294,6 +305,7 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
     }
 
     fn on_received(&mut self, frame: Option<Result<v1::ServerFrame, LinkError>>) {
+        let was_up = self.machine.link_state() == LinkState::Up;
         let frame = match frame {
             Some(Ok(frame)) => wire::server_frame(frame),
             Some(Err(error)) => return self.link_lost(&error.0),
@@ -303,7 +315,11 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             self.on_outbox_error(&error);
         }
         self.draining = self.machine.link_state() == LinkState::Draining;
-        if self.warned.is_some() && self.machine.link_state() == LinkState::Up {
+        let is_up = self.machine.link_state() == LinkState::Up;
+        if is_up && !was_up {
+            self.shared.set_refused(None);
+        }
+        if self.warned.is_some() && is_up {
             self.warned = None;
             info!("the server is reached again");
         }
@@ -328,6 +344,9 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             _ => warn!("{alarm}"),
         }
         self.shared.keep_alarm(alarm.to_string());
+        if is_refusal(alarm) {
+            self.shared.set_refused(Some(alarm.to_string()));
+        }
     }
 
     fn link_lost(&mut self, why: &str) {
@@ -376,6 +395,23 @@ async fn room(outgoing: Option<&mpsc::Sender<v1::AgentFrame>>) {
     match outgoing {
         Some(outgoing) => drop(outgoing.reserve().await),
         None => std::future::pending().await,
+    }
+}
+
+/// Does it last until somebody changes something?
+fn is_refusal(alarm: &Alarm) -> bool {
+    match alarm {
+        Alarm::SessionRefused { .. } | Alarm::WrongLedger { .. } => true,
+        // Another agent may let go of the stream, and what is in quarantine may be mended.
+        Alarm::StreamRefused { code, .. } => matches!(
+            code,
+            Code::DefinitionMismatch | Code::InvalidDefinition | Code::Unsupported
+        ),
+        Alarm::Rewound { .. }
+        | Alarm::Lost { .. }
+        | Alarm::Adopted { .. }
+        | Alarm::Diverged { .. }
+        | Alarm::AckMismatch { .. } => false,
     }
 }
 

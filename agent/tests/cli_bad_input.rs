@@ -205,3 +205,20 @@ fn help_names_every_option_with_its_environment_variable_and_has_examples() {
         assert!(output.stdout.contains("Examples:"), "{command}: {}", output.stdout);
     }
 }
+
+#[test]
+fn help_shows_examples_and_offers_nothing_that_is_refused() {
+    for command in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["replay", "--help"],
+        &["outbox", "--help"],
+    ] {
+        let output = Agent::new(command).output();
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        assert!(output.stdout.contains("Examples:"), "{command:?}");
+        for refused in ["pco", "csv", "npy", "jls", "energyrunner"] {
+            assert!(!output.stdout.contains(refused), "{command:?} offers {refused}");
+        }
+    }
+}

@@ -72,8 +72,15 @@ fn i13_without_a_server_everything_captured_stays_in_the_outbox() {
         (&held["streams"][0]["ended"], &held["streams"][0]["acked_seq"]),
         (&true.into(), &0.into())
     );
-    let people = Agent::new(&["outbox", "status", &outbox]).output();
+    let people = Agent::new(&["outbox", "status", &outbox]);
+    let people = people.env("WAVEKEEP_JSON", "0").output();
     assert!(people.stdout.contains("bench: acknowledged 0 of"), "{}", people.stdout);
+    let by_environment = Agent::new(&["outbox", "status", &outbox]).env("WAVEKEEP_JSON", "1");
+    assert_eq!(
+        json(&by_environment.output().stdout),
+        held,
+        "a flag may be set as people set flags"
+    );
 }
 
 #[test]

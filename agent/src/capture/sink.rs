@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tracing::{info, warn};
-use wavekeep_proto::chunk::{Marker, Position, Reason};
+use wavekeep_proto::chunk::{ChunkKind, Marker, Position, Reason};
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::stream::{SampleType, StreamDefinition};
 use wavekeep_proto::uplink::Outbox as _;
@@ -27,6 +27,10 @@ struct Lane {
     chunker: Chunker,
     /// Captured up to here (exclusive).
     limit: u64,
+    /// The source has delivered up to here (exclusive), also what could not be stored.
+    delivered: u64,
+    /// Stored up to here (exclusive).
+    stored: u64,
 }
 
 /// What all streams share.
@@ -34,6 +38,8 @@ struct Writer<K: Kv> {
     outbox: Arc<Outbox<K>>,
     clock: Arc<dyn Clock>,
     options: CaptureOptions,
+    /// When a file's first sample was taken.
+    file_start_ns: Option<i64>,
     encoder: ColumnEncoder,
     stop: StopToken,
     counters: Arc<CaptureCounters>,
@@ -45,9 +51,10 @@ pub(super) struct CaptureSink<K: Kv> {
 }
 
 impl<K: Kv> CaptureSink<K> {
-    /// Registers every stream in the outbox.
+    /// Registers every stream in the outbox. `file_start_ns`: when the first sample of a file was taken.
     pub(super) fn new(
         definitions: Vec<StreamDefinition>,
+        file_start_ns: Option<i64>,
         outbox: Arc<Outbox<K>>,
         clock: Arc<dyn Clock>,
         options: CaptureOptions,
@@ -59,6 +66,7 @@ impl<K: Kv> CaptureSink<K> {
             outbox,
             clock,
             options,
+            file_start_ns,
             encoder,
             stop,
             counters,
@@ -71,11 +79,13 @@ impl<K: Kv> CaptureSink<K> {
                 .options
                 .duration
                 .map_or(u64::MAX, |duration| samples_of(&definition, duration));
-            let limit = definition.first_sample.saturating_add(samples);
+            let first_sample = definition.first_sample;
             Ok(Lane {
                 definition,
                 chunker,
-                limit,
+                limit: first_sample.saturating_add(samples),
+                delivered: first_sample,
+                stored: first_sample,
             })
         };
         let lanes = definitions.into_iter().map(lane).collect::<Result<_, SinkError>>()?;
@@ -111,30 +121,37 @@ impl<K: Kv> CaptureSink<K> {
             .all(|lane| self.writer.tail(lane.definition.id).is_ok_and(|tail| tail.ended))
     }
 
-    /// Stores what is open, and the ends.
-    pub(super) fn finish(&mut self, reason: Reason) -> Result<(), SinkError> {
-        let mut result = Ok(());
-        for Lane {
-            definition, chunker, ..
-        } in &mut self.lanes
-        {
-            // A stream that could not take its last samples still gets its end.
-            match chunker.finish(&mut |cut| self.writer.store(definition, &cut)) {
-                Ok(0) => {}
-                Ok(lost) => warn!(
-                    "{}: {lost} markers lie beyond the end of the stream and are lost",
-                    definition.device
-                ),
-                Err(error) => result = Err(error),
+    /// Of a file that was read whole: stores what is open, then the ends. A stream that could not take its last samples gets no
+    /// end, or the server would take it for the whole file.
+    pub(super) fn finish_file(&mut self) -> Result<(), SinkError> {
+        for stream in 0..self.lanes.len() {
+            let (lane, writer) = self.lane(stream)?;
+            let result = lane.flush(writer).and_then(|()| {
+                let next_sample = lane.chunker.next_sample();
+                writer
+                    .end_stream(&mut lane.definition, next_sample, next_sample, Reason::Closed)
+                    .map(drop)
+            });
+            self.settle_moved(stream, result)?;
+        }
+        Ok(())
+    }
+
+    /// Of a live source, which has nobody else to write its ends: stores what is open, then the ends. What was delivered and cannot
+    /// be stored becomes a gap before the end; answers how many samples that are.
+    pub(super) fn finish_live(&mut self, reason: Reason) -> Result<u64, SinkError> {
+        let mut result = Ok(0);
+        for lane in &mut self.lanes {
+            if let Err(error) = lane.flush(&mut self.writer) {
+                warn!("{}: its last samples cannot be stored: {error}", lane.definition.device);
             }
-            match self
+            let ended = self
                 .writer
-                .outbox
-                .end_stream(definition.id, reason, self.writer.clock.now())
-            {
-                Ok(_) | Err(StoreError::Ended) => {}
-                Err(error) => result = Err(SinkError::Outbox(error.to_string())),
-            }
+                .end_stream(&mut lane.definition, lane.stored, lane.delivered, reason);
+            result = match (result, ended) {
+                (Ok(lost), Ok(more)) => Ok(lost + more),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
         }
         result
     }
@@ -144,16 +161,24 @@ impl<K: Kv> CaptureSink<K> {
         Ok((lane, &mut self.writer))
     }
 
-    /// After a delivery: is it time to stop, or to read again from elsewhere?
-    fn settle(&mut self, stream: usize, result: Result<(), SinkError>) -> Result<(), SinkError> {
-        match result {
-            Err(SinkError::Moved { next_sample, .. }) => {
-                self.lanes[stream].chunker.restart(next_sample);
-                Err(SinkError::Moved { stream, next_sample })
-            }
+    /// After a delivery up to `end`: is it time to stop, or to read again from elsewhere?
+    fn settle(&mut self, stream: usize, end: u64, result: Result<(), SinkError>) -> Result<(), SinkError> {
+        if !matches!(result, Err(SinkError::Source(_))) {
+            let lane = &mut self.lanes[stream];
+            lane.delivered = lane.delivered.max(end);
+        }
+        match self.settle_moved(stream, result) {
             Ok(()) if self.is_complete() => Err(SinkError::Stopped),
             other => other,
         }
+    }
+
+    fn settle_moved(&mut self, stream: usize, result: Result<(), SinkError>) -> Result<(), SinkError> {
+        let Err(SinkError::Moved { next_sample, .. }) = result else {
+            return result;
+        };
+        self.lanes[stream].chunker.restart(next_sample);
+        Err(SinkError::Moved { stream, next_sample })
     }
 }
 
@@ -174,11 +199,13 @@ impl<K: Kv> Sink for CaptureSink<K> {
             definition,
             chunker,
             limit,
+            stored,
+            ..
         } = lane;
         let end = block.first_sample.saturating_add(block.count).min(*limit);
         let count = end.saturating_sub(block.first_sample);
         let types: Vec<_> = definition.signals.iter().map(|signal| signal.sample_type).collect();
-        let mut store = |cut: Cut<'_>| writer.store(definition, &cut);
+        let mut store = |cut: Cut<'_>| writer.store(definition, stored, &cut);
         let result = if count == block.count {
             chunker.samples(block, &mut store)
         } else if count > 0 {
@@ -200,7 +227,7 @@ impl<K: Kv> Sink for CaptureSink<K> {
             // All of it lies beyond the limit: what is missing before that is a gap, as always.
             chunker.gap(chunker.next_sample()..*limit, Reason::SourceLoss, &mut store)
         };
-        self.settle(stream, result)
+        self.settle(stream, end, result)
     }
 
     fn gap(&mut self, stream: usize, range: Range<u64>, reason: Reason) -> Result<(), SinkError> {
@@ -210,10 +237,13 @@ impl<K: Kv> Sink for CaptureSink<K> {
             definition,
             chunker,
             limit,
+            stored,
+            ..
         } = lane;
         let range = range.start.min(*limit)..range.end.min(*limit);
-        let result = chunker.gap(range, reason, &mut |cut| writer.store(definition, &cut));
-        self.settle(stream, result)
+        let end = range.end;
+        let result = chunker.gap(range, reason, &mut |cut| writer.store(definition, stored, &cut));
+        self.settle(stream, end, result)
     }
 
     fn marker(&mut self, stream: usize, marker: Marker) -> Result<(), SinkError> {
@@ -224,6 +254,24 @@ impl<K: Kv> Sink for CaptureSink<K> {
 impl Lane {
     fn is_complete(&self) -> bool {
         self.chunker.next_sample() >= self.limit
+    }
+
+    /// Stores what is open, whether its chunk is complete or not.
+    fn flush<K: Kv>(&mut self, writer: &mut Writer<K>) -> Result<(), SinkError> {
+        let Self {
+            definition,
+            chunker,
+            stored,
+            ..
+        } = self;
+        let lost = chunker.finish(&mut |cut| writer.store(definition, stored, &cut))?;
+        if lost > 0 {
+            warn!(
+                "{}: {lost} markers lie beyond the end of the stream and are lost",
+                definition.device
+            );
+        }
+        Ok(())
     }
 
     /// A source that says nothing of time delivers now.
@@ -257,11 +305,9 @@ impl<'a> Column<'a> {
 
 impl<K: Kv> Writer<K> {
     fn register(&self, definition: &StreamDefinition) -> Result<(), SinkError> {
+        let start_ns = self.file_start_ns.unwrap_or_else(|| self.clock.utc_ns());
         let (labels, run) = (self.options.labels.clone(), self.options.run.clone());
-        match self
-            .outbox
-            .open_stream(definition.clone(), labels, run, self.clock.utc_ns())
-        {
+        match self.outbox.open_stream(definition.clone(), labels, run, start_ns) {
             Ok(_) => Ok(()),
             Err(error) => Err(SinkError::Outbox(error.to_string())),
         }
@@ -274,7 +320,7 @@ impl<K: Kv> Writer<K> {
     }
 
     /// Encodes and stores; waits while the outbox is full; goes on in a new stream when this one takes no more.
-    fn store(&mut self, definition: &mut StreamDefinition, cut: &Cut<'_>) -> Result<(), SinkError> {
+    fn store(&mut self, definition: &mut StreamDefinition, stored: &mut u64, cut: &Cut<'_>) -> Result<(), SinkError> {
         let (columns, encoded) = self.encoder.encode(definition, cut);
         loop {
             let chunk = NewChunk {
@@ -288,9 +334,13 @@ impl<K: Kv> Writer<K> {
                 data: encoded.clone(),
             };
             match self.outbox.store(definition.id, chunk, self.clock.now()) {
-                Ok(_) => {
+                result @ (Ok(_) | Err(StoreError::NotSynced(_))) => {
                     self.counters.stored(cut.kind, cut.count);
-                    return Ok(());
+                    *stored = cut.first_sample + cut.count;
+                    return match result {
+                        Err(StoreError::NotSynced(error)) => self.sync(definition, error),
+                        _ => Ok(()),
+                    };
                 }
                 Err(StoreError::Full { .. } | StoreError::Outbox(OutboxError::Kv(KvError::Full(_)))) => {
                     self.wait_for_room(definition)?;
@@ -303,10 +353,50 @@ impl<K: Kv> Writer<K> {
         }
     }
 
+    /// Syncs what is stored, as long as the disk is only full.
+    fn sync(&self, definition: &StreamDefinition, mut error: OutboxError) -> Result<(), SinkError> {
+        while let OutboxError::Kv(KvError::Full(_)) = error {
+            self.wait_for_room(definition)?;
+            match self.outbox.sync() {
+                Ok(()) => return Ok(()),
+                Err(again) => error = again,
+            }
+        }
+        Err(SinkError::Outbox(error.to_string()))
+    }
+
+    /// Writes the `end` of a stream that its source brought to `next_sample`; of a live one, after a gap over what could not be
+    /// stored. Answers how many samples that are.
+    fn end_stream(
+        &self,
+        definition: &mut StreamDefinition,
+        stored: u64,
+        next_sample: u64,
+        reason: Reason,
+    ) -> Result<u64, SinkError> {
+        let lost = next_sample.saturating_sub(stored);
+        loop {
+            match self
+                .outbox
+                .end_stream_at(definition.id, next_sample, reason, self.clock.now())
+            {
+                Ok(_) => break,
+                Err(StoreError::Ended) if lost == 0 || definition.is_file() => return Ok(0),
+                Err(StoreError::Ended) => self.roll(definition, stored)?,
+                Err(StoreError::Moved { next_sample }) => return Err(SinkError::Moved { stream: 0, next_sample }),
+                Err(error) => return Err(SinkError::Outbox(error.to_string())),
+            }
+        }
+        if lost > 0 {
+            self.counters.stored(ChunkKind::Gap, lost);
+        }
+        Ok(lost)
+    }
+
     fn wait_for_room(&self, definition: &StreamDefinition) -> Result<(), SinkError> {
         if self.stop.is_stopped() {
             warn!(
-                "{}: stopped while the outbox was full; its last samples were not captured",
+                "{}: stopped while the outbox was full: its last samples are not stored",
                 definition.device
             );
             return Err(SinkError::Stopped);

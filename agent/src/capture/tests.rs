@@ -13,7 +13,7 @@ use wavekeep_proto::uplink::Outbox as _;
 use super::*;
 use crate::clock::SystemClock;
 use crate::outbox::memory::MemoryKv;
-use crate::outbox::{Options, QUOTA_BYTES_MIN, WhenFull};
+use crate::outbox::{Durability, Options, QUOTA_BYTES_MIN, WhenFull};
 use crate::source::{Block, Column, Description, FileIdentity, Sink, StreamShape};
 
 type TestOutbox = Outbox<MemoryKv>;
@@ -30,6 +30,12 @@ enum Step {
     Gap(Range<u64>),
     /// Waits for a stop.
     Wait,
+    /// The server turns out to stand elsewhere.
+    Adopt(Arc<TestOutbox>, Position),
+    /// The disk is too full to sync, this many times.
+    FullForSyncs(Arc<TestOutbox>, u64),
+    /// Returns; the steps after it are for the next run.
+    Done,
     Fail,
 }
 
@@ -104,6 +110,9 @@ impl Source for Scripted {
                         return Err(SinkError::Stopped.into());
                     }
                 }
+                Step::Adopt(outbox, at) => outbox.adopt(only_stream(&outbox), at, false).expect("a good disk"),
+                Step::FullForSyncs(outbox, times) => outbox.kv().fill_for_syncs(times),
+                Step::Done => return Ok(()),
                 Step::Fail => return Err(SourceError::Device("the device was unplugged: plug it in".into())),
             }
         }
@@ -311,6 +320,12 @@ fn i4_a_file_waits_for_opened_and_goes_on_where_the_server_stands() {
         .chunk
         .header;
     assert_eq!((first.first_sample, first.seq), (1_984, 3));
+    let before = outbox.next(stream, 0).expect("a good disk").expect("it is held");
+    assert_eq!(
+        (before.chunk.header.reason, before.chunk.header.utc_ns),
+        (Reason::LostByServer, 0),
+        "a file's time is its own, not that of its replay"
+    );
 }
 
 #[test]
@@ -391,4 +406,107 @@ fn i12_a_full_outbox_blocks_the_source_until_there_is_room() {
     capture.stop();
     assert_eq!(capture.join(), CaptureEnd::Stopped);
     assert_eq!(kinds(&held(&outbox, only_stream(&outbox))).len(), 2);
+}
+
+/// Its sources wait: the disk takes changes, and has no room for samples.
+fn full_outbox() -> Arc<TestOutbox> {
+    let outbox = outbox(Options {
+        when_full: WhenFull::Block,
+        ..Options::default()
+    });
+    outbox.kv().set_capacity(Some(100_000));
+    outbox
+}
+
+fn stop_when_blocked(capture: Capture) -> CaptureEnd {
+    while capture.status().state != "blocked" {
+        std::thread::yield_now();
+    }
+    capture.stop();
+    capture.join()
+}
+
+#[test]
+fn i4_a_file_that_is_stopped_in_a_full_outbox_has_no_end() {
+    let outbox = full_outbox();
+    let capture = start(Scripted::boxed(true, &[Step::Samples(0..500)]), &outbox, None);
+    let stream = only_stream(&outbox);
+    outbox.set_acked(stream, 0, Duration::ZERO).expect("a good disk");
+    assert_eq!(stop_when_blocked(capture), CaptureEnd::Stopped);
+    let tail = outbox.view(stream).expect("it is there").tail;
+    assert_eq!(
+        (tail.next_sample, tail.ended),
+        (0, false),
+        "the server would take it for the whole file"
+    );
+}
+
+#[test]
+fn i13_what_a_live_source_delivered_and_could_not_be_stored_is_a_gap_before_the_end() {
+    for delivered in [100, 1_500] {
+        let outbox = full_outbox();
+        let steps = [Step::Samples(0..delivered), Step::Done];
+        let capture = start(Scripted::boxed(false, &steps), &outbox, None);
+        let counters = capture.counters();
+        let end = stop_when_blocked(capture);
+        assert!(
+            matches!(&end, CaptureEnd::Failed(why) if why.contains(&delivered.to_string())),
+            "{end:?}"
+        );
+        let expected = [
+            (ChunkKind::Gap, Reason::SourceLoss, 0..delivered),
+            (ChunkKind::End, Reason::Closed, delivered..delivered),
+        ];
+        assert_eq!(kinds(&held(&outbox, only_stream(&outbox))), expected);
+        assert_eq!(counters.status().gap_sample_count, delivered);
+    }
+}
+
+#[test]
+fn i4_a_file_whose_stream_moves_before_its_end_is_read_on_from_there() {
+    let outbox = outbox(Options::default());
+    let at = Position {
+        seq: 1,
+        next_sample: 300,
+        digest: Hash([7; 16]),
+        ended: false,
+    };
+    let steps = [
+        Step::Samples(0..500),
+        Step::Adopt(Arc::clone(&outbox), at),
+        Step::Done,
+        Step::Samples(0..500),
+    ];
+    let capture = start(Scripted::boxed(true, &steps), &outbox, None);
+    let stream = only_stream(&outbox);
+    outbox.set_acked(stream, 0, Duration::ZERO).expect("a good disk");
+    assert_eq!(capture.join(), CaptureEnd::Complete);
+    let expected = [
+        (ChunkKind::Gap, Reason::LostByServer, 0..300),
+        (ChunkKind::Samples, Reason::None, 300..500),
+        (ChunkKind::End, Reason::Closed, 500..500),
+    ];
+    assert_eq!(kinds(&held(&outbox, stream)), expected);
+}
+
+#[test]
+fn i1_a_chunk_that_is_stored_and_cannot_be_synced_yet_is_not_stored_again() {
+    let outbox = outbox(Options {
+        durability: Durability::EachChunk,
+        ..Options::default()
+    });
+    let steps = [
+        Step::Samples(0..500),
+        Step::FullForSyncs(Arc::clone(&outbox), 3),
+        Step::Samples(500..1_000),
+    ];
+    let capture = start(Scripted::boxed(false, &steps), &outbox, None);
+    assert_eq!(capture.join(), CaptureEnd::Complete);
+    let expected = [
+        (ChunkKind::Samples, Reason::None, 0..992),
+        (ChunkKind::Samples, Reason::None, 992..1_000),
+        (ChunkKind::End, Reason::Closed, 1_000..1_000),
+    ];
+    assert_eq!(kinds(&held(&outbox, only_stream(&outbox))), expected);
+    assert_eq!(outbox.kv().unsynced_batches(), 0);
 }

@@ -14,6 +14,7 @@ use wavekeep_agent::outbox::Options;
 use wavekeep_agent::outbox::rocks::{self, RocksKv};
 use wavekeep_agent::telemetry;
 use wavekeep_agent::uplink::UplinkOptions;
+use wavekeep_proto::id::StreamId;
 use wavekeep_proto::limits;
 use wavekeep_proto::uplink::LinkState;
 
@@ -96,9 +97,19 @@ impl Session {
         }
     }
 
-    /// Waits for the capture's end, or a signal, which stops it.
-    pub(crate) fn watch(&self, capture: &Capture, progress: &mut Progress, look: &dyn Fn(&Capture) -> Position) {
+    /// Waits for the capture's end, or a signal, which stops it. A file is also stopped by a refusal: it can be read again when the
+    /// server takes it.
+    pub(crate) fn watch(
+        &self,
+        capture: &Capture,
+        is_file: bool,
+        progress: &mut Progress,
+        look: &dyn Fn(&Capture) -> Position,
+    ) {
         while !capture.is_finished() {
+            if is_file && self.agent.link().refused.is_some() {
+                capture.stop();
+            }
             // After the first signal the token no longer waits; the source ends within moments.
             if self.signals.stop.wait(LOOK_INTERVAL) {
                 capture.stop();
@@ -112,8 +123,8 @@ impl Session {
     }
 
     /// Waits until everything is acknowledged (if `end` is an orderly one, as long as it takes), prints the summary, and says whether
-    /// that is success. `must_complete`: a stop before the end is none.
-    pub(crate) fn finish(self, capture: Capture, must_complete: bool) -> Result<(), CliError> {
+    /// that is success. `must_complete`: a stop before the end is none. `file`: neither is a stream without an end.
+    pub(crate) fn finish(self, capture: Capture, must_complete: bool, file: Option<StreamId>) -> Result<(), CliError> {
         let status = capture.counters();
         if self.signals.now.is_stopped() && !capture.is_finished() {
             return Err(CliError::Incomplete(
@@ -127,13 +138,24 @@ impl Session {
         let outbox = self.args.outbox.display();
         let kept = (!remains.is_nothing())
             .then(|| format!("{remains}: they are kept in {outbox}; start the agent on it again to send them"));
+        let refused = self.agent.link().refused;
+        let parts = |parts: [Option<String>; 3]| parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
         match (end, kept) {
-            (CaptureEnd::Failed(why), None) => Err(CliError::Failed(why)),
-            (CaptureEnd::Failed(why), Some(kept)) => Err(CliError::Failed(format!("{why}; {kept}"))),
-            (_, Some(kept)) => Err(CliError::Incomplete(kept)),
+            (CaptureEnd::Failed(why), kept) => Err(CliError::Failed(parts([Some(why), refused, kept]))),
+            (_, Some(kept)) => Err(CliError::Incomplete(parts([refused, Some(kept), None]))),
+            (CaptureEnd::Stopped, None) if must_complete && refused.is_some() => Err(CliError::Incomplete(parts([
+                refused,
+                Some("nothing waits in the outbox: do it again when that is mended".into()),
+                None,
+            ]))),
             (CaptureEnd::Stopped, None) if must_complete => Err(CliError::Incomplete(
                 "interrupted before the end; what was captured is on the server".into(),
             )),
+            (CaptureEnd::Complete, None) if file.is_some_and(|file| !self.agent.is_whole(file)) => {
+                Err(CliError::Incomplete(
+                    "the server has another part of this file than what was read here: replay it again to bring the rest".into(),
+                ))
+            }
             (CaptureEnd::Complete | CaptureEnd::Stopped, None) => Ok(()),
         }
     }
@@ -150,7 +172,8 @@ impl Session {
             let until = deadline.map_or(look, |deadline| look.min(deadline));
             let delivered = self.agent.wait_until_delivered(Some(until), &self.signals.now);
             let out_of_time = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-            if delivered || out_of_time || self.signals.now.is_stopped() {
+            let refused = self.agent.link().refused.is_some();
+            if delivered || out_of_time || refused || self.signals.now.is_stopped() {
                 return;
             }
             progress.set(0, &|| self.waiting_for());

@@ -15,10 +15,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use wavekeep_agent::encode::EncodingChoice;
 use wavekeep_agent::outbox::{Durability, QUOTA_BYTES_MIN, WhenFull};
+
+const EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent run --outbox ./outbox --device demo --simulate js220 --duration 10s
+  wavekeep-agent replay current.f32.bin --outbox ./outbox --device ppk2 --rate 100000 --start 2026-01-31T12:00:00Z
+  wavekeep-agent outbox status ./outbox
+
+Every command has more of them: wavekeep-agent run --help";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -42,7 +51,7 @@ Examples:
 
 /// Captures instruments into a durable outbox and brings what was captured to a Wavekeep server, once and provably.
 #[derive(Debug, Parser)]
-#[command(name = "wavekeep-agent", version, propagate_version = true, max_term_width = 120)]
+#[command(name = "wavekeep-agent", version, propagate_version = true, max_term_width = 120, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -111,7 +120,7 @@ pub(crate) struct CommonArgs {
     /// Most bytes per second to send, like 2MiB [default: no limit]
     #[arg(long, env = "WAVEKEEP_UPLOAD_LIMIT", value_name = "BYTES/s", value_parser = values::bytes_per_s)]
     upload_limit: Option<u64>,
-    /// How samples are encoded: auto, plain, shuffle-zstd or pco
+    /// How samples are encoded: auto, plain or shuffle-zstd
     #[arg(long, env = "WAVEKEEP_ENCODING", value_name = "ENCODING", default_value = "auto")]
     encoding: EncodingChoice,
     /// After a stop, the uplink has this long to deliver the rest
@@ -121,7 +130,7 @@ pub(crate) struct CommonArgs {
     #[arg(long, env = "WAVEKEEP_ADMIN_SOCKET", value_name = "PATH")]
     admin_socket: Option<PathBuf>,
     /// Prints the summary as one JSON object
-    #[arg(long, env = "WAVEKEEP_JSON")]
+    #[arg(long, env = "WAVEKEEP_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
     #[command(flatten)]
     store: StoreArgs,
@@ -133,7 +142,7 @@ pub(crate) struct StoreArgs {
     /// When what is stored is synced to the disk: a power cut loses what was not
     #[arg(long, env = "WAVEKEEP_FSYNC", value_enum, default_value_t = Fsync::Interval)]
     fsync: Fsync,
-    /// Between two syncs, with --fsync interval
+    /// What was stored longer ago than this is on the disk, with --fsync interval and a disk that syncs in half the time
     #[arg(long, env = "WAVEKEEP_FSYNC_INTERVAL", value_name = "DURATION", default_value = "100ms", value_parser = values::duration)]
     fsync_interval: Duration,
     /// Bytes that the outbox may hold

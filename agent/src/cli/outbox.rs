@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use wavekeep_agent::admin::{self, SOCKET_NAME};
@@ -25,7 +26,7 @@ pub(crate) struct OutboxArgs {
     #[arg(value_name = "DIR", env = "WAVEKEEP_OUTBOX")]
     directory: PathBuf,
     /// Prints one JSON object
-    #[arg(long, env = "WAVEKEEP_JSON")]
+    #[arg(long, env = "WAVEKEEP_JSON", value_parser = BoolishValueParser::new())]
     json: bool,
     /// Where its agent's admin socket is [default: agent.sock in the outbox's directory]
     #[arg(long, env = "WAVEKEEP_ADMIN_SOCKET", value_name = "PATH")]

@@ -43,9 +43,14 @@ pub(crate) struct ReplayArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Raw,
+    // Known by name, to be refused in words.
+    #[value(hide = true)]
     Csv,
+    #[value(hide = true)]
     Npy,
+    #[value(hide = true)]
     Jls,
+    #[value(hide = true)]
     Energyrunner,
 }
 
@@ -145,7 +150,7 @@ pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
         .capture(source, session.capture_options(None))
         .map_err(CliError::failed)?;
     let mut progress = Progress::start(&format!("replaying {name}"), sample_count, false);
-    session.watch(&capture, &mut progress, &|_: &Capture| {
+    session.watch(&capture, true, &mut progress, &|_: &Capture| {
         let done = session
             .agent
             .position(stream)
@@ -156,5 +161,5 @@ pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
         }
     });
     drop(progress);
-    session.finish(capture, true)
+    session.finish(capture, true, Some(stream))
 }

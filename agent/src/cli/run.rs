@@ -38,7 +38,7 @@ pub(crate) fn run(args: RunArgs) -> Result<(), CliError> {
         (duration.as_secs_f64() * f64::from(args.simulate.rate())) as u64
     });
     let mut progress = Progress::start(&device, expected, false);
-    session.watch(&capture, &mut progress, &|capture: &Capture| {
+    session.watch(&capture, false, &mut progress, &|capture: &Capture| {
         let status = capture.status();
         Position {
             done: status.sample_count + status.gap_sample_count,
@@ -46,5 +46,5 @@ pub(crate) fn run(args: RunArgs) -> Result<(), CliError> {
         }
     });
     drop(progress);
-    session.finish(capture, args.duration.is_some())
+    session.finish(capture, args.duration.is_some(), None)
 }

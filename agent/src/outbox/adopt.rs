@@ -1,5 +1,8 @@
 //! What the server's position does to a stream: acked moves, or the tail is taken over.
 //!
+//! *Acked* is noted with whatever is stored next; only where it moves back is that noted at once, and synced: a hint that claims too
+//! much would let the next process release the only copy.
+//!
 //! *Adopt*: a power cut took the outbox's unsynced tail, and the server has it. What is held stays (it may have to heal the
 //! server one day), and the range that only the server has becomes a record too, a gap `lost_by_server`, acked from the start:
 //! it is sent only if the server loses that range. So the records still tile. Synced: an `end` may follow.
@@ -10,6 +13,7 @@ use std::time::Duration;
 
 use wavekeep_proto::chunk::{Position, Reason};
 use wavekeep_proto::id::StreamId;
+use wavekeep_proto::limits;
 use wavekeep_proto::stream::StreamDefinition;
 
 use super::heal::gap_between;
@@ -37,6 +41,7 @@ impl<K: Kv> Outbox<K> {
         };
         let seq = seq.min(state.tail.at.seq);
         let total_bytes = self.total_bytes_at(stream, seq, &state)?;
+        self.note_rewind(stream, Acked { seq, total_bytes })?;
         {
             let mut table = self.table();
             table.now = table.now.max(now);
@@ -53,6 +58,20 @@ impl<K: Kv> Outbox<K> {
         self.end_again(stream)?;
         self.notify();
         Ok(())
+    }
+
+    fn note_rewind(&self, stream: StreamId, acked: Acked) -> Result<(), OutboxError> {
+        if self.with_stream(stream, |known| known.acked.seq <= acked.seq) != Some(false) {
+            return Ok(());
+        }
+        let _writer = self.writer();
+        let Some(state) = self.state_of(stream) else {
+            return Ok(());
+        };
+        let key = keys::state(stream);
+        let mut batch = Batch::default();
+        batch.put(key, state.to_value(&key, acked));
+        Ok(self.kv.write(batch, true)?)
     }
 
     /// Bytes stored in the stream up to `seq`; of a seq inside of a gap, up to the gap's end.
@@ -99,11 +118,14 @@ impl<K: Kv> Outbox<K> {
             let Some(known) = self.with_stream(stream, Stream::clone) else {
                 return Ok(());
             };
-            if discard && known.definition.is_file() {
-                return self.take_over_anew(stream, &known, at);
-            }
-            if at.seq < known.tail().at.seq || at.next_sample < known.tail().at.next_sample {
+            let anew = discard && known.definition.is_file();
+            let beyond = at.seq >= limits::SEQ_MAX || at.next_sample > limits::SAMPLE_ID_MAX;
+            let behind = at.seq < known.tail().at.seq || at.next_sample < known.tail().at.next_sample;
+            if beyond || behind && !anew {
                 return Err(OutboxError::Adopt { stream, seq: at.seq });
+            }
+            if anew {
+                return self.take_over_anew(stream, &known, at);
             }
             self.take_over_ahead(stream, &known, at)
         };

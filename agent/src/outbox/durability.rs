@@ -4,15 +4,20 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::kv::{Kv, KvError};
 use super::lock;
 
+/// One for what was stored right after the last sync began, and the rest for syncing it.
+const SYNCS_PER_INTERVAL: u32 = 2;
+
 /// When the write-ahead log is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// This often, by a thread of its own: a power cut loses at most this much.
+    /// By a thread of its own, twice as often as this: what was stored longer ago than this is on the disk, as long as a sync takes
+    /// no longer than half of it. Where syncs take longer they follow each other, and a power cut loses what the last two of them
+    /// took.
     Interval(Duration),
     /// Before `store` returns. Chunks stored at the same time share a sync.
     EachChunk,
@@ -61,10 +66,14 @@ impl Syncer {
 
 fn run<K: Kv>(kv: &K, dirty: &AtomicBool, interval: Duration, shared: &Shared) {
     let mut failing = false;
+    let mut next = Instant::now();
     loop {
+        // From start to start: what is stored while a sync runs waits for the next one.
+        next = Instant::now().max(next + interval / SYNCS_PER_INTERVAL);
         let stop = {
             let stop = lock(&shared.stop);
-            let waited = shared.wake.wait_timeout_while(stop, interval, |stop| !*stop);
+            let wait = next.saturating_duration_since(Instant::now());
+            let waited = shared.wake.wait_timeout_while(stop, wait, |stop| !*stop);
             waited.map_or(true, |(stop, _)| *stop)
         };
         if dirty.swap(false, Ordering::AcqRel) {

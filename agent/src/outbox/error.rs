@@ -32,7 +32,9 @@ pub enum OutboxError {
     #[error("another agent uses this outbox: stop it, or give this one an outbox of its own")]
     InUse,
     /// The server's position cannot be taken over.
-    #[error("stream {stream}: the server's position, seq {seq}, lies before what is stored; nothing was changed")]
+    #[error(
+        "stream {stream}: the server's position, seq {seq}, lies before what is stored, or where no stream can be; nothing was changed"
+    )]
     Adopt {
         /// The stream.
         stream: StreamId,
@@ -48,14 +50,16 @@ pub enum OutboxError {
     #[error("the outbox holds nothing of stream {0}")]
     UnknownStream(StreamId),
     /// An outbox feeds one ledger.
-    #[error("this outbox is bound to another ledger: rebind it, if its data is to go to this one")]
+    #[error(
+        "this outbox is bound to another ledger: give this server an outbox of its own, or send to the server that this one belongs to"
+    )]
     Bound,
     /// No identifiers can be minted.
     #[error("the system gives no random numbers ({0}): look at getrandom(2)")]
     Randomness(String),
 }
 
-/// Why a chunk was not stored. Nothing of it was.
+/// Why a chunk was not stored. Nothing of it was, except where it says so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The quota, or the disk, has no room, and nothing may be evicted for it: wait for acks.
@@ -75,6 +79,9 @@ pub enum StoreError {
         /// Where.
         next_sample: u64,
     },
+    /// It is stored, and would not survive a power cut: not to be stored again, only synced ([`super::Outbox::sync`]).
+    #[error("what is stored cannot be brought to the disk for good: {0}")]
+    NotSynced(OutboxError),
     /// The disk.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
@@ -122,7 +129,7 @@ pub enum OutboxAlarm {
     /// The store did not open: another one was started.
     #[error(
         "the outbox could not be opened ({why}); it was set aside as {path}, and a new one was started: \
-         stop the agent and repair the outbox to bring back what can be read", path = path.display()
+         check the disk and keep that folder, what was not sent may still be read from it", path = path.display()
     )]
     SetAside {
         /// Where it is now.

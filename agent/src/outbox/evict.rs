@@ -276,15 +276,17 @@ impl<K: Kv> Outbox<K> {
             };
         }
         step.finish_run(run);
-        self.write_step(writer, step, through)
+        self.write_step(writer, step, turn.from_seq, through)
     }
 
-    fn write_step(&self, writer: &mut Writer, step: Step, through: u64) -> Result<u64, OutboxError> {
+    fn write_step(&self, writer: &mut Writer, step: Step, from_seq: u64, through: u64) -> Result<u64, OutboxError> {
         if !step.batch.is_empty() {
             self.commit(step.batch, &[(step.stream, &step.state)], false)?;
         }
         self.set_evicted_through(step.stream, through);
-        writer.deleted_bytes += step.data_bytes;
+        if step.data_bytes > 0 {
+            writer.evicted(step.stream, from_seq, through, step.data_bytes);
+        }
         if step.samples > 0 {
             self.table().counters.evicted_samples += step.samples;
             let first_sample = step.first_sample.unwrap_or(0);

@@ -9,6 +9,8 @@
 //! | 4 | stream, seq | what a chunk is: its header, digests and sizes, without its columns |
 //! | 5 | stream, seq | the chunk's encoded columns |
 //! | 6 | none | the identity again, away from the first one |
+//! | 7 | none | the format version again; where it is, every definition is there twice |
+//! | 8 | stream | what a stream is, again: the first ones lie in one block, which one flipped bit makes unreadable |
 //!
 //! A chunk and its columns are apart, so that eviction and release delete the bulk and that reading the small part is cheap.
 //! A record that stands for several seqs has the key of its last one: the first record that ends after a seq is one seek.
@@ -26,6 +28,8 @@ enum Prefix {
     Chunk = 4,
     Data = 5,
     IdentityCopy = 6,
+    VersionCopy = 7,
+    DefinitionCopy = 8,
 }
 
 const STREAM_ID_BYTES: usize = size_of::<StreamId>();
@@ -53,6 +57,12 @@ pub(super) const VERSION: [u8; 2] = [Prefix::Outbox as u8, 0];
 pub(super) const IDENTITY: [u8; 2] = [Prefix::Outbox as u8, 1];
 /// The identity, again.
 pub(super) const IDENTITY_COPY: [u8; 1] = [Prefix::IdentityCopy as u8];
+/// The format version, again.
+pub(super) const VERSION_COPY: [u8; 1] = [Prefix::VersionCopy as u8];
+/// Every copy of a definition lies from here…
+pub(super) const DEFINITION_COPIES_FROM: [u8; 1] = [Prefix::DefinitionCopy as u8];
+/// … to here (excluded).
+pub(super) const DEFINITION_COPIES_END: [u8; 1] = [Prefix::DefinitionCopy as u8 + 1];
 /// Every definition lies from here…
 pub(super) const DEFINITIONS_FROM: [u8; 1] = [Prefix::Definition as u8];
 /// … to here (excluded).
@@ -85,6 +95,11 @@ pub(super) fn definition(stream: StreamId) -> StreamKey {
     stream_key(Prefix::Definition, stream)
 }
 
+/// Of the same, again.
+pub(super) fn definition_copy(stream: StreamId) -> StreamKey {
+    stream_key(Prefix::DefinitionCopy, stream)
+}
+
 /// Of where it stands.
 pub(super) fn state(stream: StreamId) -> StreamKey {
     stream_key(Prefix::State, stream)
@@ -109,6 +124,11 @@ fn stream_of(prefix: Prefix, key: &[u8]) -> Option<StreamId> {
 /// The stream of a definition's key.
 pub(super) fn stream_of_definition(key: &[u8]) -> Option<StreamId> {
     stream_of(Prefix::Definition, key)
+}
+
+/// The stream of a copy's key.
+pub(super) fn stream_of_definition_copy(key: &[u8]) -> Option<StreamId> {
+    stream_of(Prefix::DefinitionCopy, key)
 }
 
 /// The stream of a state's key.
@@ -141,6 +161,8 @@ mod tests {
         #[test]
         fn keys_round_trip(stream in any_stream(), seq in any_seq()) {
             prop_assert_eq!(stream_of_definition(&definition(stream)), Some(stream));
+            prop_assert_eq!(stream_of_definition_copy(&definition_copy(stream)), Some(stream));
+            prop_assert_eq!(stream_of_definition(&definition_copy(stream)), None);
             prop_assert_eq!(seq_of_chunk(&chunk(stream, seq)), Some(seq));
             prop_assert_eq!(stream_of_state(&state(stream)), Some(stream));
             prop_assert_eq!((stream_of_definition(&state(stream)), stream_of_state(&definition(stream))), (None, None));
@@ -156,6 +178,9 @@ mod tests {
             prop_assert!(definition(a.0)[..] >= DEFINITIONS_FROM[..] && definition(a.0)[..] < DEFINITIONS_END[..]);
             prop_assert!(state(a.0)[..] >= STATES_FROM[..] && state(a.0)[..] < STATES_END[..]);
             prop_assert!(ALL_FROM[..] < VERSION[..] && data(a.0, a.1)[..] < IDENTITY_COPY[..] && IDENTITY_COPY < ALL_END);
+            prop_assert!(IDENTITY_COPY < VERSION_COPY && VERSION_COPY < DEFINITION_COPIES_FROM);
+            prop_assert!(definition_copy(a.0)[..] >= DEFINITION_COPIES_FROM[..] && definition_copy(a.0)[..] < DEFINITION_COPIES_END[..]);
+            prop_assert!(DEFINITION_COPIES_END < ALL_END);
         }
 
         #[test]

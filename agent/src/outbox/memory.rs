@@ -22,6 +22,8 @@ struct Disk {
     capacity_bytes: Option<u64>,
     /// Writes that still succeed before one fails, once.
     fail_after: Option<u64>,
+    /// The next syncs find the disk full.
+    full_syncs: u64,
     /// Keys whose stored value is unreadable.
     damaged: BTreeSet<Vec<u8>>,
     /// Places that no scan gets past, even once the key there was set again: as a bad block of a sorted file.
@@ -157,6 +159,11 @@ impl MemoryKv {
         self.disk().fail_after = successes;
     }
 
+    /// The next syncs, this many, find the disk full and sync nothing.
+    pub fn fill_for_syncs(&self, count: u64) {
+        self.disk().full_syncs = count;
+    }
+
     /// A bad sector: reading this key fails until it is set again, and no scan gets past it any more.
     pub fn damage(&self, key: &[u8]) {
         let mut disk = self.disk();
@@ -265,6 +272,10 @@ impl Kv for MemoryKv {
 
     fn sync(&self) -> Result<(), KvError> {
         let mut disk = self.disk();
+        if let Some(rest) = disk.full_syncs.checked_sub(1) {
+            disk.full_syncs = rest;
+            return Err(KvError::Full("the simulated disk has no room for its log".into()));
+        }
         let log = std::mem::take(&mut disk.log);
         for batch in &log {
             apply(&mut disk.durable, batch);

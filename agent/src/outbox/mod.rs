@@ -10,7 +10,7 @@
 //! | `keys`, `record` | every key and every value |
 //! | `table`, `timeline` | what is kept in memory: a few KiB per stream, nothing per chunk |
 //! | `start`, `store`, `room`, `release`, `evict`, `adopt`, `succeed`, `heal` | one file per batch |
-//! | `find`, `read`, `seam` | reading; what the uplink sees |
+//! | `find`, `read`, `seam`, `remains` | reading; what the uplink sees, and who waits for it |
 //! | [`verify`], `durability` | looking it all over; when the disk is synced |
 //!
 //! # Invariants
@@ -40,6 +40,7 @@ pub mod memory;
 mod read;
 mod record;
 mod release;
+mod remains;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
 mod room;
@@ -160,8 +161,12 @@ pub struct Counters {
 struct Writer {
     /// Deleted since the disk was last told to give room back.
     deleted_bytes: u64,
+    /// Deleted before that: the disk is about to give it back.
+    reclaiming_bytes: u64,
     /// The last seq of each stream whose data were released since then.
     deleted_through: BTreeMap<StreamId, u64>,
+    /// Where runs of data that were evicted since then begin, and their last seqs.
+    evicted: BTreeMap<(StreamId, u64), u64>,
     /// When that was.
     reclaimed_at: Duration,
 }
@@ -179,6 +184,7 @@ pub struct Outbox<K: Kv> {
     /// With `table`: something may have made room, or a server has answered.
     changed: Condvar,
     revision: AtomicU64,
+    relabelled: AtomicU64,
     on_change: Mutex<Option<OnChange>>,
     alarms: Mutex<VecDeque<OutboxAlarm>>,
     /// Written since the last sync.

@@ -4,17 +4,39 @@
 //! The batches are not synced: undone, they only bring back what could have stayed. They are synced before the disk is told
 //! to give the room back, since that is no part of any batch.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wavekeep_proto::id::StreamId;
 
 use super::kv::{Batch, Kv};
+use super::store::delete_described;
 use super::{Outbox, OutboxError, Writer, find, keys, lock};
 
 /// Deleted bytes at which the disk gives room back…
 const RECLAIM_BYTES: u64 = 64 * 1024 * 1024;
 /// … and the time after which it does so for less.
 const RECLAIM_INTERVAL: Duration = Duration::from_mins(1);
+/// The same where the disk is short of room. Less would hardly give back a whole file.
+const RECLAIM_BYTES_LOW: u64 = 8 * 1024 * 1024;
+/// Runs of evicted data that are remembered; what is not is given back later, as the disk tidies up by itself.
+const EVICTED_RUNS_MAX: usize = 1_024;
+
+impl Writer {
+    /// Data were evicted: all from the one seq to the other, both included.
+    pub(super) fn evicted(&mut self, stream: StreamId, from_seq: u64, through: u64, bytes: u64) {
+        self.deleted_bytes += bytes;
+        let is_room = self.evicted.len() < EVICTED_RUNS_MAX;
+        match self.evicted.range_mut(..=(stream, from_seq)).next_back() {
+            // Eviction goes forward, so the runs grow at their ends.
+            Some(((of, _), last)) if *of == stream && *last + 1 >= from_seq => *last = through.max(*last),
+            _ if is_room => {
+                self.evicted.insert((stream, from_seq), through);
+            }
+            _ => {}
+        }
+    }
+}
 
 impl<K: Kv> Outbox<K> {
     /// Does what time brings about: releases what is past its hold-back, or above the held-back bytes; forgets streams that are
@@ -25,11 +47,15 @@ impl<K: Kv> Outbox<K> {
             let mut table = self.table();
             table.now = table.now.max(now);
         }
-        self.finish_successions()?;
+        // A stream that cannot be read or written stays as it is, and holds up no other.
+        let mut result = self.finish_successions();
         let mut freed = 0;
         let streams: Vec<StreamId> = self.table().streams.keys().copied().collect();
         for stream in streams {
-            freed += self.release_aged(stream, now)?;
+            match self.release_aged(stream, now) {
+                Ok(bytes) => freed += bytes,
+                Err(error) => result = Err(error),
+            }
         }
         let excess = self
             .table()
@@ -43,7 +69,7 @@ impl<K: Kv> Outbox<K> {
         if freed > 0 {
             self.notify();
         }
-        Ok(freed)
+        result.map(|()| freed)
     }
 
     fn release_aged(&self, stream: StreamId, now: Duration) -> Result<u64, OutboxError> {
@@ -141,7 +167,7 @@ impl<K: Kv> Outbox<K> {
         batch.delete_range(keys::chunk(stream, 0), keys::chunk(stream, u64::MAX));
         batch.delete_range(keys::data(stream, 0), keys::data(stream, u64::MAX));
         batch.delete(keys::state(stream));
-        batch.delete(keys::definition(stream));
+        delete_described(&mut batch, stream);
         self.commit(batch, &[], false)?;
         self.table().streams.remove(&stream);
         self.deleted(writer, stream, u64::MAX, held_bytes, 1);
@@ -154,27 +180,51 @@ impl<K: Kv> Outbox<K> {
         let _reclaiming = lock(&self.reclaiming);
         let mut writer = self.writer();
         writer.deleted_through.remove(&stream);
+        writer.evicted.retain(|(of, _), _| *of != stream);
         store(&mut writer)
     }
 
     /// Gives the disk's room back, once that is worth it.
     fn reclaim(&self, now: Duration) -> Result<(), OutboxError> {
         let _reclaiming = lock(&self.reclaiming);
-        let ranges = {
+        let low = self
+            .kv
+            .free_bytes()
+            .is_some_and(|free| free < self.options.free_bytes_min.saturating_add(RECLAIM_BYTES));
+        let worth_bytes = if low { RECLAIM_BYTES_LOW } else { RECLAIM_BYTES };
+        let (released, evicted) = {
             let mut writer = self.writer();
-            let due = writer.deleted_bytes >= RECLAIM_BYTES
+            let due = writer.deleted_bytes >= worth_bytes
                 || writer.deleted_bytes > 0 && now.saturating_sub(writer.reclaimed_at) >= RECLAIM_INTERVAL;
             if !due {
                 return Ok(());
             }
-            writer.deleted_bytes = 0;
+            writer.reclaiming_bytes = std::mem::take(&mut writer.deleted_bytes);
             writer.reclaimed_at = now;
-            std::mem::take(&mut writer.deleted_through)
+            (
+                std::mem::take(&mut writer.deleted_through),
+                std::mem::take(&mut writer.evicted),
+            )
         };
+        let reclaimed = self.reclaim_ranges(&released, &evicted);
+        self.writer().reclaiming_bytes = 0;
+        reclaimed
+    }
+
+    fn reclaim_ranges(
+        &self,
+        released: &BTreeMap<StreamId, u64>,
+        evicted: &BTreeMap<(StreamId, u64), u64>,
+    ) -> Result<(), OutboxError> {
         // Killed in between, the base that was stored decides, not what the disk still has.
         self.sync()?;
-        for (stream, through) in ranges {
-            self.kv.reclaim(&keys::data(stream, 0), &keys::data(stream, through))?;
+        for (stream, through) in released {
+            self.kv
+                .reclaim(&keys::data(*stream, 0), &keys::data(*stream, *through))?;
+        }
+        for ((stream, from_seq), through) in evicted {
+            self.kv
+                .reclaim(&keys::data(*stream, *from_seq), &keys::data(*stream, *through))?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Room for the next chunk: at the quota, or where the disk has no more, first acked chunks go, whatever their hold-back, then
 //! the oldest un-acked samples of live streams become gaps; or the source waits.
 //!
-//! Room is made in steps, so that a full outbox does not pay for it with every chunk.
+//! Room is made in steps, so that a full outbox does not pay for it with every chunk. What was deleted and the disk has not given
+//! back yet counts as free, or the same room would be made again and again; meanwhile up to half of what is kept free is used.
 
 use super::kv::Kv;
 use super::{Outbox, OutboxError, StoreError, WhenFull, Writer};
@@ -13,18 +14,22 @@ const STEP_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 impl<K: Kv> Outbox<K> {
     /// What may be held now: the quota, or less where the disk has no more room than that.
-    fn quota_now_bytes(&self, held_bytes: u64) -> u64 {
-        let free = self
-            .kv
-            .free_bytes()
-            .map_or(u64::MAX, |free| free.saturating_sub(self.options.free_bytes_min));
-        self.options.quota_bytes.min(held_bytes.saturating_add(free))
+    fn quota_now_bytes(&self, writer: &Writer, held_bytes: u64) -> u64 {
+        let Some(free) = self.kv.free_bytes() else {
+            return self.options.quota_bytes;
+        };
+        let kept_free = self.options.free_bytes_min;
+        let room_soon = (free + writer.deleted_bytes + writer.reclaiming_bytes).saturating_sub(kept_free);
+        let room = room_soon
+            .min(free.saturating_sub(kept_free / 2))
+            .max(free.saturating_sub(kept_free));
+        self.options.quota_bytes.min(held_bytes.saturating_add(room))
     }
 
     /// Makes room for `bytes` more. `of_file`: for a chunk that can be read again, nothing is evicted.
     pub(super) fn make_room(&self, writer: &mut Writer, bytes: u64, of_file: bool) -> Result<(), StoreError> {
         let held_bytes = self.held_bytes();
-        let quota_bytes = self.quota_now_bytes(held_bytes);
+        let quota_bytes = self.quota_now_bytes(writer, held_bytes);
         if held_bytes + bytes <= quota_bytes {
             return Ok(());
         }

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use wavekeep_proto::chunk::{Position, Reason};
 use wavekeep_proto::id::{AgentId, StreamId};
+use wavekeep_proto::limits::SEQ_MAX;
 
 use super::durability::Syncer;
 use super::kv::{Batch, Kv, KvError};
 use super::record::{self, Acked, Described, FORMAT_VERSION, Identity, Mark, State};
+use super::store::put_described;
 use super::table::{Stream, Table};
 use super::{Counters, Durability, Options, Outbox, OutboxAlarm, OutboxError, Writer, find, keys};
 
@@ -46,6 +48,7 @@ impl<K: Kv> Outbox<K> {
         let mut report = loaded.report.clone();
         let durability = options.durability;
         let outbox = Self::from_loaded(kv, options, loaded);
+        outbox.copy_definitions()?;
         report.to_end = outbox.mark_gone_sources(&rebuilt)?;
         outbox.finish_successions()?;
         if let Durability::Interval(interval) = durability {
@@ -71,11 +74,33 @@ impl<K: Kv> Outbox<K> {
             table: Mutex::new(loaded.table),
             changed: Condvar::new(),
             revision: AtomicU64::new(1),
+            relabelled: AtomicU64::new(0),
             on_change: Mutex::default(),
             alarms: Mutex::new(loaded.alarms),
             dirty: Arc::new(AtomicBool::new(false)),
             syncer: Mutex::default(),
         }
+    }
+
+    /// An outbox from before there were copies gets them; the version's says that all are there.
+    fn copy_definitions(&self) -> Result<(), OutboxError> {
+        if read(&*self.kv, &keys::VERSION_COPY, record::version_from_value)?.is_some() {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        for stream in self.table().streams.values() {
+            let described = Described {
+                definition: (*stream.definition).clone(),
+                labels: stream.labels.clone(),
+                run: stream.run.clone(),
+            };
+            put_described(&mut batch, &described);
+        }
+        batch.put(
+            keys::VERSION_COPY,
+            record::version_to_value(&keys::VERSION_COPY, FORMAT_VERSION),
+        );
+        Ok(self.kv.write(batch, true)?)
     }
 
     /// The live streams of the last process: their sources are gone. (A file's stream ends only after its last sample.)
@@ -118,23 +143,7 @@ fn load<K: Kv>(kv: &K, create: Option<&Options>, now: Duration) -> Result<Loaded
         alarms: VecDeque::new(),
         rebuilt: Vec::new(),
     };
-    let (mut described, mut with_state) = (BTreeMap::new(), Vec::new());
-    kv.scan(&keys::DEFINITIONS_FROM, &keys::DEFINITIONS_END, &mut |key, value| {
-        if let Some(id) = keys::stream_of_definition(key) {
-            described.insert(
-                id,
-                Described::from_value(key, value).filter(|described| described.definition.id == id),
-            );
-        }
-        true
-    })?;
-    kv.scan(&keys::STATES_FROM, &keys::STATES_END, &mut |key, _| {
-        with_state.extend(keys::stream_of_state(key));
-        true
-    })?;
-    for id in with_state {
-        described.entry(id).or_insert(None);
-    }
+    let described = load_described(kv)?;
     for (id, described) in described {
         match described {
             Some(described) => loaded.add(kv, id, described, now)?,
@@ -145,6 +154,50 @@ fn load<K: Kv>(kv: &K, create: Option<&Options>, now: Duration) -> Result<Loaded
     loaded.report.streams = loaded.table.streams.len() as u64;
     loaded.report.held_bytes = loaded.table.held_bytes();
     Ok(loaded)
+}
+
+/// What each stream is; `None` where that is lost. The copies count where the first ones cannot be read.
+fn load_described<K: Kv>(kv: &K) -> Result<BTreeMap<StreamId, Option<Described>>, OutboxError> {
+    let mut described = BTreeMap::new();
+    let of = |id: StreamId, key: &[u8], value: &[u8]| {
+        Described::from_value(key, value).filter(|described| described.definition.id == id)
+    };
+    let scanned = kv.scan(&keys::DEFINITIONS_FROM, &keys::DEFINITIONS_END, &mut |key, value| {
+        described.extend(keys::stream_of_definition(key).map(|id| (id, of(id, key, value))));
+        true
+    });
+    let unread = match scanned {
+        Err(KvError::Damaged(_)) if read(kv, &keys::VERSION_COPY, record::version_from_value)?.is_some() => true,
+        other => other.map(|()| false)?,
+    };
+    let states = kv.scan(&keys::STATES_FROM, &keys::STATES_END, &mut |key, _| {
+        if let Some(id) = keys::stream_of_state(key) {
+            described.entry(id).or_insert(None);
+        }
+        true
+    });
+    match states {
+        // Only for streams without a definition, and told by what is left of them.
+        Ok(()) | Err(KvError::Damaged(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if unread || described.values().any(Option::is_none) {
+        let (from, end) = (keys::DEFINITION_COPIES_FROM, keys::DEFINITION_COPIES_END);
+        let copies = kv.scan(&from, &end, &mut |key, value| {
+            if let Some(id) = keys::stream_of_definition_copy(key)
+                && (unread || described.contains_key(&id))
+            {
+                let known = described.entry(id).or_insert(None);
+                *known = known.take().or_else(|| of(id, key, value));
+            }
+            true
+        });
+        match copies {
+            Err(KvError::Damaged(_)) if !unread => {}
+            other => other?,
+        }
+    }
+    Ok(described)
 }
 
 impl Loaded {
@@ -214,11 +267,15 @@ fn rebuild<K: Kv>(kv: &K, described: &Described) -> Result<State, OutboxError> {
         next_utc_ns: 0,
     };
     let mut state = State::new(start, 0);
+    // Where nothing is unreadable, what is not there was released; else it may be lost, and is named when it is missed.
+    let (from, end) = (keys::chunk(definition.id, 0), keys::chunk(definition.id, SEQ_MAX));
+    let start_is_known = !matches!(kv.first(&from, &end), Err(KvError::Damaged(_)));
     let mut next = 0;
     loop {
-        let found = find::some(kv, definition.id, next, wavekeep_proto::limits::SEQ_MAX)?;
+        let found = find::some(kv, definition.id, next, SEQ_MAX)?;
         let Some(last) = found.last() else { return Ok(state) };
         if next == 0
+            && start_is_known
             && let Some(first) = found.first()
         {
             state.base = first.record.start();
@@ -241,7 +298,11 @@ fn read<K: Kv, T>(kv: &K, key: &[u8], parse: impl FnOnce(&[u8], &[u8]) -> Option
 }
 
 fn load_identity<K: Kv>(kv: &K, create: Option<&Options>) -> Result<(Identity, bool), OutboxError> {
-    match read(kv, &keys::VERSION, record::version_from_value)? {
+    let version = match read(kv, &keys::VERSION, record::version_from_value)? {
+        Some(version) => Some(version),
+        None => read(kv, &keys::VERSION_COPY, record::version_from_value)?,
+    };
+    match version {
         Some(found) if found > FORMAT_VERSION => {
             return Err(OutboxError::Newer {
                 found,
@@ -274,6 +335,10 @@ fn create_identity<K: Kv>(kv: &K, options: &Options) -> Result<(Identity, bool),
     };
     let mut batch = Batch::default();
     batch.put(keys::VERSION, record::version_to_value(&keys::VERSION, FORMAT_VERSION));
+    batch.put(
+        keys::VERSION_COPY,
+        record::version_to_value(&keys::VERSION_COPY, FORMAT_VERSION),
+    );
     batch.put(keys::IDENTITY, identity.to_value(&keys::IDENTITY));
     batch.put(keys::IDENTITY_COPY, identity.to_value(&keys::IDENTITY_COPY));
     kv.write(batch, true)?;

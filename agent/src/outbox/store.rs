@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,6 +85,34 @@ impl Cut {
             data: Vec::new(),
         })
     }
+
+    /// The next `count` samples, which were taken and could not be stored.
+    fn source_loss(count: u64, at: &Mark) -> Self {
+        Self::new(NewChunk {
+            kind: ChunkKind::Gap,
+            reason: Reason::SourceLoss,
+            first_sample: at.at.next_sample,
+            count,
+            utc_ns: at.next_utc_ns,
+            markers: Vec::new(),
+            columns: Vec::new(),
+            data: Vec::new(),
+        })
+    }
+}
+
+/// Writes what a stream is, twice.
+pub(super) fn put_described(batch: &mut Batch, described: &Described) {
+    let stream = described.definition.id;
+    for key in [keys::definition(stream), keys::definition_copy(stream)] {
+        batch.put(key, described.to_value(&key));
+    }
+}
+
+/// Both go.
+pub(super) fn delete_described(batch: &mut Batch, stream: StreamId) {
+    batch.delete(keys::definition(stream));
+    batch.delete(keys::definition_copy(stream));
 }
 
 impl<K: Kv> Outbox<K> {
@@ -115,9 +144,8 @@ impl<K: Kv> Outbox<K> {
 
     fn open_described(&self, described: Described, utc_ns: i64) -> Result<Position, OutboxError> {
         let stream = described.definition.id;
-        let key = keys::definition(stream);
         let mut batch = Batch::default();
-        batch.put(key, described.to_value(&key));
+        put_described(&mut batch, &described);
         let known = self.with_stream(stream, |known| (Arc::clone(&known.definition), known.tail().at));
         let Some((known, tail)) = known else {
             return self.insert_stream(described, batch, utc_ns);
@@ -127,16 +155,28 @@ impl<K: Kv> Outbox<K> {
             return Err(OutboxError::OtherDefinition(stream));
         }
         self.kv.write(batch, false)?;
+        self.dirty.store(true, Ordering::Release);
         self.relabel(stream, described);
         Ok(tail)
     }
 
+    /// Labels travel in `Open`: the server has to be asked again before it has them.
     fn relabel(&self, stream: StreamId, described: Described) {
         if let Some(stream) = self.table().streams.get_mut(&stream) {
+            stream.moved = false;
+            if (&stream.labels, &stream.run) != (&described.labels, &described.run) {
+                stream.opened = false;
+                self.relabelled.fetch_add(1, Ordering::AcqRel);
+            }
             stream.labels = described.labels;
             stream.run = described.run;
-            stream.moved = false;
         }
+    }
+
+    /// How often a stream that was held already got other labels: a session that is up does not know of it.
+    #[must_use]
+    pub fn relabelled(&self) -> u64 {
+        self.relabelled.load(Ordering::Acquire)
     }
 
     fn insert_stream(&self, described: Described, mut batch: Batch, utc_ns: i64) -> Result<Position, OutboxError> {
@@ -181,11 +221,20 @@ impl<K: Kv> Outbox<K> {
         self.make_room(&mut writer, bytes, definition.is_file())?;
         let position = self.append(&writer, stream, &definition, cut, now)?;
         drop(writer);
-        if self.options.durability == Durability::EachChunk {
-            self.sync()?;
-        }
+        self.sync_stored()?;
         self.notify();
         Ok(position)
+    }
+
+    /// Of what is stored already: a failure here is none to store it again.
+    fn sync_stored(&self) -> Result<(), StoreError> {
+        if self.options.durability != Durability::EachChunk {
+            return Ok(());
+        }
+        self.sync().map_err(|error| {
+            self.notify();
+            StoreError::NotSynced(error)
+        })
     }
 
     /// May this chunk be stored now?
@@ -270,22 +319,52 @@ impl<K: Kv> Outbox<K> {
         Ok(state.tail.at)
     }
 
-    /// The source is done with the stream: writes its `end`.
+    /// The source is done with the stream: writes its `end`, which always fits.
     pub fn end_stream(&self, stream: StreamId, reason: Reason, now: Duration) -> Result<Position, StoreError> {
+        self.end(stream, None, reason, now)
+    }
+
+    /// The same of a source that brought the stream to `next_sample`. What of a live one lies before that and could not be stored
+    /// becomes a gap first; of a file it is `Moved`, to be read again.
+    pub fn end_stream_at(
+        &self,
+        stream: StreamId,
+        next_sample: u64,
+        reason: Reason,
+        now: Duration,
+    ) -> Result<Position, StoreError> {
+        self.end(stream, Some(next_sample), reason, now)
+    }
+
+    fn end(
+        &self,
+        stream: StreamId,
+        next_sample: Option<u64>,
+        reason: Reason,
+        now: Duration,
+    ) -> Result<Position, StoreError> {
         let writer = self.writer();
-        let (definition, tail) = self
-            .with_stream(stream, |known| {
-                known
-                    .takes_more()
-                    .then(|| (Arc::clone(&known.definition), *known.tail()))
-            })
-            .flatten()
-            .ok_or(StoreError::Ended)?;
+        let known = self.with_stream(stream, |known| {
+            known
+                .takes_more()
+                .then(|| (Arc::clone(&known.definition), *known.tail()))
+        });
+        let (definition, mut tail) = known.flatten().ok_or(StoreError::Ended)?;
+        let missing = next_sample.map_or(0, |next_sample| next_sample.saturating_sub(tail.at.next_sample));
+        if definition.is_file() && next_sample.is_some_and(|next_sample| next_sample != tail.at.next_sample) {
+            return Err(StoreError::Moved {
+                next_sample: tail.at.next_sample,
+            });
+        }
+        if missing > 0 {
+            self.append(&writer, stream, &definition, Cut::source_loss(missing, &tail), now)?;
+            tail = self
+                .with_stream(stream, |known| *known.tail())
+                .ok_or(StoreError::Ended)?;
+        }
         let position = self.append(&writer, stream, &definition, Cut::end(reason, &tail), now)?;
         drop(writer);
-        if self.options.durability == Durability::EachChunk {
-            self.sync()?;
-        }
+        self.sync_stored()?;
         self.notify();
         Ok(position)
     }
@@ -320,6 +399,13 @@ impl<K: Kv> Outbox<K> {
         let Some((definition, tail, reason)) = due.flatten() else {
             return Ok(());
         };
+        // The tail may be a server's claim, taken over by an earlier version of this program.
+        if tail.at.seq >= limits::SEQ_MAX || tail.at.next_sample > limits::SAMPLE_ID_MAX {
+            return Err(OutboxError::Adopt {
+                stream,
+                seq: tail.at.seq,
+            });
+        }
         let now = self.table().now;
         self.append(&writer, stream, &definition, Cut::end(reason, &tail), now)?;
         drop(writer);

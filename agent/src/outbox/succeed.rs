@@ -1,7 +1,7 @@
 //! Diverged: another outbox has written to the stream, so what is held moves, renumbered, to a successor of the same epoch that
 //! says what it follows. The source, if there is one, hears `Ended` and opens a stream of its own.
 //!
-//! One batch announces the successor in the predecessor's state; each further one moves some records from the predecessor's
+//! One batch, synced, announces the successor in the predecessor's state; each further one moves some records from the predecessor's
 //! front to the successor's tail, the columns verified on the way; the last one, synced, drops the predecessor. Until then both
 //! are hidden from the uplink. Killed anywhere in between, the next start goes on where it stopped.
 //!
@@ -19,6 +19,7 @@ use super::find::{self, Found};
 use super::heal::{corrupt, gap_between};
 use super::kv::{Batch, Kv, KvError};
 use super::record::{Acked, Described, Mark, Record, State};
+use super::store::{delete_described, put_described};
 use super::table::Stream;
 use super::{Outbox, OutboxError, STEP_BYTES_MAX, keys};
 
@@ -62,8 +63,12 @@ impl<K: Kv> Outbox<K> {
                 .map(|(id, _)| *id)
                 .collect()
         };
-        open.into_iter()
-            .try_for_each(|stream| self.move_to_successor(stream).map(drop))
+        // One that cannot go on holds up no other.
+        let mut result = Ok(());
+        for stream in open {
+            result = self.move_to_successor(stream).map(drop).and(result);
+        }
+        result
     }
 
     fn successor_of(&self, stream: StreamId) -> Option<StreamId> {
@@ -115,10 +120,11 @@ impl<K: Kv> Outbox<K> {
             run: known.run,
         };
         let mut batch = Batch::default();
-        let (definition_key, state_key) = (keys::definition(successor), keys::state(successor));
-        batch.put(definition_key, described.to_value(&definition_key));
+        let state_key = keys::state(successor);
+        put_described(&mut batch, &described);
         batch.put(state_key, to_state.to_value(&state_key, Acked::default()));
-        self.commit(batch, &[(stream, &from_state)], false)?;
+        // Synced: a log that lost this batch and kept a later one would leave records of a stream that nobody knows.
+        self.commit(batch, &[(stream, &from_state)], true)?;
         let Described {
             definition,
             labels,
@@ -247,7 +253,7 @@ impl<K: Kv> Outbox<K> {
             ..
         } = step;
         batch.delete(keys::state(from));
-        batch.delete(keys::definition(from));
+        delete_described(&mut batch, from);
         if !to_state.tail.at.ended {
             to_state.to_end = Some(from_state.to_end.unwrap_or(Reason::Crashed));
         }

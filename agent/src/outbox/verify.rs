@@ -212,10 +212,11 @@ impl<K: Kv> Outbox<K> {
             .iter()
             .map(|(id, stream)| (*id, stream.clone()))
             .collect();
+        let (lost_definitions, all_read) = self.lost_definitions()?;
         let mut report = VerifyReport {
-            intact: true,
+            intact: all_read,
             read_bytes: 0,
-            lost_definitions: self.lost_definitions()?.iter().map(ToString::to_string).collect(),
+            lost_definitions: lost_definitions.iter().map(ToString::to_string).collect(),
             lost_states: Vec::new(),
             streams: Vec::new(),
         };
@@ -233,15 +234,21 @@ impl<K: Kv> Outbox<K> {
         Ok(report)
     }
 
-    fn lost_definitions(&self) -> Result<Vec<StreamId>, OutboxError> {
+    /// Those whose first copy is bad, and whether all could be looked at.
+    fn lost_definitions(&self) -> Result<(Vec<StreamId>, bool), OutboxError> {
         let mut lost = Vec::new();
-        self.kv
+        let scanned = self
+            .kv
             .scan(&keys::DEFINITIONS_FROM, &keys::DEFINITIONS_END, &mut |key, value| {
                 let id = keys::stream_of_definition(key);
                 lost.extend(id.filter(|_| super::record::Described::from_value(key, value).is_none()));
                 true
-            })?;
-        Ok(lost)
+            });
+        match scanned {
+            Ok(()) => Ok((lost, true)),
+            Err(KvError::Damaged(_)) => Ok((lost, false)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn verify_stream(

@@ -106,11 +106,13 @@ impl RawSource {
             path: path.into(),
             error,
         };
-        let mut file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
+        // Asked before it is opened: opening a pipe waits for a writer.
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(RawError::NotAFile { path: path.into() });
         }
+        let mut file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         let bytes = metadata.len();
         let frame_bytes = sample_type.bytes(1) * shape.signals.len() as u64;
         let rest = bytes % frame_bytes;

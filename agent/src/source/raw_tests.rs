@@ -113,6 +113,11 @@ fn unusable_files_are_refused_with_one_sentence() {
     let open_path = |path: &Path| RawSource::open(path, current(), Speed::Max, &StopToken::new(), |_| ());
     let directory = tempfile::tempdir().expect("a directory");
     assert!(matches!(open_path(directory.path()), Err(RawError::NotAFile { .. })));
+    // Nobody writes into it: opening it would wait for ever.
+    let pipe = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("coreutils are there").success());
+    assert!(matches!(open_path(&pipe), Err(RawError::NotAFile { .. })));
     assert!(matches!(
         open_path(&directory.path().join("none")),
         Err(RawError::Unreadable { .. })

@@ -1,6 +1,7 @@
 //! What the uplink shares with the rest of the agent: it is woken, stopped, and tells how it stands.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ pub struct UplinkStatus {
     pub acked_chunks: u64,
     /// Why there was no session, last time there was none.
     pub last_error: Option<String>,
+    /// The server takes nothing, or not a stream of this agent, until somebody changes something: in one sentence. The uplink asks
+    /// again now and then all the same.
+    pub refused: Option<String>,
     /// Alarms since the agent started.
     pub alarm_count: u64,
     /// The newest of them, oldest first.
@@ -43,6 +47,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     wake: Notify,
+    reconnect: AtomicBool,
     stop: CancellationToken,
 }
 
@@ -69,6 +74,7 @@ impl UplinkHandle {
             in_flight_bytes: 0,
             acked_chunks: 0,
             last_error: None,
+            refused: None,
             alarm_count: 0,
             alarms: VecDeque::new(),
         };
@@ -76,6 +82,7 @@ impl UplinkHandle {
             state: Mutex::new(State { status, events: 0 }),
             changed: Condvar::new(),
             wake: Notify::new(),
+            reconnect: AtomicBool::new(false),
             stop: CancellationToken::new(),
         };
         Self {
@@ -95,6 +102,12 @@ impl UplinkHandle {
     /// The outbox changed: there may be something to send.
     pub fn wake(&self) {
         self.shared.wake.notify_one();
+    }
+
+    /// A session that is up ends and another one begins, which opens every stream again, with the labels that it has now.
+    pub fn reconnect(&self) {
+        self.shared.reconnect.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// How it stands.
@@ -142,6 +155,11 @@ impl Shared {
         self.stop.clone()
     }
 
+    /// Once per wish.
+    pub(super) fn take_reconnect(&self) -> bool {
+        self.reconnect.swap(false, Ordering::AcqRel)
+    }
+
     pub(super) async fn woken(&self) {
         self.wake.notified().await;
     }
@@ -168,6 +186,10 @@ impl Shared {
 
     pub(super) fn set_error(&self, error: String) {
         self.lock().status.last_error = Some(error);
+    }
+
+    pub(super) fn set_refused(&self, refused: Option<String>) {
+        self.lock().status.refused = refused;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -23,6 +23,8 @@ type TestOutbox = outbox::Outbox<MemoryKv>;
 #[derive(Debug, Default)]
 struct World {
     streams: BTreeMap<StreamId, Position>,
+    /// As the last `Open` of each had them.
+    runs: BTreeMap<StreamId, String>,
     sessions: u32,
     refuse_sessions: u32,
     /// Chunks that a session commits before its link is cut.
@@ -56,6 +58,7 @@ impl FakeServer {
             }
             AgentFrame::Open(open) => {
                 slots.insert(open.slot, open.definition.id);
+                world.runs.insert(open.definition.id, open.run.clone());
                 let start = Position::start(&open.definition);
                 let at = *world.streams.entry(open.definition.id).or_insert(start);
                 Some(ServerFrame::Opened(Opened {
@@ -256,6 +259,35 @@ fn i1_refused_and_cut_sessions_lose_and_repeat_nothing() {
     assert_eq!(world.chunks, 40, "what was committed is never sent again");
     assert!(handle.status().last_error.is_some());
     drop(world);
+    handle.stop();
+}
+
+#[test]
+fn a_file_that_is_relabelled_in_the_midst_of_a_session_is_opened_again() {
+    let (outbox, server) = (outbox(), FakeServer::default());
+    let file = StreamDefinition {
+        file_identity: vec![3; 16],
+        ..definition(1)
+    };
+    let open = |run: &str| {
+        outbox
+            .open_stream(file.clone(), BTreeMap::new(), run.into(), 0)
+            .expect("a good disk");
+    };
+    open("first");
+    let handle = uplink(&outbox, &server);
+    wait(&handle, || outbox.wait_opened(file.id, Duration::ZERO));
+    open("first");
+    assert_eq!(outbox.relabelled(), 0, "nothing is new to the server");
+    open("second");
+    assert_eq!(outbox.relabelled(), 1);
+    assert!(
+        !outbox.wait_opened(file.id, Duration::ZERO),
+        "who replays it waits for the server"
+    );
+    handle.reconnect();
+    wait(&handle, || outbox.wait_opened(file.id, Duration::ZERO));
+    assert_eq!(server.world().runs[&file.id], "second");
     handle.stop();
 }
 

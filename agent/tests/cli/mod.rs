@@ -57,6 +57,11 @@ impl Agent {
         self
     }
 
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
     pub(crate) fn output(mut self) -> Output {
         let output = self.0.stdin(Stdio::null()).output().expect("the agent starts");
         output_of(output)

@@ -38,7 +38,9 @@ pub enum Alarm {
     #[error("the server refuses this agent ({code:?}): {message}")]
     SessionRefused { code: Code, message: String },
     /// Nothing is sent to another ledger than the one that this outbox is bound to.
-    #[error("this outbox belongs to ledger {bound}, the server has {found}; rebind the outbox if that is wanted")]
+    #[error(
+        "this outbox belongs to ledger {bound}, the server has {found}: give that server an outbox of its own, or connect to the one that this outbox belongs to"
+    )]
     WrongLedger { bound: LedgerId, found: LedgerId },
     /// An ack named a digest that is not the capture's: nothing is released on it.
     #[error("stream {stream}: the ack of seq {seq} carries a wrong digest; asking again")]

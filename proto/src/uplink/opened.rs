@@ -31,7 +31,8 @@ impl Uplink {
             self.unknown_slot(opened.slot, "it opened a slot that was never asked for");
             return Ok(());
         };
-        if opened.at.seq > limits::SEQ_MAX || opened.at.next_sample > 2 * limits::SAMPLE_ID_MAX {
+        // An `end` must still find a seq after it.
+        if opened.at.seq >= limits::SEQ_MAX || opened.at.next_sample > limits::SAMPLE_ID_MAX {
             self.violation("it opened a slot at a position that no stream has");
             return Ok(());
         }

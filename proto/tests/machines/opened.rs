@@ -118,7 +118,12 @@ fn i14_an_ended_stream_adopts_nothing() {
 
 #[test]
 fn a_position_that_no_stream_has_ends_the_session() {
-    for at in [(u64::MAX, 1_000), (limits::SEQ_MAX + 1, 1_000), (5, u64::MAX)] {
+    for at in [
+        (u64::MAX, 1_000),
+        (limits::SEQ_MAX, 1_000),
+        (5, u64::MAX),
+        (5, limits::SAMPLE_ID_MAX + 1),
+    ] {
         let (mut agent, positions) = asking(3, false);
         begin(&mut agent);
         let at = Position {

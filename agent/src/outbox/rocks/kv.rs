@@ -8,6 +8,7 @@ use rocksdb::{CompactOptions, DB, DBRawIterator, Error, ErrorKind, WriteBatch};
 
 use super::super::OutboxError;
 use super::super::kv::{Batch, Entry, Kv, KvError, Operation, Visit};
+use super::synced::Synced;
 use super::{STORE, options};
 
 const BALLAST: &str = "ballast";
@@ -23,6 +24,7 @@ pub struct RocksKv {
     store: PathBuf,
     has_ballast: AtomicBool,
     read_only: bool,
+    synced: Synced,
 }
 
 impl std::fmt::Debug for RocksKv {
@@ -42,6 +44,26 @@ fn kv_error(error: &Error) -> KvError {
     }
 }
 
+/// Of reading: what the disk cannot read, or a file that is gone, is damage like any other, and the rest stays readable.
+fn read_error(error: &Error) -> KvError {
+    let text = error.to_string();
+    let lost = ["Input/output error", "No such file"]
+        .iter()
+        .any(|what| text.contains(what));
+    match error.kind() {
+        ErrorKind::IOError if lost => KvError::Damaged(text),
+        _ => kv_error(error),
+    }
+}
+
+/// A disk may fail once; a failure that stays is damage.
+fn read_twice<T>(read: impl Fn() -> Result<T, KvError>) -> Result<T, KvError> {
+    match read() {
+        Err(KvError::Damaged(_)) => read(),
+        other => other,
+    }
+}
+
 /// Of opening: a store whose files are missing or make no sense is damaged.
 fn open_error(error: &Error) -> OutboxError {
     let text = error.to_string();
@@ -54,10 +76,20 @@ fn open_error(error: &Error) -> OutboxError {
     }
 }
 
+fn is_ballast(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
+}
+
 impl RocksKv {
-    /// Opens, or starts, the store in `dir`.
+    /// Opens, or starts, the store in `dir`. On a full disk, that takes the room that is kept for deleting.
     pub fn open(dir: &Path) -> Result<Self, OutboxError> {
-        let kv = Self::open_at(dir, &dir.join(STORE))?;
+        let store = dir.join(STORE);
+        let kv = match Self::open_at(dir, &store) {
+            Err(OutboxError::Kv(KvError::Full(_))) if std::fs::remove_file(dir.join(BALLAST)).is_ok() => {
+                Self::open_at(dir, &store)?
+            }
+            other => other?,
+        };
         kv.take_ballast();
         Ok(kv)
     }
@@ -68,8 +100,9 @@ impl RocksKv {
             db,
             dir: dir.into(),
             store: store.into(),
-            has_ballast: AtomicBool::new(false),
+            has_ballast: AtomicBool::new(is_ballast(&dir.join(BALLAST))),
             read_only: false,
+            synced: Synced::default(),
         })
     }
 
@@ -88,7 +121,13 @@ impl RocksKv {
             store,
             has_ballast: AtomicBool::new(false),
             read_only: true,
+            synced: Synced::default(),
         })
+    }
+
+    /// Writes what the log was to keep into sorted files, from memory; the log starts anew.
+    fn rewrite(&self) -> Result<(), KvError> {
+        self.db.flush().map_err(|error| kv_error(&error))
     }
 
     fn free(&self) -> Option<u64> {
@@ -106,8 +145,9 @@ impl RocksKv {
             let bytes = i64::try_from(BALLAST_BYTES).expect("the ballast is small");
             nix::fcntl::posix_fallocate(&file, 0, bytes).map_err(std::io::Error::from)
         };
-        // Without it the outbox is only less comfortable on a full disk.
-        self.has_ballast.store(allocate().is_ok(), Ordering::Relaxed);
+        // Without it the outbox is only less comfortable on a full disk. What there is of it is there to be dropped.
+        let there = allocate().is_ok() || is_ballast(&self.dir.join(BALLAST));
+        self.has_ballast.store(there, Ordering::Relaxed);
     }
 
     fn drop_ballast(&self) {
@@ -141,12 +181,12 @@ impl RocksKv {
 }
 
 fn check(iterator: &DBRawIterator<'_>) -> Result<(), KvError> {
-    iterator.status().map_err(|error| kv_error(&error))
+    iterator.status().map_err(|error| read_error(&error))
 }
 
 impl Kv for RocksKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.db.get(key).map_err(|error| kv_error(&error))
+        read_twice(|| self.db.get(key).map_err(|error| read_error(&error)))
     }
 
     fn scan(&self, from: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
@@ -155,26 +195,47 @@ impl Kv for RocksKv {
         }
         let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
         iterator.seek(from);
-        while let Some((key, value)) = iterator.item() {
-            if !visit(key, value) {
+        let mut seen = None;
+        loop {
+            while let Some((key, value)) = iterator.item() {
+                if !visit(key, value) {
+                    return Ok(());
+                }
+                seen = Some(key.to_vec());
+                iterator.next();
+            }
+            if check(&iterator).is_ok() {
                 return Ok(());
             }
-            iterator.next();
+            // Once more, after what was seen: a disk may fail once.
+            match &seen {
+                Some(key) => {
+                    iterator.seek(key);
+                    if iterator.key() == Some(key) {
+                        iterator.next();
+                    }
+                }
+                None => iterator.seek(from),
+            }
+            if !iterator.valid() {
+                return check(&iterator);
+            }
         }
-        check(&iterator)
     }
 
     fn last(&self, from: &[u8], end: &[u8]) -> Result<Option<Entry>, KvError> {
         if from >= end {
             return Ok(None);
         }
-        let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
-        iterator.seek_to_last();
-        let entry = iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
-        if entry.is_none() {
-            check(&iterator)?;
-        }
-        Ok(entry)
+        read_twice(|| {
+            let mut iterator = self.db.raw_iterator_opt(options::scan(from, end));
+            iterator.seek_to_last();
+            let entry = iterator.item().map(|(key, value)| (key.to_vec(), value.to_vec()));
+            if entry.is_none() {
+                check(&iterator)?;
+            }
+            Ok(entry)
+        })
     }
 
     fn write(&self, batch: Batch, sync: bool) -> Result<(), KvError> {
@@ -191,13 +252,20 @@ impl Kv for RocksKv {
                 Operation::DeleteRange(..) => {}
             }
         }
-        self.db
-            .write_opt(writes, &options::write(sync))
-            .map_err(|error| kv_error(&error))
+        let write = || {
+            let written = self.db.write_opt(writes, &options::write(sync));
+            written.map_err(|error| kv_error(&error))
+        };
+        if sync {
+            self.synced.sync(|| self.rewrite(), write)
+        } else {
+            write()
+        }
     }
 
     fn sync(&self) -> Result<(), KvError> {
-        self.db.flush_wal(true).map_err(|error| kv_error(&error))
+        let sync = || self.db.flush_wal(true).map_err(|error| kv_error(&error));
+        self.synced.sync(|| self.rewrite(), sync)
     }
 
     fn reclaim(&self, from: &[u8], to: &[u8]) -> Result<(), KvError> {
@@ -219,5 +287,21 @@ impl Kv for RocksKv {
         };
         // A file may be gone before it is asked.
         files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_that_the_last_process_kept_for_deleting_can_be_used() {
+        let dir = tempfile::TempDir::new().unwrap();
+        drop(RocksKv::open(dir.path()).unwrap());
+        assert!(is_ballast(&dir.path().join(BALLAST)));
+        // As on a disk that has filled since then: nothing is taken, what is there counts.
+        let kv = RocksKv::open_at(dir.path(), &dir.path().join(STORE)).unwrap();
+        kv.drop_ballast();
+        assert!(!dir.path().join(BALLAST).exists());
     }
 }

@@ -10,6 +10,7 @@
 mod kv;
 mod options;
 mod repair;
+mod synced;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! Brings back what can be read of stores that were set aside, or of one that is damaged: whole streams, copied record by
 //! record into the store in use. What cannot be read stays a hole, which the outbox names when it meets it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use wavekeep_proto::id::StreamId;
 
 use super::super::kv::{Batch, Kv};
 use super::super::record::{Described, Identity, State};
+use super::super::store::put_described;
 use super::super::{Options, Outbox, OutboxError, STEP_BYTES_MAX, find, keys};
 use super::{BROKEN, RocksKv, STORE, failed, set_aside, will_not_open};
 
@@ -109,8 +111,16 @@ fn set_aside_stores(dir: &Path) -> Result<Vec<PathBuf>, OutboxError> {
 }
 
 fn copy_streams(from: &RocksKv, to: &Outbox<RocksKv>, report: &mut RepairReport) -> Result<(), OutboxError> {
-    let mut described = Vec::new();
-    // What lies behind a damaged definition is not found; what was found counts.
+    let mut described = BTreeMap::new();
+    // What lies behind a damaged definition is not found; what was found counts, and so do the copies.
+    let _ = from.scan(
+        &keys::DEFINITION_COPIES_FROM,
+        &keys::DEFINITION_COPIES_END,
+        &mut |key, value| {
+            described.extend(keys::stream_of_definition_copy(key).zip(Described::from_value(key, value)));
+            true
+        },
+    );
     let _ = from.scan(&keys::DEFINITIONS_FROM, &keys::DEFINITIONS_END, &mut |key, value| {
         described.extend(keys::stream_of_definition(key).zip(Described::from_value(key, value)));
         true
@@ -156,8 +166,7 @@ fn copy_stream<K: Kv>(
         }
     }
     // Last, so that a stream is there whole or not at all.
-    let definition = keys::definition(stream);
-    batch.put(definition, described.to_value(&definition));
+    put_described(&mut batch, described);
     if let Some(state) = state {
         batch.put(key, state);
     }

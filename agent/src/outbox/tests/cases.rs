@@ -96,8 +96,8 @@ fn i5_release_waits_for_the_ack_and_the_hold_back() {
     assert_ne!(outbox.revision(), revision);
     assert_eq!(
         kv.entries().len(),
-        3,
-        "version and twice the identity are all that is left"
+        4,
+        "twice the version and the identity are all that is left"
     );
     assert_eq!(outbox.held_bytes(), 0);
 }

@@ -185,6 +185,10 @@ fn a_lost_definition_costs_its_stream_alone_and_is_told() {
     drop(outbox);
     kv.flip(&keys::definition(other.id), 99);
     let outbox = open(&kv, options());
+    assert_eq!(short(&outbox, other.id).len(), 3, "it is there twice");
+    drop(outbox);
+    kv.flip(&keys::definition_copy(other.id), 99);
+    let outbox = open(&kv, options());
     assert_eq!(outbox.take_alarms(), [OutboxAlarm::DefinitionLost(other.id)]);
     assert_eq!(outbox.streams(), [stream]);
     assert_eq!(short(&outbox, stream), expected);
@@ -223,8 +227,9 @@ fn a_successor_whose_definition_is_lost_leaves_the_rest_to_another() {
     let mut definitions = kv.entries().into_iter().map(|(key, _)| key).filter(|key| key[0] == 2);
     let lost = definitions.find(|key| key[..] != keys::definition(stream.id)).unwrap();
     kv.flip(&lost, 100);
-    let outbox = open(&kv, options());
     let lost = StreamId::from_slice(&lost[1..]).unwrap();
+    kv.flip(&keys::definition_copy(lost), 100);
+    let outbox = open(&kv, options());
     assert_eq!(outbox.take_alarms(), [OutboxAlarm::DefinitionLost(lost)]);
     assert_eq!(outbox.streams(), [stream.id]);
     assert_eq!(short(&outbox, stream.id).len(), 700 - 512);
@@ -257,15 +262,7 @@ fn any_flipped_bit_is_noticed_or_harmless() {
         for bit in (0..value.len() * 8).step_by(7) {
             let disk = Arc::new((*kv).clone());
             assert!(disk.flip(&key, bit));
-            let opened = Outbox::open(Arc::clone(&disk), options(), secs(0));
-            let Ok((outbox, _)) = opened else {
-                assert!(matches!(key[..], [1, 0]), "only the version stops it: {key:?}");
-                continue;
-            };
-            if outbox.tail(stream).is_none() {
-                assert_eq!(key[0], 2, "only a definition takes its stream with it");
-                continue;
-            }
+            let outbox = open(&disk, options());
             assert_eq!(outbox.tail(stream), Some(tail));
             for (now, was) in held(&outbox, stream).iter().zip(&truth) {
                 assert_eq!(now.chunk.digest, was.chunk.digest);
@@ -277,4 +274,63 @@ fn any_flipped_bit_is_noticed_or_harmless() {
             assert_eq!(held(&outbox, stream).len(), truth.len());
         }
     }
+}
+
+#[test]
+fn a_stream_that_cannot_be_released_holds_up_no_other() {
+    let (kv, outbox, stream) = live();
+    let other = definition(2, false);
+    open_stream(&outbox, &other);
+    for id in [stream.id, other.id] {
+        fill(&outbox, id, 5, 10);
+        outbox.set_acked(id, 5, secs(0)).unwrap();
+    }
+    kv.fail_after(Some(0));
+    assert!(outbox.release(secs(200)).is_err(), "it is told");
+    let left = |id| short(&outbox, id).len();
+    assert_eq!((left(stream.id), left(other.id)), (5, 1));
+    outbox.release(secs(201)).unwrap();
+    assert_eq!((left(stream.id), left(other.id)), (1, 1));
+}
+
+#[test]
+fn a_bad_block_at_the_front_takes_neither_the_outbox_nor_its_streams() {
+    let (kv, outbox, stream, expected) = ten();
+    let agent_id = outbox.agent_id();
+    drop(outbox);
+    for key in [
+        &keys::VERSION[..],
+        &keys::IDENTITY,
+        &keys::definition(stream),
+        &keys::state(stream),
+        &keys::chunk(stream, 1),
+        &keys::chunk(stream, 2),
+    ] {
+        kv.damage(key);
+    }
+    let outbox = open(&kv, options());
+    assert_eq!(outbox.agent_id(), agent_id);
+    assert!(!outbox.verify().unwrap().intact);
+    assert_eq!(outbox.take_alarms(), [OutboxAlarm::StateRebuilt(stream)]);
+    let lines = short(&outbox, stream);
+    assert_eq!(
+        lines[0],
+        (CORRUPT.0, CORRUPT.1, 1, 2, 0, 20),
+        "I13: what was in it is named"
+    );
+    assert_eq!(lines[1..], expected[2..]);
+}
+
+#[test]
+fn an_outbox_from_before_there_were_copies_gets_them() {
+    let (kv, outbox, stream, expected) = ten();
+    drop(outbox);
+    let mut batch = Batch::default();
+    batch.delete(keys::VERSION_COPY);
+    batch.delete(keys::definition_copy(stream));
+    kv.write(batch, true).unwrap();
+    drop(open(&kv, options()));
+    kv.flip(&keys::VERSION, 3);
+    kv.flip(&keys::definition(stream), 99);
+    assert_eq!(short(&open(&kv, options()), stream), expected);
 }

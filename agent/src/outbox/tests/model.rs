@@ -203,7 +203,7 @@ impl Run {
             }
             Err(StoreError::Full { .. }) => assert!(self.world.may_evict, "there is room"),
             Err(StoreError::Outbox(_)) => assert!(self.failing.is_some(), "the disk is good"),
-            Err(error @ (StoreError::Ended | StoreError::Moved { .. })) => panic!("{error}"),
+            Err(error @ (StoreError::Ended | StoreError::Moved { .. } | StoreError::NotSynced(_))) => panic!("{error}"),
         }
     }
 
@@ -217,7 +217,7 @@ impl Run {
         let at = capture.at(capture.committed);
         // What neither has any more never was.
         capture.chunks.truncate(usize::try_from(tail.seq.max(at.seq)).unwrap());
-        capture.acked_ever = capture.acked_ever.max(at.seq);
+        capture.acked_ever = capture.acked_ever.min(capture.seq()).max(at.seq);
         let outbox = self.outbox.as_ref().expect("it is open");
         let mut results = Vec::new();
         if at.seq > tail.seq {

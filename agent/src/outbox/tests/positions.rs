@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use wavekeep_proto::chunk::{ChunkKind, Position, Reason};
 use wavekeep_proto::id::Hash;
+use wavekeep_proto::limits::{SAMPLE_ID_MAX, SEQ_MAX};
 use wavekeep_proto::uplink::Outbox as _;
 
 use super::super::memory::MemoryKv;
-use super::super::{Outbox, OutboxError, STEP_RECORDS_MAX, StoreError};
+use super::super::{Options, Outbox, OutboxError, STEP_RECORDS_MAX, StoreError, WhenFull};
 use super::{definition, fill, held, live, open, open_stream, options, samples, secs, short};
 
 const SAMPLES: ChunkKind = ChunkKind::Samples;
@@ -286,4 +287,96 @@ fn a_succession_goes_on_wherever_it_was_interrupted() {
             "nothing is left"
         );
     }
+}
+
+#[test]
+fn i5_a_rewind_is_remembered_so_that_nothing_goes_on_an_ack_that_was_taken_back() {
+    let kv = Arc::new(MemoryKv::new());
+    let outbox = open(&kv, options());
+    let stream = definition(1, false);
+    open_stream(&outbox, &stream);
+    fill(&outbox, stream.id, 20, 1_000);
+    outbox.set_acked(stream.id, 20, secs(0)).unwrap();
+    // Stored with the hint.
+    fill(&outbox, stream.id, 10, 1_000);
+    outbox.set_acked(stream.id, 5, secs(1)).unwrap();
+    drop(outbox);
+    kv.power_cut(0);
+    // No server any more, and the quota wants room.
+    let outbox = open(
+        &kv,
+        Options {
+            quota_bytes: 40_000,
+            when_full: WhenFull::Block,
+            ..options()
+        },
+    );
+    let other = definition(2, false);
+    open_stream(&outbox, &other);
+    while let Ok(at) = outbox.store(
+        other.id,
+        samples(outbox.tail(other.id).unwrap().next_sample, vec![1; 1_000]),
+        secs(2),
+    ) {
+        assert!(at.seq < 100, "it fills");
+    }
+    assert_eq!(
+        held(&outbox, stream.id)[0].chunk.header.first_seq,
+        6,
+        "the only copy stays"
+    );
+}
+
+#[test]
+fn a_position_where_no_stream_can_be_is_not_taken_over() {
+    let (_, outbox, stream) = live();
+    fill(&outbox, stream.id, 3, 10);
+    let tail = outbox.tail(stream.id).unwrap();
+    let most = Position {
+        seq: SEQ_MAX - 1,
+        next_sample: SAMPLE_ID_MAX,
+        digest: Hash([7; 16]),
+        ended: false,
+    };
+    for at in [
+        Position { seq: SEQ_MAX, ..most },
+        Position {
+            next_sample: SAMPLE_ID_MAX + 1,
+            ..most
+        },
+    ] {
+        assert!(matches!(
+            outbox.adopt(stream.id, at, false),
+            Err(OutboxError::Adopt { .. })
+        ));
+        assert_eq!(outbox.tail(stream.id), Some(tail));
+    }
+    outbox.adopt(stream.id, most, false).unwrap();
+    outbox.end(stream.id).unwrap();
+    assert_eq!(
+        outbox.tail(stream.id).map(|at| (at.seq, at.ended)),
+        Some((SEQ_MAX, true)),
+        "an end still fits"
+    );
+}
+
+#[test]
+fn a_stream_that_is_moving_remains() {
+    let (kv, outbox, stream) = live();
+    fill(&outbox, stream.id, 700, 3);
+    outbox.set_acked(stream.id, 700, secs(0)).unwrap();
+    assert!(outbox.remains(secs(1)).is_nothing());
+    // Announced, and one step moved.
+    kv.fail_after(Some(2));
+    outbox.succeed(stream.id).unwrap_err();
+    assert!(outbox.streams().is_empty());
+    let remains = outbox.remains(secs(1));
+    assert_eq!(
+        (remains.streams, remains.chunks),
+        (1, 700),
+        "nothing of it is delivered"
+    );
+    outbox.release(secs(1)).unwrap();
+    let remains = outbox.remains(secs(1));
+    assert_eq!((remains.streams, remains.chunks), (1, 700), "nor once it has moved");
 }

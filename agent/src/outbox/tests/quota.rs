@@ -1,13 +1,14 @@
 //! The quota, and full disks: what goes first, what waits, and what is never given up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wavekeep_proto::chunk::{ChunkKind, Reason};
 use wavekeep_proto::limits::{HEADER_BYTES_MAX, MARKER_BYTES_MAX};
 use wavekeep_proto::uplink::Outbox as _;
 use wavekeep_proto::wire::header_to_bytes;
 
-use super::super::kv::Kv;
+use super::super::kv::{Batch, Entry, Kv, KvError, Visit};
 use super::super::memory::MemoryKv;
 use super::super::{Options, Outbox, OutboxAlarm, StoreError, WhenFull};
 use super::{definition, fill, gap, held, marker, open, open_stream, options, samples, secs, short};
@@ -258,4 +259,82 @@ fn on_a_full_disk_the_newest_replace_the_oldest_and_no_more_than_that() {
         200 * 512,
         "I13: the others are a gap"
     );
+}
+
+/// A disk of this many bytes, which what is deleted occupies until it is told to give it back, as on RocksDB.
+struct SlowToGiveBack {
+    kv: MemoryKv,
+    bytes: u64,
+    occupied: AtomicU64,
+    occupied_max: AtomicU64,
+}
+
+impl Kv for SlowToGiveBack {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.kv.get(key)
+    }
+    fn scan(&self, from: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
+        self.kv.scan(from, end, visit)
+    }
+    fn last(&self, from: &[u8], end: &[u8]) -> Result<Option<Entry>, KvError> {
+        self.kv.last(from, end)
+    }
+    fn write(&self, batch: Batch, sync: bool) -> Result<(), KvError> {
+        let occupied = self.occupied.fetch_add(batch.put_bytes(), Ordering::Relaxed) + batch.put_bytes();
+        self.occupied_max.fetch_max(occupied, Ordering::Relaxed);
+        self.kv.write(batch, sync)
+    }
+    fn sync(&self) -> Result<(), KvError> {
+        self.kv.sync()
+    }
+    fn reclaim(&self, from: &[u8], to: &[u8]) -> Result<(), KvError> {
+        self.kv.reclaim(from, to)?;
+        self.occupied.store(self.kv.used_bytes(), Ordering::Relaxed);
+        Ok(())
+    }
+    fn free_bytes(&self) -> Option<u64> {
+        Some(self.bytes.saturating_sub(self.occupied.load(Ordering::Relaxed)))
+    }
+    fn used_bytes(&self) -> u64 {
+        self.occupied.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_disk_that_gives_room_back_late_costs_no_more_samples_than_fit() {
+    const MIB: u64 = 1024 * 1024;
+    let kv = Arc::new(SlowToGiveBack {
+        kv: MemoryKv::new(),
+        bytes: 100 * MIB,
+        occupied: AtomicU64::new(0),
+        occupied_max: AtomicU64::new(0),
+    });
+    let outbox = open(
+        &kv,
+        Options {
+            free_bytes_min: 40 * MIB,
+            ..options()
+        },
+    );
+    let stream = definition(1, false);
+    open_stream(&outbox, &stream);
+    for second in 0..30 {
+        fill(&outbox, stream.id, 100, 65_536);
+        outbox.release(secs(second)).unwrap();
+    }
+    assert!(
+        outbox.counters().evicted_samples > 100 * MIB,
+        "it was filled several times"
+    );
+    let held = outbox.held_bytes();
+    assert!(
+        (50 * MIB..=60 * MIB).contains(&held),
+        "{held} bytes are kept of the 60 MiB that may be used"
+    );
+    let occupied = kv.occupied_max.load(Ordering::Relaxed);
+    assert!(
+        occupied <= 80 * MIB,
+        "half of what is kept free stays free, not {occupied}"
+    );
+    assert!(outbox.verify().unwrap().intact);
 }
