@@ -222,3 +222,14 @@ fn help_shows_examples_and_offers_nothing_that_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_misspelt_variable_is_not_passed_over() {
+    let directory = directory();
+    let outbox = directory.path().join("outbox").display().to_string();
+    let output = Agent::new(&["outbox", "status", &outbox])
+        .env("WAVEKEEP_QOUTA", "1GiB")
+        .output();
+    assert_eq!(output.code, Some(2), "{}", output.stderr);
+    assert!(output.stderr.contains("WAVEKEEP_QUOTA"), "{}", output.stderr);
+}

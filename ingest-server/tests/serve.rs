@@ -370,3 +370,14 @@ async fn a_flag_in_the_environment_may_be_1_or_0() {
         assert_eq!(said.starts_with('{'), json, "{value}: {said}");
     }
 }
+
+#[test]
+fn a_misspelt_variable_is_not_passed_over() {
+    let output = command(&["serve", "--database-url", "postgres://nobody@127.0.0.1:1/none"])
+        .env("WAVEKEEP_MEMORY_BUDGTE", "1GiB")
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("WAVEKEEP_MEMORY_BUDGET"), "{said}");
+}

@@ -16,6 +16,8 @@
 
 pub mod backoff;
 pub mod chunk;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod code;
 pub mod codec;
 pub mod frame;

@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use wavekeep_agent::encode::EncodingChoice;
 use wavekeep_agent::outbox::{Durability, QUOTA_BYTES_MIN, WhenFull};
+use wavekeep_proto::cli;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -220,7 +221,7 @@ impl CliError {
 
 /// Does what the command line says.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse::<Cli>();
     if let Err(error) = init_logs(&cli) {
         return report(&error);
     }

@@ -7,12 +7,13 @@ mod cli;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use wavekeep::proto::cli as proto_cli;
 
 use crate::cli::Arguments;
 use crate::cli::failure::Failure;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::read();
+    let arguments = proto_cli::parse::<Arguments>();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

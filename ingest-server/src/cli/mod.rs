@@ -13,6 +13,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use wavekeep_proto::cli;
 
 use crate::telemetry::{self, LogFormat};
 
@@ -63,7 +64,7 @@ enum Command {
 /// Parses the arguments and does what they say. Usage errors end the process with 2, also those that clap does not find.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse::<Cli>();
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,12 +10,12 @@
 
 use wavekeep_proto::chunk::{Header, Reason};
 use wavekeep_proto::id::StreamId;
+use wavekeep_proto::nearest::nearest;
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{limits as proto_limits, v1};
 
 use super::error::QueryError;
 use super::filter::{self, Filter};
-use super::nearest::nearest;
 use crate::store::read_stream::{StreamFilter, StreamRow};
 
 /// Whose samples.

@@ -16,10 +16,8 @@ mod writer;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use wavekeep::Client;
-use wavekeep::proto::nearest::misspelt;
 use wavekeep::time::Moment;
 
 use self::failure::Failure;
@@ -176,29 +174,6 @@ enum GapPolicy {
     Fill,
     /// Leave them out: what follows moves up.
     Skip,
-}
-
-impl Arguments {
-    /// From the command line and the environment, in which nothing may be misspelt. Usage errors end the process with 2.
-    pub(crate) fn read() -> Self {
-        let mut command = Self::command();
-        let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-        if let Some((name, meant)) = misspelt(set, &variables(&command)) {
-            let sentence = format!("{name} is set, and nothing reads it: rename it to {meant}, or unset it");
-            command.error(ErrorKind::UnknownArgument, sentence).exit();
-        }
-        Self::parse()
-    }
-}
-
-/// All that a command and its subcommands read.
-fn variables(command: &clap::Command) -> Vec<String> {
-    let own = command
-        .get_arguments()
-        .filter_map(|argument| argument.get_env()?.to_str());
-    own.map(str::to_owned)
-        .chain(command.get_subcommands().flat_map(variables))
-        .collect()
 }
 
 /// Runs one command.
