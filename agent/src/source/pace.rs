@@ -32,17 +32,19 @@ impl Pace {
     }
 
     /// Waits until something after `next_sample` is due, and says up to where (exclusive), at most a block further.
-    /// `None`: stopped.
+    /// `None`: stopped. Only a whole block is delivered without a wait: at 2 MSPS some samples are due again as soon as the last ones
+    /// are delivered, and a source that took them at once would never rest.
     pub(super) fn next_block(&self, next_sample: u64, stop: &StopToken) -> Option<u64> {
         let limit = next_sample + limits::SOURCE_BLOCK_SAMPLES as u64;
         let Some(samples_per_s) = self.samples_per_s else {
             return (!stop.is_stopped()).then_some(limit);
         };
+        let mut waited = false;
         loop {
             let elapsed_s = self.start.elapsed().as_secs_f64();
             // The conversion saturates.
             let due = self.first_sample.saturating_add((elapsed_s * samples_per_s) as u64);
-            if due > next_sample {
+            if due >= limit || waited && due > next_sample {
                 return (!stop.is_stopped()).then_some(due.min(limit));
             }
             let missing = (next_sample + 1 - self.first_sample) as f64 / samples_per_s - elapsed_s;
@@ -51,6 +53,7 @@ impl Pace {
             if stop.wait(wait.clamp(TICK, Duration::from_secs(60))) {
                 return None;
             }
+            waited = true;
         }
     }
 }
@@ -71,6 +74,18 @@ mod tests {
                 next = end;
             }
         }
+        // However long it takes on this machine: a block is whole, or a tick has passed.
+        let (pace, mut next, mut blocks) = (Pace::new(Speed::Factor(1.0), 50e6, 0), 0, 0);
+        while next < 10_000_000 {
+            next = pace.next_block(next, &stop).expect("nobody stops it");
+            blocks += 1;
+        }
+        let ticks = pace.start.elapsed().as_secs_f64() / TICK.as_secs_f64();
+        let whole = next / limits::SOURCE_BLOCK_SAMPLES as u64;
+        assert!(
+            f64::from(blocks) <= ticks + whole as f64 + 1.0,
+            "{blocks} blocks in {ticks} ticks"
+        );
         stop.stop();
         assert_eq!(Pace::new(Speed::Max, 1.0, 0).next_block(0, &stop), None);
         assert_eq!(Pace::new(Speed::Factor(0.001), 1.0, 0).next_block(0, &stop), None);
