@@ -4,7 +4,7 @@
 //! database answers and the server does not drain. An outage of the database must not make anybody restart the server.
 //!
 //! # Invariants
-//! - I12: at most [`CONNECTIONS_MAX`] connections, each for at most [`CONNECTION_AGE_MAX`]: one that is kept open and says nothing
+//! - I12: at most `CONNECTIONS_MAX` connections, each for at most `CONNECTION_AGE_MAX`: one that is kept open and says nothing
 //!   cannot keep probes out for longer.
 
 use std::io;

@@ -21,7 +21,7 @@ impl Oracle {
         let told = told.and_then(|told| told.range(last_seq..).map(|(_, at)| *at).min());
         // Where room is needed, and no server has said since the start where it stands, the outbox goes by what it last noted.
         let noted = self.told_once.get(&(agent, stream)).copied().unwrap_or(0);
-        let told = told.or((hold_back.is_none() && noted >= last_seq).then_some(now));
+        let told = told.or_else(|| (hold_back.is_none() && noted >= last_seq).then_some(now));
         let Some(told) = told else {
             return self.break_with(format!(
                 "I5: seqs {first_seq}..{last_seq} of {stream} were released, and no ack covers them"
