@@ -1,4 +1,4 @@
-//! An instrument of one's own in under a hundred lines: a sine of 50 Hz, sampled 10,000 times a second for two seconds.
+//! An instrument of one's own in about a hundred lines: a sine of 50 Hz, sampled 10,000 times a second for two seconds.
 //!
 //! ```text
 //! cargo run --release -p wavekeep-agent --example sine -- /tmp/sine-outbox http://127.0.0.1:7460
