@@ -14,8 +14,9 @@ use wavekeep_proto::uplink::Outbox as _;
 use crate::plan::Plan;
 use crate::random::Random;
 
-/// What the file system keeps free in the outbox's eyes.
-const FREE_BYTES_MIN: u64 = 16 * 1024;
+/// What the file system keeps free in the outbox's eyes. Half of it may be used while deleted bytes have not been given back (here
+/// they always have); the other half takes what is written without asking for room: ends, definitions and their copies.
+const FREE_BYTES_MIN: u64 = 32 * 1024;
 /// What a record may take besides its columns.
 const RECORD_BYTES_MAX: u64 = 4 * 1024;
 /// Keys of chunks, and of their data, begin with these bytes; then comes the stream.
