@@ -1,8 +1,5 @@
 //! What an agent says of itself: `/status` and the summary at its end are made of these.
 
-use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
-
 use serde::Serialize;
 use wavekeep_proto::uplink::LinkState;
 
@@ -60,43 +57,6 @@ pub struct LinkStatus {
     pub alarm_count: u64,
     /// The newest of them, oldest first.
     pub alarms: Vec<String>,
-}
-
-/// What no ack covers yet: see [`crate::outbox::Outbox::remains`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Remains {
-    /// Chunks, counted as seqs.
-    pub chunks: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// Streams that they are of, and streams whose `end` is due.
-    pub streams: u64,
-    /// Age of the oldest of them.
-    pub oldest: Duration,
-}
-
-impl Remains {
-    /// Has the server acknowledged everything, and is no `end` due?
-    #[must_use]
-    pub fn is_nothing(&self) -> bool {
-        self.streams == 0
-    }
-}
-
-impl Display for Remains {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let plural = |count: u64| if count == 1 { "" } else { "s" };
-        let Self {
-            chunks, bytes, streams, ..
-        } = *self;
-        write!(
-            f,
-            "{chunks} chunk{} ({bytes} bytes) of {streams} stream{} ",
-            plural(chunks),
-            plural(streams)
-        )?;
-        f.write_str("are not acknowledged yet")
-    }
 }
 
 impl From<UplinkStatus> for LinkStatus {

@@ -4,7 +4,8 @@ use std::io::Write;
 
 use serde::Serialize;
 use wavekeep_agent::capture::CaptureEnd;
-use wavekeep_agent::status::{Remains, SourceStatus};
+use wavekeep_agent::outbox::Remains;
+use wavekeep_agent::status::SourceStatus;
 
 use super::CliError;
 

@@ -64,6 +64,7 @@ use wavekeep_proto::limits;
 
 pub use durability::Durability;
 pub use error::{OutboxAlarm, OutboxError, StoreError};
+pub use remains::Remains;
 pub use start::StartReport;
 pub use store::NewChunk;
 

@@ -1,11 +1,48 @@
 //! What no ack covers yet, for people who wait for it.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::Outbox;
 use super::kv::Kv;
 use super::table::Stream;
-use crate::status::Remains;
+
+/// What no ack covers yet: see [`Outbox::remains`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remains {
+    /// Chunks, counted as seqs.
+    pub chunks: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Streams that they are of, and streams whose `end` is due.
+    pub streams: u64,
+    /// Age of the oldest of them.
+    pub oldest: Duration,
+}
+
+impl Remains {
+    /// Has the server acknowledged everything, and is no `end` due?
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.streams == 0
+    }
+}
+
+impl Display for Remains {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plural = |count: u64| if count == 1 { "" } else { "s" };
+        let Self {
+            chunks, bytes, streams, ..
+        } = *self;
+        write!(
+            f,
+            "{chunks} chunk{} ({bytes} bytes) of {streams} stream{} ",
+            plural(chunks),
+            plural(streams)
+        )?;
+        f.write_str("are not acknowledged yet")
+    }
+}
 
 impl<K: Kv> Outbox<K> {
     /// What the server has yet to acknowledge, as of `now` on the agent's clock. Looks at memory only, and at all of it at once: a

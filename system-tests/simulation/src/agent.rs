@@ -171,6 +171,8 @@ impl World {
         if !self.agents[agent].running {
             return;
         }
+        // What the outbox has found and nobody has been told yet dies with the process; its gaps stay, and the oracle knows of them.
+        self.take_outbox_alarms(agent, false);
         self.agents[agent].running = false;
         self.agents[agent].life += 1;
         if let Some(link) = self.agents[agent].link.take() {
