@@ -118,9 +118,9 @@ impl Oracle {
     }
 
     /// I13: a replacing gap has its reason. Of the samples of its epoch, `known` are those that were ever committed, those that
-    /// outboxes gave up, and those that are stored.
+    /// outboxes gave up, and those that are stored or that an outbox gave up.
     pub(super) fn audit_reason(&mut self, stream: StreamId, row: &StreamRow, known: (&Ranges, &Ranges, &Ranges)) {
-        let (committed, given_up, stored) = known;
+        let (committed, given_up, accounted) = known;
         for chunk in row.chunks.iter().filter(|chunk| chunk.header.replaces()) {
             let header = &chunk.header;
             let name = format!(
@@ -131,7 +131,7 @@ impl Oracle {
                 let was_there = committed.cover(header.first_sample, header.end());
                 self.check(was_there, || format!("I13: {name} stands for what was never committed"));
                 // What an outbox adopted from its predecessor, it never had: its successor's gap stands for rows of the other.
-                let beside = row.definition.predecessor.is_some() && stored.cover(header.first_sample, header.end());
+                let beside = row.definition.predecessor.is_some() && accounted.cover(header.first_sample, header.end());
                 self.check(self.losses > 0 || beside, || {
                     format!("I13: {name}, and the database never lost anything")
                 });

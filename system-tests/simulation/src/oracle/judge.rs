@@ -29,9 +29,11 @@ impl Oracle {
                 .iter()
                 .flat_map(|(_, row)| &row.chunks)
                 .filter(|chunk| !chunk.header.replaces());
-            let stored = Ranges::union(chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end())));
+            let chunks = chunks.map(|chunk| (chunk.header.first_sample, chunk.header.end()));
+            let lost_elsewhere = self.given_up.get(epoch).into_iter().flatten().copied();
+            let accounted = Ranges::union(chunks.chain(lost_elsewhere));
             for (stream, row) in rows {
-                self.audit_reason(*stream, row, (&committed, &given_up, &stored));
+                self.audit_reason(*stream, row, (&committed, &given_up, &accounted));
                 self.judge_predecessor(row);
             }
             self.judge_overlaps(rows);
