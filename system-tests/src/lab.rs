@@ -120,7 +120,7 @@ impl Lab {
             if server.has_ended()? {
                 bail!("the server ended; its log:\n{}", server.log_tail());
             }
-            if http_get(self.http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            if says_ready(self.http) {
                 return Ok(());
             }
             std::thread::sleep(Duration::from_millis(25));
@@ -131,9 +131,10 @@ impl Lab {
         )
     }
 
-    /// What the server's health and metrics port answers.
-    pub fn http_get(&self, path: &str) -> Result<String> {
-        http_get(self.http, path)
+    /// Does the server say that new agents are welcome?
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        says_ready(self.http)
     }
 
     /// SIGKILL of the server alone: its Postgres lives on.
@@ -298,6 +299,10 @@ impl Drop for Lab {
             eprintln!("the lab is kept in {}", self.folder.path().display());
         }
     }
+}
+
+fn says_ready(http: SocketAddr) -> bool {
+    http_get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 /// One HTTP/1.1 GET over loopback; the whole answer.

@@ -57,11 +57,6 @@ fn free_bytes(at: &Path) -> u64 {
     disk.blocks_available() * disk.fragment_size()
 }
 
-fn is_ready(lab: &Lab) -> bool {
-    lab.http_get("/readyz")
-        .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-}
-
 #[test]
 fn i1_disk_full_under_the_database_stops_acks_and_loses_nothing() {
     if !has_own_mounts("i1_disk_full_under_the_database_stops_acks_and_loses_nothing") {
@@ -84,7 +79,7 @@ fn i1_disk_full_under_the_database_stops_acks_and_loses_nothing() {
         Ok(free_bytes(&disk) < 16 * MIB)
     })
     .unwrap();
-    wait_for("the server says that it is not ready", PATIENCE, || Ok(!is_ready(&lab))).unwrap();
+    wait_for("the server says that it is not ready", PATIENCE, || Ok(!lab.is_ready())).unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert!(
         !agent.has_ended().unwrap(),
