@@ -5,10 +5,17 @@ use std::path::{Path, PathBuf};
 
 use protox::prost::Message;
 
+/// Asked at run time: clones share a target directory, and with it this very program.
+fn package() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .expect("cargo runs this test")
+        .into()
+}
+
 fn generate(out: &Path) -> Vec<u8> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package();
     let files = ["stream", "ingest", "query", "catalog"].map(|name| root.join(format!("wavekeep/v1/{name}.proto")));
-    let descriptors = protox::compile(files, [root]).expect("the .proto files compile");
+    let descriptors = protox::compile(files, [&root]).expect("the .proto files compile");
     let encoded = descriptors.encode_to_vec();
     tonic_prost_build::configure()
         .out_dir(out)
@@ -23,7 +30,7 @@ fn generate(out: &Path) -> Vec<u8> {
 
 #[test]
 fn generated_code_is_current() {
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/generated");
+    let committed = package().join("src/generated");
     let scratch = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("generated");
     std::fs::create_dir_all(&scratch).expect("the target directory is writable");
     let descriptor = generate(&scratch);

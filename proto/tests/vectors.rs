@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent, ColumnHeader, Header, Marker, MarkerFormat, Reason};
 use wavekeep_proto::codec::Encoding;
@@ -306,6 +306,12 @@ fn further_vectors() -> Vec<(&'static str, Vec<u8>, Hash)> {
     ]
 }
 
+/// Asked at run time: clones share a target directory, and with it this very program.
+fn docs() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this test");
+    Path::new(&package).join("../docs")
+}
+
 #[test]
 fn i14_every_hash_is_that_of_its_specified_bytes() {
     let mut page =
@@ -319,7 +325,7 @@ fn i14_every_hash_is_that_of_its_specified_bytes() {
         });
         let _ = writeln!(page, "{name} {input} {hash}");
     }
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol-vectors.txt");
+    let committed = docs().join("protocol-vectors.txt");
     if std::env::var_os("WAVEKEEP_GENERATE").is_some() {
         std::fs::write(&committed, &page).expect("the source tree is writable");
     }
@@ -332,7 +338,7 @@ fn i14_every_hash_is_that_of_its_specified_bytes() {
 
 #[test]
 fn the_page_has_the_frame_that_the_codec_is_tested_with() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROTOCOL.md");
+    let page = docs().join("PROTOCOL.md");
     let page = std::fs::read_to_string(page).expect("the page is there");
     assert!(page.contains(include_str!("../src/codec/frame.hex").trim()));
 }

@@ -19,7 +19,9 @@ pub struct PowerCut {
 impl PowerCut {
     /// Builds the library under `folder`, with the C compiler that RocksDB needs too.
     pub fn prepare(folder: &Path) -> Result<Self> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/synced.c");
+        // Asked at run time: clones share a target directory, and with it the tests' programs.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").context("cargo runs the tests that cut the power")?;
+        let source = Path::new(&package).join("tests/support/synced.c");
         let library = folder.join("synced.so");
         let status = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-o"])

@@ -8,8 +8,12 @@ use anyhow::{Context, Result};
 /// Where the shared folder is.
 #[must_use]
 pub fn shared() -> PathBuf {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
-    std::env::var_os("WAVEKEEP_SHARED").map_or_else(|| PathBuf::from(default), PathBuf::from)
+    let named = std::env::var_os("WAVEKEEP_SHARED").map(PathBuf::from);
+    named.unwrap_or_else(|| {
+        // Cargo runs a test in its package and says so; everything else runs at the top of the tree.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        package.map_or_else(|| "../shared".into(), |package| package.join("../../shared"))
+    })
 }
 
 /// One of the PPK2 captures (`52-p`, `in-p`): little-endian f32 amperes at 100 kS/s.
