@@ -67,6 +67,8 @@ impl Client {
             selection,
             limit,
             newest_first,
+            first_samples: 0,
+            after: Vec::new(),
         };
         let answer = self.query.clone().list_chunks(request).await.map_err(self.refused())?;
         Ok(Chunks(answer.into_inner()))

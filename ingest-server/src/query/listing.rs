@@ -112,6 +112,7 @@ fn chunk_info(stream: &StreamRow, row: ChunkRow, column_bytes: Vec<u64>) -> v1::
         column_bytes,
         loaded_at_ns: row.loaded_at_ns,
         quarantined: row.quarantined,
+        first_samples: Vec::new(),
     }
 }
 

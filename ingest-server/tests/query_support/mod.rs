@@ -155,6 +155,8 @@ impl Asker {
             selection: Some(selection),
             limit,
             newest_first,
+            first_samples: 0,
+            after: Vec::new(),
         };
         let mut answer = self.query.clone().list_chunks(request).await?.into_inner();
         let mut chunks = Vec::new();

@@ -1039,7 +1039,7 @@ pub struct StreamInfo {
     #[prost(uint64, tag = "14")]
     pub quarantined: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListChunksRequest {
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
@@ -1049,8 +1049,21 @@ pub struct ListChunksRequest {
     pub limit: u32,
     #[prost(bool, tag = "4")]
     pub newest_first: bool,
+    /// so many of each column are decoded; at most 16
+    #[prost(uint32, tag = "5")]
+    pub first_samples: u32,
+    /// chunks of these streams up to their seq are left out
+    #[prost(message, repeated, tag = "6")]
+    pub after: ::prost::alloc::vec::Vec<ChunkCursor>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChunkCursor {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub stream_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChunkInfo {
     #[prost(bytes = "bytes", tag = "1")]
     pub stream_id: ::prost::bytes::Bytes,
@@ -1067,6 +1080,16 @@ pub struct ChunkInfo {
     pub loaded_at_ns: i64,
     #[prost(bool, tag = "7")]
     pub quarantined: bool,
+    /// of each present column, in the header's order
+    #[prost(message, repeated, tag = "8")]
+    pub first_samples: ::prost::alloc::vec::Vec<FirstSamples>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FirstSamples {
+    #[prost(uint32, tag = "1")]
+    pub signal: u32,
+    #[prost(double, repeated, tag = "2")]
+    pub values: ::prost::alloc::vec::Vec<f64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListGapsRequest {
@@ -1125,7 +1148,7 @@ pub struct GetWaveformRequest {
     pub workspace: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub selection: ::core::option::Option<Selection>,
-    /// 0: the samples themselves
+    /// 0, or no more samples than that: the samples themselves; otherwise columns
     #[prost(uint32, tag = "3")]
     pub points_max: u32,
     /// accepted; none: all that this version knows
@@ -1172,12 +1195,16 @@ pub struct WaveformChunk {
     #[prost(bool, tag = "5")]
     pub quarantined: bool,
 }
+/// What is drawn of a signal: column after column, of `bucket_samples` each, cut at multiples of it; the first starts at
+/// `first_sample`, the last ends at `to_sample`. One without finite samples has count 0, and NaN for the rest.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WaveformColumns {
     #[prost(bytes = "bytes", tag = "1")]
     pub stream_id: ::prost::bytes::Bytes,
+    /// a number of the definition; 65536: power, derived of current and voltage
     #[prost(uint32, tag = "2")]
     pub signal: u32,
+    /// it was folded from buckets of 16^level samples
     #[prost(uint32, tag = "3")]
     pub level: u32,
     #[prost(uint64, tag = "4")]
@@ -1190,8 +1217,14 @@ pub struct WaveformColumns {
     pub max: ::prost::alloc::vec::Vec<f64>,
     #[prost(double, repeated, tag = "8")]
     pub mean: ::prost::alloc::vec::Vec<f64>,
+    /// finite samples
     #[prost(uint64, repeated, tag = "9")]
     pub count: ::prost::alloc::vec::Vec<u64>,
+    /// UTC of each column's first sample
+    #[prost(sfixed64, repeated, tag = "10")]
+    pub time_ns: ::prost::alloc::vec::Vec<i64>,
+    #[prost(uint64, tag = "11")]
+    pub to_sample: u64,
 }
 /// What was answered, provably: per stream the samples covered, the gaps, and the digests at both ends of the chunks used.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1516,7 +1549,7 @@ pub mod query_client {
                 .insert(GrpcMethod::new("wavekeep.v1.Query", "ListRuns"));
             self.inner.unary(req, path, codec).await
         }
-        /// The samples of a range as they are stored, then the manifest.
+        /// The samples of a range as they are stored, or columns drawn from them, then the manifest.
         pub async fn get_waveform(
             &mut self,
             request: impl tonic::IntoRequest<super::GetWaveformRequest>,
@@ -1673,7 +1706,7 @@ pub mod query_server {
             >
             + std::marker::Send
             + 'static;
-        /// The samples of a range as they are stored, then the manifest.
+        /// The samples of a range as they are stored, or columns drawn from them, then the manifest.
         async fn get_waveform(
             &self,
             request: tonic::Request<super::GetWaveformRequest>,

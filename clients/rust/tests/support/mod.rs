@@ -349,6 +349,7 @@ impl Capture {
                 column_bytes: chunk.columns.iter().map(|column| column.len() as u64).collect(),
                 loaded_at_ns: START_NS,
                 quarantined: wire.quarantined,
+                first_samples: Vec::new(),
             }
         };
         self.chunks.iter().map(listed).collect()
