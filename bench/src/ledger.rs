@@ -163,6 +163,7 @@ fn row(at: &mut Position, payload: &Bytes) -> Row {
             columns: vec![payload.clone(); SIGNALS],
         },
         quarantine: None,
+        folds: Vec::new(),
     }
 }
 

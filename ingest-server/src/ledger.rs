@@ -12,6 +12,8 @@ use wavekeep_proto::chunk::{Chunk, Position};
 use wavekeep_proto::id::{Hash, LedgerId, Owner, StreamId};
 use wavekeep_proto::stream::StreamDefinition;
 
+use crate::rollup::fold::SignalFold;
+
 /// Takes a stream's row for `owner`.
 #[derive(Debug, Clone)]
 pub struct OpenRequest {
@@ -50,6 +52,17 @@ pub struct Row {
     pub chunk: Chunk,
     /// Set when validation refused its content.
     pub quarantine: Option<Quarantine>,
+    /// Of a samples chunk that is not in quarantine: its present columns, and derived power. Empty where it was not folded: its
+    /// stream's envelopes then stop before it, and are made later.
+    pub folds: Vec<SignalFold>,
+}
+
+impl Row {
+    /// Has it samples that were not folded?
+    #[must_use]
+    pub fn is_unfolded(&self) -> bool {
+        self.quarantine.is_none() && self.chunk.header.present_columns() > 0 && self.folds.is_empty()
+    }
 }
 
 /// All that one transaction stores of one stream for one owner.

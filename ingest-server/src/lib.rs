@@ -7,6 +7,7 @@
 //! | [`workspace`] | `migrate` and `workspace create|list` |
 //! | [`ingest`] | agents' sessions, and the writers that commit what they accept |
 //! | [`budget`], [`validate`] | pure: memory to windows; is a chunk's content what its header says? |
+//! | [`rollup`] | pure: envelopes at every level |
 //! | [`serve`], [`drain`] | the server from its sockets to its end |
 //! | [`grpc`], [`transport`] | services on a port; HTTP/2's settings |
 //! | [`admin`], [`telemetry`] | health, readiness; logs and metrics |
@@ -25,6 +26,8 @@ pub mod grpc;
 pub mod ingest;
 pub mod ledger;
 pub mod query;
+pub mod rollup;
+mod samples;
 pub mod serve;
 pub mod status;
 pub mod store;

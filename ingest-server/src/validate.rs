@@ -3,7 +3,7 @@
 //!
 //! The frame hash has shown that nothing was damaged on the way, and the session that the header tiles and its digest chains.
 //! What is left is the encoder: each present column is decoded, counted, and hashed. What fails is quarantined: kept, counted,
-//! shown as a gap, acked.
+//! shown as a gap, acked. What passes is folded at once, while its samples are here.
 //!
 //! # Invariants
 //! - Poison never blocks a stream: every byte string gives a verdict, and none panics.
@@ -11,17 +11,35 @@
 //! - I8, I13: samples that a reader is told of are the samples that were hashed at capture.
 
 use wavekeep_proto::chunk::{Chunk, ColumnContent};
-use wavekeep_proto::codec::{CodecError, Decoder};
+use wavekeep_proto::codec::{CodecError, Decoder, Encoding};
 use wavekeep_proto::hash;
+use wavekeep_proto::id::Hash;
 use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
 
 use crate::ledger::Quarantine;
+use crate::rollup::fold::{SignalFold, exact, fold, fold_power, is_wide};
+use crate::rollup::{self, Levels};
+use crate::samples::to_f64;
 
 /// Validates chunk after chunk, reusing its buffers: one for each thread that validates.
 #[derive(Default)]
 pub struct Validator {
     decoder: Decoder,
     samples: Vec<u8>,
+    /// Of the signal at hand; of current and voltage until power is folded.
+    values: Vec<f64>,
+    current: Vec<f64>,
+    voltage: Vec<f64>,
+    power: Vec<f64>,
+}
+
+/// What becomes of a chunk.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Its content is as its header says. Its present columns, folded, and power where it is derived.
+    Good(Vec<SignalFold>),
+    /// It is kept apart.
+    Quarantine(Quarantine),
 }
 
 /// There was no memory to decode a chunk: nothing is known about it.
@@ -32,56 +50,92 @@ pub struct Validator {
 pub struct NoMemory(usize);
 
 impl Validator {
-    /// `None`: the content is as the header says. The header itself was checked by the session.
-    pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Result<Option<Quarantine>, NoMemory> {
-        let columns = chunk.header.columns.iter().zip(&definition.signals);
+    /// The header itself was checked by the session.
+    pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Result<Verdict, NoMemory> {
+        let levels = Levels::of(definition);
+        let power = rollup::power(definition);
+        (self.current.clear(), self.voltage.clear());
+        let mut folds = Vec::with_capacity(chunk.header.columns.len() + 1);
+        let columns = chunk.header.columns.iter().zip(&definition.signals).enumerate();
         let mut encoded = chunk.columns.iter();
-        for (column, signal) in columns {
+        for (place, (column, signal)) in columns {
             let ColumnContent::Present { encoding, hash } = column.content else {
                 continue;
             };
             let Some(encoded) = encoded.next() else {
-                return Ok(Some(quarantine(signal, "its bytes are missing")));
+                return Ok(quarantine(signal, "its bytes are missing"));
             };
-            // A samples chunk has at most `limits::CHUNK_SAMPLES_MAX`; another count fails to decode.
-            let Ok(count) = u32::try_from(chunk.header.count) else {
-                return Ok(Some(quarantine(signal, "no chunk holds so many samples")));
-            };
-            let bits = signal.sample_type.bits();
-            if let Err(error) = self
-                .decoder
-                .decode_into(encoding, bits, count as usize, encoded, &mut self.samples)
-            {
-                return undecodable(signal, error).map(Some);
+            if let Some(bad) = self.decode(signal, encoding, hash, chunk.header.count, encoded)? {
+                return Ok(bad);
             }
-            if hash::column_hash(signal.number, signal.sample_type, count, &self.samples) != hash {
-                return Ok(Some(quarantine(
-                    signal,
-                    "the decoded samples are not those that were hashed at capture",
-                )));
-            }
-            if signal.finite_only && !all_finite(signal.sample_type, &self.samples) {
-                return Ok(Some(quarantine(
-                    signal,
-                    "it holds a sample that is not finite, which this signal forbids",
-                )));
+            folds.push(self.fold(levels, signal, chunk.header.first_sample, chunk.header.count));
+            match power {
+                Some((current, _)) if place == current => std::mem::swap(&mut self.values, &mut self.current),
+                Some((_, voltage)) if place == voltage => std::mem::swap(&mut self.values, &mut self.voltage),
+                _ => {}
             }
         }
-        Ok(None)
+        // Absent where one of the two is.
+        if !self.current.is_empty() && !self.voltage.is_empty() {
+            let both = (&self.current[..], &self.voltage[..]);
+            folds.push(fold_power(levels, chunk.header.first_sample, both, &mut self.power));
+        }
+        Ok(Verdict::Good(folds))
+    }
+
+    /// Into `samples`. A verdict where the column is not what the header says.
+    fn decode(
+        &mut self,
+        signal: &Signal,
+        encoding: Encoding,
+        hash: Hash,
+        count: u64,
+        encoded: &[u8],
+    ) -> Result<Option<Verdict>, NoMemory> {
+        // A samples chunk has at most `limits::CHUNK_SAMPLES_MAX`; another count fails to decode.
+        let Ok(count) = u32::try_from(count) else {
+            return Ok(Some(quarantine(signal, "no chunk holds so many samples")));
+        };
+        let bits = signal.sample_type.bits();
+        let decoded = self
+            .decoder
+            .decode_into(encoding, bits, count as usize, encoded, &mut self.samples);
+        if let Err(error) = decoded {
+            return undecodable(signal, error).map(Some);
+        }
+        let bad = if hash::column_hash(signal.number, signal.sample_type, count, &self.samples) != hash {
+            Some("the decoded samples are not those that were hashed at capture")
+        } else if signal.finite_only && !all_finite(signal.sample_type, &self.samples) {
+            Some("it holds a sample that is not finite, which this signal forbids")
+        } else {
+            None
+        };
+        Ok(bad.map(|what| quarantine(signal, what)))
+    }
+
+    fn fold(&mut self, levels: Levels, signal: &Signal, first_sample: u64, count: u64) -> SignalFold {
+        to_f64(signal.sample_type, &self.samples, count, &mut self.values);
+        let number = signal.number.into();
+        if is_wide(signal.sample_type) {
+            let exact = |range| exact(signal.sample_type, &self.samples, range);
+            fold(levels, number, first_sample, &self.values, Some(&exact))
+        } else {
+            fold(levels, number, first_sample, &self.values, None)
+        }
     }
 }
 
-fn undecodable(signal: &Signal, error: CodecError) -> Result<Quarantine, NoMemory> {
+fn undecodable(signal: &Signal, error: CodecError) -> Result<Verdict, NoMemory> {
     match error {
         CodecError::Memory(bytes) => Err(NoMemory(bytes)),
         error => Ok(quarantine(signal, &error.to_string())),
     }
 }
 
-fn quarantine(signal: &Signal, what: &str) -> Quarantine {
-    Quarantine {
+fn quarantine(signal: &Signal, what: &str) -> Verdict {
+    Verdict::Quarantine(Quarantine {
         why: format!("signal {:?}: {what}", signal.name),
-    }
+    })
 }
 
 /// Integers always are.
@@ -102,19 +156,17 @@ fn all_finite(sample_type: SampleType, samples: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::ingest::fixtures;
     use bytes::Bytes;
     use proptest::prelude::*;
     use wavekeep_proto::chunk::Reason;
-    use wavekeep_proto::codec::Encoding;
-
-    use super::*;
-    use crate::ingest::fixtures;
 
     fn why(definition: &StreamDefinition, chunk: &Chunk) -> Option<String> {
-        Validator::default()
-            .check(definition, chunk)
-            .expect("there is memory")
-            .map(|quarantine| quarantine.why)
+        match Validator::default().check(definition, chunk).expect("there is memory") {
+            Verdict::Good(_) => None,
+            Verdict::Quarantine(Quarantine { why }) => Some(why),
+        }
     }
 
     #[test]
@@ -130,7 +182,45 @@ mod tests {
     fn our_own_lack_of_memory_quarantines_nothing() {
         let signal = &fixtures::definition(1).signals[0];
         assert_eq!(undecodable(signal, CodecError::Memory(7)), Err(NoMemory(7)));
-        assert!(undecodable(signal, CodecError::Frame).is_ok());
+        assert!(matches!(
+            undecodable(signal, CodecError::Frame),
+            Ok(Verdict::Quarantine(_))
+        ));
+    }
+
+    #[test]
+    fn what_passes_is_folded_and_power_with_it() {
+        let definition = fixtures::definition(1);
+        let mut validator = Validator::default();
+        let mut capture = fixtures::Capture::new(&definition);
+        let chunk = capture.samples(&[1.0, f32::NAN, -3.0]);
+        let Ok(Verdict::Good(folds)) = validator.check(&definition, &chunk) else {
+            panic!("it is good");
+        };
+        let sums: Vec<_> = folds
+            .iter()
+            .map(|fold| {
+                (
+                    fold.signal,
+                    fold.whole.sample_count,
+                    fold.whole.envelope.count,
+                    fold.whole.envelope.sum,
+                )
+            })
+            .collect();
+        assert_eq!(
+            sums,
+            [(0, 3, 2, -2.0), (1, 3, 2, -2.0), (rollup::POWER_NUMBER, 3, 2, 10.0)]
+        );
+
+        // Where one of the two is absent, there is no power; nothing of the chunk before is left.
+        let mut half = capture.samples(&[4.0]);
+        half.header.columns[0].content = ColumnContent::Absent(Reason::SignalOff);
+        half.columns.remove(0);
+        let Ok(Verdict::Good(folds)) = validator.check(&definition, &half) else {
+            panic!("it is good");
+        };
+        assert_eq!(folds.iter().map(|fold| fold.signal).collect::<Vec<_>>(), [1]);
     }
 
     #[test]

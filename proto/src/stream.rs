@@ -165,6 +165,16 @@ fn usable_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= limits::NAME_BYTES_MAX && !name.chars().any(char::is_control)
 }
 
+/// The base level of a stream of this rate: the largest k ≤ 4 with 16^k ≤ max(1, rate × 0.1 s).
+#[must_use]
+pub fn base_level(rate_hz: f64) -> u32 {
+    let limit = (rate_hz * 0.1).max(1.0);
+    (0..=limits::BASE_LEVEL_MAX)
+        .rev()
+        .find(|level| 16f64.powi(*level as i32) <= limit)
+        .unwrap_or(0)
+}
+
 impl StreamDefinition {
     /// Is this the stream of a file, which can be read again?
     #[must_use]
@@ -215,14 +225,10 @@ impl StreamDefinition {
         Ok(())
     }
 
-    /// The stream's base level: the largest k ≤ 4 with 16^k ≤ max(1, rate × 0.1 s).
+    /// See [`base_level`].
     #[must_use]
     pub fn base_level(&self) -> u32 {
-        let limit = (self.rate_hz * 0.1).max(1.0);
-        (0..=limits::BASE_LEVEL_MAX)
-            .rev()
-            .find(|level| 16f64.powi(*level as i32) <= limit)
-            .unwrap_or(0)
+        base_level(self.rate_hz)
     }
 
     /// Samples in a bucket of the base level.

@@ -13,6 +13,7 @@ use wavekeep_proto::id::{Owner, StreamId};
 
 use super::ticket::{Accepted, Ticket};
 use crate::ledger::{Entry, Quarantine, Row};
+use crate::rollup::fold::SignalFold;
 
 /// A chunk after validation.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub struct Checked {
     pub accepted: Accepted,
     /// Why its content is not what its header says.
     pub quarantine: Option<Quarantine>,
+    /// Of its columns, where it is.
+    pub folds: Vec<SignalFold>,
 }
 
 /// See the module's documentation.
@@ -43,7 +46,7 @@ pub struct Facts {
 }
 
 impl Group {
-    /// Flow bytes of its chunks.
+    /// Flow bytes of its chunks, and what their folds take in memory.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
@@ -63,13 +66,18 @@ impl Group {
 
     /// One more chunk, after all of its stream that are here.
     pub fn push(&mut self, checked: Checked) {
-        let Checked { accepted, quarantine } = checked;
+        let Checked {
+            accepted,
+            quarantine,
+            folds,
+        } = checked;
         let (stream, owner) = (accepted.definition.id, accepted.owner);
         let after = Position::after(&accepted.chunk.header, accepted.chunk.digest);
-        let bytes = accepted.ticket.bytes();
+        let bytes = accepted.ticket.bytes() + folds.iter().map(SignalFold::bytes).sum::<u64>();
         let row = Row {
             chunk: accepted.chunk,
             quarantine,
+            folds,
         };
         match self.index.get(&(stream, owner)) {
             Some(&at) if self.entries[at].after == accepted.before => {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use wavekeep_proto::chunk::{Chunk, Position};
+use wavekeep_proto::chunk::{Chunk, ColumnContent, Position};
 use wavekeep_proto::id::{Hash, Owner};
 use wavekeep_proto::stream::StreamDefinition;
 
@@ -172,6 +172,18 @@ pub struct Accepted {
     pub chunk: Chunk,
     /// Must be answered.
     pub ticket: Ticket,
+}
+
+impl Accepted {
+    /// What its present columns decode to, at most.
+    #[must_use]
+    pub fn decoded_bytes(&self) -> u64 {
+        let header = &self.chunk.header;
+        let columns = header.columns.iter().zip(&self.definition.signals);
+        let present = columns.filter(|(column, _)| matches!(column.content, ColumnContent::Present { .. }));
+        let bits: u64 = present.map(|(_, signal)| u64::from(signal.sample_type.bits())).sum();
+        header.count.saturating_mul(bits) / 8
+    }
 }
 
 /// What a chunk takes in memory, at least: what flow control counts, and our structures around it.

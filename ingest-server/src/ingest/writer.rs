@@ -24,10 +24,12 @@ use super::commit::commit_group;
 use super::group::{Checked, Group};
 use super::ticket::Accepted;
 use crate::ledger::Ledger;
-use crate::validate::Validator;
+use crate::validate::{Validator, Verdict};
 
 /// Flow bytes validated in one go: a few milliseconds of a core.
 const BATCH_BYTES: u64 = 1024 * 1024;
+/// Decoded bytes validated in one go: what compresses well is folded into more than came.
+const BATCH_DECODED_BYTES: u64 = 8 * 1024 * 1024;
 
 /// How a workspace's writers work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,17 +203,27 @@ impl<L: Ledger> Writer<L> {
         let Some(mut validator) = self.validator.take() else {
             unreachable!("chunks are taken only while the validator is here")
         };
-        let mut bytes = first.ticket.bytes();
+        let mut bytes = (first.ticket.bytes(), first.decoded_bytes());
         let mut batch = vec![first];
-        while bytes < BATCH_BYTES
+        while bytes.0 < BATCH_BYTES
+            && bytes.1 < BATCH_DECODED_BYTES
             && let Ok(next) = self.inbox.try_recv()
         {
-            bytes += next.ticket.bytes();
+            bytes = (bytes.0 + next.ticket.bytes(), bytes.1 + next.decoded_bytes());
             batch.push(next);
         }
         self.validating = Some(tokio::task::spawn_blocking(move || {
             let check = |accepted: Accepted| match validator.check(&accepted.definition, &accepted.chunk) {
-                Ok(quarantine) => Some(Checked { accepted, quarantine }),
+                Ok(Verdict::Good(folds)) => Some(Checked {
+                    accepted,
+                    quarantine: None,
+                    folds,
+                }),
+                Ok(Verdict::Quarantine(quarantine)) => Some(Checked {
+                    accepted,
+                    quarantine: Some(quarantine),
+                    folds: Vec::new(),
+                }),
                 Err(no_memory) => {
                     // Its ticket says `Lost`: the session ends, and the agent sends it again.
                     error!(device = accepted.definition.device, %no_memory, "a chunk was not validated");

@@ -7,7 +7,7 @@
 //! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
 //! | `listing`, `gaps` | devices, streams, chunks; what is missing |
 //! | `waveform`, `manifest` | samples as they are stored, and what proves them |
-//! | `statistics`, `fold`, `samples` | statistics by folding samples |
+//! | `statistics`, `fold` | statistics by folding samples |
 //! | `error`, `limits` | why there is no answer; the limits of reading |
 //!
 //! # Invariants
@@ -24,7 +24,6 @@ mod listing;
 mod manifest;
 mod plan;
 mod read;
-mod samples;
 mod statistics;
 mod waveform;
 

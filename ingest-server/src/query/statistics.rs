@@ -17,7 +17,7 @@ use super::limits;
 use super::listing;
 use super::plan::{self, Asked, POWER, Span};
 use super::read::{ChunkReader, Located, Reader, StoredChunk};
-use super::samples::to_f64;
+use crate::samples::to_f64;
 
 /// A signal of a device, over all its streams.
 struct Folded {

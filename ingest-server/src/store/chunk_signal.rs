@@ -1,10 +1,12 @@
-//! Table `chunk_signal`: one signal of a samples chunk, its bytes as they were encoded.
+//! Table `chunk_signal`: one signal of a samples chunk, its bytes as they were encoded, its envelope and its points. Power that
+//! is derived has a row too, without bytes.
 
 use std::collections::HashMap;
 
 use sqlx::postgres::PgConnection;
-use wavekeep_proto::chunk::ColumnContent;
+use wavekeep_proto::chunk::{ColumnContent, Header};
 use wavekeep_proto::id::StreamId;
+use wavekeep_proto::stream::SampleType;
 
 use super::bigint;
 use super::chunk::StreamRows;
@@ -12,10 +14,15 @@ use super::copy::BinaryCopy;
 use super::error::StoreError;
 use super::stream::Facts;
 use crate::ledger::Row;
+use crate::rollup::POWER_NUMBER;
+use crate::rollup::fold::{Points, SignalFold};
 
 const COPY: &str =
     "COPY chunk_signal (stream_id, signal, seq, start_time, first_sample, sample_count, sample_type, encoding,
-                                       absent_reason, hash, payload) FROM STDIN (FORMAT binary)";
+                                       absent_reason, hash, payload, finite_count, min, max, min_exact, max_exact, sum, sumsq,
+                                       point_level, point_count, point_min, point_max, point_sum, point_sumsq)
+     FROM STDIN (FORMAT binary)";
+const FIELDS: i16 = 24;
 
 /// Stores the columns of every chunk that is not in quarantine.
 pub(super) async fn copy(
@@ -34,25 +41,27 @@ pub(super) async fn copy(
             .get(&stream.stream)
             .ok_or(StoreError::Unexpected("a stream that moved"))?;
         for row in stream.rows.iter().filter(stored) {
-            write(&mut copy, stream.stream, row, facts).await?;
-            columns += row.chunk.header.columns.len() as u64;
+            columns += write(&mut copy, stream.stream, row, facts).await?;
         }
     }
     copy.finish(columns).await
 }
 
-async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &Facts) -> Result<(), StoreError> {
+/// Says how many rows it wrote.
+async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &Facts) -> Result<u64, StoreError> {
     let header = &row.chunk.header;
+    let level = facts.levels().point as i16;
+    let fold_of = |signal: u32| row.folds.iter().find(|fold| fold.signal == signal);
     let mut payloads = row.chunk.columns.iter();
     for column in &header.columns {
-        copy.row(11).await?;
-        copy.bytes(stream.as_bytes());
-        copy.i32(i32::from(column.signal));
-        copy.i64(bigint(header.seq, "seq")?);
-        copy.time(header.utc_ns);
-        copy.i64(bigint(header.first_sample, "the first sample id")?);
-        copy.i64(bigint(header.count, "the number of samples")?);
-        copy.i16(facts.sample_type(column.signal)?);
+        place(
+            copy,
+            stream,
+            column.signal.into(),
+            header,
+            facts.sample_type(column.signal)?,
+        )
+        .await?;
         match column.content {
             ColumnContent::Present { encoding, hash } => {
                 copy.i16(encoding as i16);
@@ -60,12 +69,14 @@ async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &F
                 copy.bytes(hash.as_bytes());
                 copy.payload(payloads.next().expect("I13: a present column has its bytes"))
                     .await?;
+                folded(copy, level, fold_of(column.signal.into()))?;
             }
             ColumnContent::Absent(reason) => {
                 copy.null();
                 copy.i16(reason as i16);
                 copy.null();
                 copy.null();
+                folded(copy, level, None)?;
             }
         }
     }
@@ -73,5 +84,71 @@ async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &F
         payloads.next().is_none(),
         "I13: bytes of a column that the header does not name"
     );
+    let mut rows = header.columns.len() as u64;
+    if let Some(power) = fold_of(POWER_NUMBER) {
+        place(copy, stream, POWER_NUMBER, header, SampleType::F64 as i16).await?;
+        for _ in 0..4 {
+            copy.null();
+        }
+        folded(copy, level, Some(power))?;
+        rows += 1;
+    }
+    Ok(rows)
+}
+
+/// The first seven fields.
+async fn place(
+    copy: &mut BinaryCopy<'_>,
+    stream: StreamId,
+    signal: u32,
+    header: &Header,
+    sample_type: i16,
+) -> Result<(), StoreError> {
+    copy.row(FIELDS).await?;
+    copy.bytes(stream.as_bytes());
+    copy.i32(signal as i32);
+    copy.i64(bigint(header.seq, "seq")?);
+    copy.time(header.utc_ns);
+    copy.i64(bigint(header.first_sample, "the first sample id")?);
+    copy.i64(bigint(header.count, "the number of samples")?);
+    copy.i16(sample_type);
+    Ok(())
+}
+
+/// The last 13 fields; all NULL where there is no fold.
+fn folded(copy: &mut BinaryCopy<'_>, level: i16, fold: Option<&SignalFold>) -> Result<(), StoreError> {
+    let Some(SignalFold { whole, points, .. }) = fold else {
+        for _ in 0..13 {
+            copy.null();
+        }
+        return Ok(());
+    };
+    let envelope = &whole.envelope;
+    let of_some = |value: f64| (!envelope.is_empty()).then_some(value);
+    copy.i64(bigint(envelope.count, "the number of finite samples")?);
+    copy.f64_or_null(of_some(envelope.min));
+    copy.f64_or_null(of_some(envelope.max));
+    copy.numeric_or_null(whole.exact.map(|exact| exact.0));
+    copy.numeric_or_null(whole.exact.map(|exact| exact.1));
+    copy.f64(envelope.sum);
+    copy.f64(envelope.sumsq);
+    copy.i16(level);
+    match points {
+        Points::Samples(samples) => {
+            copy.null();
+            copy.f64s(samples.iter().map(|sample| sample.is_finite().then_some(*sample)));
+            for _ in 0..3 {
+                copy.null();
+            }
+        }
+        Points::Folded(points) => {
+            // A point has at most a chunk's samples.
+            copy.i32s(points.iter().map(|point| point.count as i32));
+            copy.f64s(points.iter().map(|point| (!point.is_empty()).then_some(point.min)));
+            copy.f64s(points.iter().map(|point| (!point.is_empty()).then_some(point.max)));
+            copy.f64s(points.iter().map(|point| Some(point.sum)));
+            copy.f64s(points.iter().map(|point| Some(point.sumsq)));
+        }
+    }
     Ok(())
 }

@@ -10,6 +10,30 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 const BYTEA_OID: u32 = 17;
+const INT8_OID: u32 = 20;
+const INT4_OID: u32 = 23;
+const FLOAT8_OID: u32 = 701;
+
+/// An integer as a numeric: digits to the base of 10,000, the power of the first, sign, no digits after the point.
+fn numeric(value: i128) -> Vec<u8> {
+    const NEGATIVE: u16 = 0x4000;
+    let (mut rest, mut digits) = (value.unsigned_abs(), Vec::new());
+    while rest > 0 {
+        digits.push((rest % 10_000) as u16);
+        rest /= 10_000;
+    }
+    let words = [
+        digits.len() as u16,
+        digits.len().saturating_sub(1) as u16,
+        if value < 0 { NEGATIVE } else { 0 },
+        0,
+    ];
+    words
+        .into_iter()
+        .chain(digits.into_iter().rev())
+        .flat_map(u16::to_be_bytes)
+        .collect()
+}
 
 /// A COPY under way. Rows are written field by field, in the order of the statement's columns.
 pub(super) struct BinaryCopy<'c> {
@@ -115,6 +139,69 @@ impl<'c> BinaryCopy<'c> {
     /// boolean.
     pub(super) fn bool(&mut self, value: bool) {
         self.bytes(&[u8::from(value)]);
+    }
+
+    /// double precision, or NULL.
+    pub(super) fn f64_or_null(&mut self, value: Option<f64>) {
+        match value {
+            Some(value) => self.f64(value),
+            None => self.null(),
+        }
+    }
+
+    /// numeric, or NULL.
+    pub(super) fn numeric_or_null(&mut self, value: Option<i128>) {
+        match value {
+            Some(value) => self.bytes(&numeric(value)),
+            None => self.null(),
+        }
+    }
+
+    /// double precision[].
+    pub(super) fn f64s(&mut self, values: impl ExactSizeIterator<Item = Option<f64>> + Clone) {
+        self.array(
+            FLOAT8_OID,
+            values.map(|value| value.map(|value| value.to_bits().to_be_bytes())),
+        );
+    }
+
+    /// bigint[].
+    pub(super) fn i64s(&mut self, values: impl ExactSizeIterator<Item = i64> + Clone) {
+        self.array(INT8_OID, values.map(|value| Some(value.to_be_bytes())));
+    }
+
+    /// integer[].
+    pub(super) fn i32s(&mut self, values: impl ExactSizeIterator<Item = i32> + Clone) {
+        self.array(INT4_OID, values.map(|value| Some(value.to_be_bytes())));
+    }
+
+    /// One dimension, from 1, of elements of one size.
+    fn array<const N: usize>(
+        &mut self,
+        element_oid: u32,
+        values: impl ExactSizeIterator<Item = Option<[u8; N]>> + Clone,
+    ) {
+        let present = values.clone().flatten().count();
+        let dimensions = u32::from(values.len() > 0);
+        let bytes = 12 + 8 * dimensions as usize + 4 * values.len() + N * present;
+        self.buffer.reserve(4 + bytes);
+        self.buffer.extend_from_slice(&length(bytes));
+        for word in [dimensions, u32::from(present < values.len()), element_oid] {
+            self.buffer.extend_from_slice(&word.to_be_bytes());
+        }
+        if dimensions == 1 {
+            self.buffer.extend_from_slice(&length(values.len()));
+            self.buffer.extend_from_slice(&1u32.to_be_bytes());
+        }
+        for value in values {
+            match value {
+                Some(value) => {
+                    self.buffer.extend_from_slice(&length(N));
+                    self.buffer.extend_from_slice(&value);
+                }
+                None => self.null(),
+            }
+        }
     }
 
     /// timestamptz, rounded down to the microsecond.

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - I1, I7: rows are copied only for entries whose stream the compare-and-set has moved, in the same transaction.
 //! - I4: an entry tiles from where its stream stood to where it will stand.
+//! - I8: the buckets that an entry completes are written in its transaction.
 //! - I6: `Ok` only after COMMIT has answered; see `error` for what every other end means.
 
 use std::collections::HashSet;
@@ -13,9 +14,10 @@ use wavekeep_proto::id::LedgerId;
 use super::database::Database;
 use super::error::StoreError;
 use super::partition::Partitions;
+use super::towers::{Left, Towers};
 use super::transaction::{Transaction, within_limit};
 use super::workspace_row::Workspace;
-use super::{chunk, chunk_signal, device, marker, quarantine, run, stream};
+use super::{chunk, chunk_signal, device, envelope, marker, quarantine, run, stream};
 use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRow};
 
 /// See the module's documentation.
@@ -23,6 +25,7 @@ use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRo
 pub struct PostgresLedger {
     database: Database,
     partitions: Partitions,
+    towers: Towers,
 }
 
 impl PostgresLedger {
@@ -32,6 +35,7 @@ impl PostgresLedger {
         Self {
             database,
             partitions: Partitions::default(),
+            towers: Towers::default(),
         }
     }
 
@@ -65,12 +69,13 @@ impl PostgresLedger {
             .map(|row| row.chunk.header.utc_ns);
         self.partitions.ensure(&self.database, workspace, times_ns).await?;
         let mut tx = self.database.begin(workspace).await?;
-        match within_limit(stored(&mut tx, entries)).await {
-            Ok(moved) if moved.contains(&true) => {
+        match within_limit(self.stored(&mut tx, &workspace.schema, entries)).await {
+            Ok((moved, left)) if moved.contains(&true) => {
                 tx.commit().await?;
+                self.towers.keep(&workspace.schema, left);
                 Ok(moved)
             }
-            Ok(moved) => {
+            Ok((moved, _)) => {
                 tx.rollback().await;
                 Ok(moved)
             }
@@ -79,6 +84,38 @@ impl PostgresLedger {
                 Err(error)
             }
         }
+    }
+
+    async fn stored(
+        &self,
+        tx: &mut Transaction,
+        schema: &str,
+        entries: &[Entry],
+    ) -> Result<(Vec<bool>, Vec<Left>), StoreError> {
+        let connection = tx.connection();
+        let facts = stream::lock(connection, entries).await?;
+        // The answer decides: a fenced entry stands beside good ones, and none of its rows may be copied.
+        let moved = stream::advance(connection, entries, &facts).await?;
+        let rows = chunk::moved_rows(entries, &moved);
+        if rows.is_empty() {
+            return Ok((moved, Vec::new()));
+        }
+        let (mut envelopes, mut all_left) = (Vec::new(), Vec::new());
+        for (entry, _) in entries.iter().zip(&moved).filter(|(_, moved)| **moved) {
+            let facts = facts
+                .get(&entry.stream)
+                .ok_or(StoreError::Unexpected("a stream that moved"))?;
+            if let Some((completed, left)) = self.towers.grow(connection, schema, entry, facts).await? {
+                envelopes.extend(completed);
+                all_left.push(left);
+            }
+        }
+        chunk::copy(connection, &rows).await?;
+        chunk_signal::copy(connection, &rows, &facts).await?;
+        envelope::copy(connection, &envelopes).await?;
+        marker::copy(connection, &rows, &facts).await?;
+        quarantine::copy(connection, &rows).await?;
+        Ok((moved, all_left))
     }
 }
 
@@ -98,21 +135,6 @@ async fn opened(tx: &mut Transaction, request: &OpenRequest) -> Result<Option<Op
         _ => None,
     };
     Ok(Some(OpenedRow { at: opened.at, row }))
-}
-
-async fn stored(tx: &mut Transaction, entries: &[Entry]) -> Result<Vec<bool>, StoreError> {
-    let connection = tx.connection();
-    let facts = stream::lock(connection, entries).await?;
-    // The answer decides: a fenced entry stands beside good ones, and none of its rows may be copied.
-    let moved = stream::advance(connection, entries, &facts).await?;
-    let rows = chunk::moved_rows(entries, &moved);
-    if !rows.is_empty() {
-        chunk::copy(connection, &rows).await?;
-        chunk_signal::copy(connection, &rows, &facts).await?;
-        marker::copy(connection, &rows, &facts).await?;
-        quarantine::copy(connection, &rows).await?;
-    }
-    Ok(moved)
 }
 
 /// Our own mistakes: the session and the writer that made this entry are to blame, not the agent.

@@ -18,6 +18,11 @@ pub(super) const LOCK_WAIT: &str = "10s";
 /// After how much silence of ours the database gives a transaction up: a server that lost its network holds no lock for longer.
 pub(super) const IDLE_IN_TRANSACTION: &str = "60s";
 
+/// What the unfinished buckets of streams may take in memory: those of about two thousand JS220s. Others are read again.
+pub(super) const TOWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Chunks whose points are read at once.
+pub(super) const LOAD_CHUNKS: u64 = 64;
+
 /// Bytes gathered before they are sent to a COPY. A payload of at least this is sent from where it lies.
 pub(super) const COPY_BUFFER_BYTES: usize = 64 * 1024;
 

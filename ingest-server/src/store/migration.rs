@@ -14,11 +14,18 @@ const REGISTRY: [(i64, &str, &str); 1] = [(
     "registry",
     include_str!("../../../migrations/registry/0001_registry.sql"),
 )];
-const WORKSPACE: [(i64, &str, &str); 1] = [(
-    1,
-    "workspace",
-    include_str!("../../../migrations/workspace/0001_workspace.sql"),
-)];
+const WORKSPACE: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "workspace",
+        include_str!("../../../migrations/workspace/0001_workspace.sql"),
+    ),
+    (
+        2,
+        "envelopes",
+        include_str!("../../../migrations/workspace/0002_envelopes.sql"),
+    ),
+];
 
 /// Held until the transaction ends by whoever migrates.
 const LOCK_ID: i64 = 0x57_41_56_45_4b_45_45_50;

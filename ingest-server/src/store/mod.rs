@@ -5,10 +5,11 @@
 //! | `database`, `transaction` | connections; the one type that opens transactions |
 //! | `ledger` | the write path: `PostgresLedger` |
 //! | `workspace_row` | `wavekeep.workspace` |
-//! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `marker`, `quarantine` | the tables of a workspace |
-//! | `read_stream`, `read_chunk`, `read_gap` | what queries read |
+//! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `envelope`, `marker`, `quarantine` | the tables of a workspace |
+//! | `towers` | unfinished buckets between commits |
+//! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
-//! | `copy`, `timestamp` | binary COPY; times as the database has them |
+//! | `copy`, `array`, `timestamp` | binary COPY; arrays and times as the database has them |
 //! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
 //! | `error`, `limits` | what a failure means; what every wait is limited to |
@@ -17,11 +18,13 @@
 //! - I1, I6, I7, I10: see `ledger`, `transaction` and `stream`.
 //! - I12: every wait has a limit in `limits`.
 
+mod array;
 pub(crate) mod chunk;
 pub(crate) mod chunk_signal;
 mod copy;
 mod database;
 pub(crate) mod device;
+mod envelope;
 mod error;
 mod ledger;
 pub mod limits;
@@ -32,12 +35,14 @@ mod partition_plan;
 mod probe;
 pub(crate) mod quarantine;
 pub(crate) mod read_chunk;
+pub(crate) mod read_envelope;
 pub(crate) mod read_gap;
 pub(crate) mod read_stream;
 pub(crate) mod run;
 pub(crate) mod stream;
 mod text;
 mod timestamp;
+mod towers;
 mod transaction;
 pub(crate) mod workspace_row;
 

@@ -21,6 +21,7 @@ use super::error::StoreError;
 use super::text::{clean, json_object};
 use super::{bigint, statement, unsigned};
 use crate::ledger::{Entry, OpenRequest, Row as LedgerRow};
+use crate::rollup::Levels;
 
 const OPEN: &str = "
 INSERT INTO stream (id, definition, definition_hash, device, epoch, file_identity, predecessor_id, predecessor_seq, rate_hz,
@@ -32,21 +33,21 @@ ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, labels = excluded.labels,
  WHERE stream.definition_hash = excluded.definition_hash
 RETURNING watermark, next_sample, digest, ended, first_time_ns, last_time_ns";
 
-const LOCK: &str =
-    "SELECT id, rate_hz, signal_numbers, sample_types FROM stream WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+const LOCK: &str = "SELECT id, rate_hz, signal_numbers, sample_types, folded_seq, first_time_ns, last_time_ns FROM stream WHERE id = ANY($1) ORDER BY id FOR UPDATE";
 
 const ADVANCE: &str = "
 UPDATE stream s
    SET watermark = e.seq, next_sample = e.next_sample, digest = e.digest, ended = e.ended, end_reason = e.end_reason,
        first_time_ns = least(s.first_time_ns, e.first_time_ns), last_time_ns = greatest(s.last_time_ns, e.last_time_ns),
        sample_count = s.sample_count + e.sample_count, chunk_count = s.chunk_count + e.chunk_count,
-       stored_bytes = s.stored_bytes + e.stored_bytes, quarantined = s.quarantined + e.quarantined, committed_at = now()
+       stored_bytes = s.stored_bytes + e.stored_bytes, quarantined = s.quarantined + e.quarantined, committed_at = now(),
+       folded_seq = CASE WHEN e.folded AND s.folded_seq = s.watermark THEN e.seq ELSE s.folded_seq END
   FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[], $8::bytea[],
               $9::boolean[], $10::smallint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
-              $16::bigint[])
+              $16::bigint[], $17::boolean[])
        WITH ORDINALITY
     AS e(id, owner, watermark_before, first_sample, digest_before, seq, next_sample, digest, ended, end_reason,
-         first_time_ns, last_time_ns, sample_count, chunk_count, stored_bytes, quarantined, place)
+         first_time_ns, last_time_ns, sample_count, chunk_count, stored_bytes, quarantined, folded, place)
  WHERE s.id = e.id AND s.owner = e.owner AND s.watermark = e.watermark_before AND s.next_sample = e.first_sample
    AND s.digest = e.digest_before AND NOT s.ended
 RETURNING e.place";
@@ -65,6 +66,10 @@ pub(super) struct Opened {
 pub(super) struct Facts {
     rate_hz: f64,
     sample_types: HashMap<u16, i16>,
+    /// Up to here all envelopes are written.
+    pub(super) folded_seq: u64,
+    /// Earliest start and latest end of its chunks; None before the first.
+    pub(super) times_ns: Option<(i64, i64)>,
 }
 
 impl Facts {
@@ -75,6 +80,26 @@ impl Facts {
         utc_ns
             .saturating_add((whole_s * 1e9) as i64)
             .saturating_add((rest * 1e9).round() as i64)
+    }
+
+    /// UTC of a sample by one whose time is known, at the stream's nominal rate, before it or after.
+    pub(super) fn time_at(&self, known: (u64, i64), sample: u64) -> i64 {
+        let (known_sample, utc_ns) = known;
+        if sample >= known_sample {
+            self.time_after(utc_ns, sample - known_sample)
+        } else {
+            utc_ns.saturating_sub(self.time_after(0, known_sample - sample))
+        }
+    }
+
+    /// The levels of its envelopes.
+    pub(super) fn levels(&self) -> Levels {
+        Levels::of_rate(self.rate_hz)
+    }
+
+    /// The numbers of its signals.
+    pub(super) fn signals(&self) -> impl Iterator<Item = u16> + '_ {
+        self.sample_types.keys().copied()
     }
 
     /// The number of a signal's sample type.
@@ -169,11 +194,14 @@ pub(super) async fn lock(
         let sample_types: Vec<i16> = row.try_get("sample_types")?;
         let numbers = numbers.into_iter().map(u16::try_from).collect::<Result<Vec<_>, _>>();
         let numbers = numbers.map_err(|_| StoreError::Unexpected("stream.signal_numbers"))?;
+        let times_ns: (Option<i64>, Option<i64>) = (row.try_get("first_time_ns")?, row.try_get("last_time_ns")?);
         Ok((
             id,
             Facts {
                 rate_hz: row.try_get("rate_hz")?,
                 sample_types: numbers.into_iter().zip(sample_types).collect(),
+                folded_seq: unsigned(row.try_get("folded_seq")?, "stream.folded_seq")?,
+                times_ns: times_ns.0.zip(times_ns.1),
             },
         ))
     };
@@ -206,6 +234,11 @@ impl Added {
         }
         added
     }
+}
+
+/// Can its envelopes be written with it?
+pub(super) fn is_folded(entry: &Entry) -> bool {
+    !entry.rows.iter().any(LedgerRow::is_unfolded)
 }
 
 /// The compare-and-set. Answers, in the order of `entries`, whose rows moved: the others are fenced.
@@ -265,7 +298,8 @@ pub(super) async fn advance(
         .bind(counts(|added| added.samples, "the number of samples")?)
         .bind(entries.iter().map(|entry| entry.rows.len() as i64).collect::<Vec<_>>())
         .bind(counts(|added| added.bytes, "the number of bytes")?)
-        .bind(added.iter().map(|added| added.quarantined).collect::<Vec<_>>());
+        .bind(added.iter().map(|added| added.quarantined).collect::<Vec<_>>())
+        .bind(entries.iter().map(is_folded).collect::<Vec<_>>());
     let mut moved = vec![false; entries.len()];
     for row in query.fetch_all(connection).await? {
         let place: i64 = row.try_get("place")?;

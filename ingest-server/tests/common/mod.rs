@@ -15,11 +15,13 @@ use wavekeep_proto::chunk::{
 };
 use wavekeep_proto::codec::Encoding;
 use wavekeep_proto::hash::{chunk_hash, column_hash, next_digest};
-use wavekeep_proto::id::{Epoch, Owner, StreamId};
+use wavekeep_proto::id::{Epoch, Hash, Owner, StreamId};
 use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
 use wavekeep_server::devdb::TestDatabase;
 use wavekeep_server::ledger::{Entry, Ledger, OpenRequest, OpenedRow, Row};
+use wavekeep_server::rollup::fold::SignalFold;
 use wavekeep_server::store::{Database, PostgresLedger};
+use wavekeep_server::validate::{Validator, Verdict};
 use wavekeep_server::workspace;
 
 static DATABASE: OnceCell<TestDatabase> = OnceCell::const_new();
@@ -69,10 +71,13 @@ impl Fixture {
     }
 
     pub async fn commit(&self, entries: &[Entry]) -> Vec<bool> {
-        self.ledger
-            .commit(&self.workspace, entries)
-            .await
-            .expect("the batch commits")
+        self.commit_by(&self.ledger, entries).await
+    }
+
+    /// By another server.
+    pub async fn commit_by(&self, ledger: &PostgresLedger, entries: &[Entry]) -> Vec<bool> {
+        let committed = ledger.commit(&self.workspace, entries).await;
+        committed.expect("the batch commits")
     }
 
     /// A connection beside the ledger, in the workspace.
@@ -134,7 +139,7 @@ impl Fixture {
         Position {
             seq: row.get::<i64, _>(0).try_into().expect("positive"),
             next_sample: row.get::<i64, _>(1).try_into().expect("positive"),
-            digest: wavekeep_proto::id::Hash::from_slice(row.get(2)).expect("16 bytes"),
+            digest: Hash::from_slice(row.get(2)).expect("16 bytes"),
             ended: row.get(3),
         }
     }
@@ -202,10 +207,11 @@ impl Stream {
     /// Chains a chunk and moves on.
     pub fn push(&mut self, header: Header, columns: Vec<Bytes>) -> Row {
         let digest = if header.is_replacing() {
-            wavekeep_proto::id::Hash(random())
+            Hash(random())
         } else {
             next_digest(self.at.digest, chunk_hash(&header))
         };
+        let folds = folds(&self.definition, &header, &columns);
         self.at = Position::after(&header, digest);
         self.utc_ns = self.utc_ns.saturating_add(self.definition.duration_ns(header.count));
         Row {
@@ -215,6 +221,7 @@ impl Stream {
                 columns,
             },
             quarantine: None,
+            folds,
         }
     }
 
@@ -278,6 +285,19 @@ impl Stream {
     pub fn end(&mut self) -> Row {
         let header = self.header(ChunkKind::End, Reason::Closed, 0);
         self.push(header, Vec::new())
+    }
+}
+
+/// As the server folds what it validates; nothing where the content is bad, which tests of quarantine want.
+fn folds(definition: &StreamDefinition, header: &Header, columns: &[Bytes]) -> Vec<SignalFold> {
+    let chunk = Chunk {
+        header: header.clone(),
+        digest: Hash([0; 16]),
+        columns: columns.to_vec(),
+    };
+    match Validator::default().check(definition, &chunk).expect("there is memory") {
+        Verdict::Good(folds) => folds,
+        Verdict::Quarantine(_) => Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use wavekeep_proto::stream::SampleType;
 ///
 /// # Panics
 /// If `raw` is not `count` samples: it was decoded as such.
-pub(super) fn to_f64(sample_type: SampleType, raw: &[u8], count: u64, out: &mut Vec<f64>) {
+pub(crate) fn to_f64(sample_type: SampleType, raw: &[u8], count: u64, out: &mut Vec<f64>) {
     assert_eq!(
         sample_type.bytes(count),
         raw.len() as u64,

@@ -1,0 +1,299 @@
+//! Reads of what is folded: the points of chunks, complete buckets and their children.
+//!
+//! Every statement is bounded by the times between which the stream's chunks start, as in `read_chunk`.
+//!
+//! # Invariants
+//! - I12: the caller bounds seqs and buckets, and with them the rows of an answer.
+
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::array;
+use super::error::StoreError;
+use super::read_chunk::Place;
+use super::timestamp::Timestamp;
+use super::transaction::within_limit;
+use super::{bigint, statement, unsigned};
+use crate::rollup::envelope::{Bucket, Envelope};
+
+/// One signal of a samples chunk, folded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PointRow {
+    pub(crate) seq: u64,
+    pub(crate) signal: u32,
+    pub(crate) first_sample: u64,
+    /// UTC of the first sample.
+    pub(crate) utc_ns: i64,
+    pub(crate) whole: Bucket,
+    /// At the stream's point level.
+    pub(crate) points: Vec<Envelope>,
+}
+
+/// A complete bucket, without its children.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct BucketRow {
+    pub(crate) signal: u32,
+    pub(crate) level: u32,
+    pub(crate) bucket: u64,
+    pub(crate) utc_ns: i64,
+    pub(crate) whole: Bucket,
+}
+
+/// The children of a complete bucket; those without samples are empty.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ChildrenRow {
+    pub(crate) signal: u32,
+    pub(crate) bucket: u64,
+    pub(crate) utc_ns: i64,
+    pub(crate) children: Vec<Bucket>,
+}
+
+/// Buckets of one level, from ≤ b < to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BucketRange {
+    pub(crate) level: u32,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+fn numbers(signals: &[u32]) -> Vec<i32> {
+    signals.iter().map(|signal| *signal as i32).collect()
+}
+
+fn signal(row: &PgRow) -> Result<u32, StoreError> {
+    u32::try_from(row.try_get::<i32, _>("signal")?).map_err(|_| StoreError::Unexpected("signal"))
+}
+
+/// From columns `sample_count, finite_count, min, max, sum, sumsq, min_exact, max_exact`; None where it is not folded.
+fn whole(row: &PgRow) -> Result<Option<Bucket>, StoreError> {
+    let Some(finite) = row.try_get::<Option<i64>, _>("finite_count")? else {
+        return Ok(None);
+    };
+    let number = |column| row.try_get::<Option<f64>, _>(column);
+    let exact = |column: &'static str| {
+        let text: Option<String> = row.try_get(column)?;
+        let parsed = text.map(|text| text.parse::<i128>()).transpose();
+        parsed.map_err(|_| StoreError::Unexpected(column))
+    };
+    Ok(Some(Bucket {
+        sample_count: unsigned(row.try_get("sample_count")?, "sample_count")?,
+        envelope: Envelope {
+            count: unsigned(finite, "finite_count")?,
+            min: number("min")?.unwrap_or(f64::INFINITY),
+            max: number("max")?.unwrap_or(f64::NEG_INFINITY),
+            sum: number("sum")?.unwrap_or(0.0),
+            sumsq: number("sumsq")?.unwrap_or(0.0),
+        },
+        exact: exact("min_exact")?.zip(exact("max_exact")?),
+    }))
+}
+
+/// Of arrays of one length.
+fn envelopes(
+    counts: Vec<u64>,
+    arrays: [Option<Vec<Option<f64>>>; 4],
+    column: &'static str,
+) -> Result<Vec<Envelope>, StoreError> {
+    let [Some(min), Some(max), Some(sum), Some(sumsq)] = arrays else {
+        return Err(StoreError::Unexpected(column));
+    };
+    if [&min, &max, &sum, &sumsq]
+        .iter()
+        .any(|array| array.len() != counts.len())
+    {
+        return Err(StoreError::Unexpected(column));
+    }
+    let at = |at: usize| Envelope {
+        count: counts[at],
+        min: min[at].unwrap_or(f64::INFINITY),
+        max: max[at].unwrap_or(f64::NEG_INFINITY),
+        sum: sum[at].unwrap_or(0.0),
+        sumsq: sumsq[at].unwrap_or(0.0),
+    };
+    Ok((0..counts.len()).map(at).collect())
+}
+
+const SEQS: &str = "
+SELECT (SELECT seq FROM chunk WHERE stream_id = $1 AND first_sample <= $4 AND start_time BETWEEN $2 AND $3
+         ORDER BY first_sample DESC, seq DESC LIMIT 1),
+       (SELECT seq FROM chunk WHERE stream_id = $1 AND first_sample < $5 AND start_time BETWEEN $2 AND $3
+         ORDER BY first_sample DESC, seq DESC LIMIT 1)";
+
+/// The seqs of the chunks that hold samples from ≤ s < to: the first one, and the last.
+pub(crate) async fn seqs(
+    connection: &mut PgConnection,
+    place: Place,
+    (from_sample, to_sample): (u64, u64),
+) -> Result<Option<(u64, u64)>, StoreError> {
+    let (from, to) = Timestamp::bounds(place.times_ns);
+    let query = statement(SEQS)
+        .bind(place.stream.to_vec())
+        .bind(from)
+        .bind(to)
+        .bind(bigint(from_sample, "the sample id")?)
+        .bind(bigint(to_sample, "the sample id")?);
+    let row = within_limit(query.fetch_one(connection)).await?;
+    let (first, last): (Option<i64>, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    let seq = |seq| unsigned(seq, "chunk.seq");
+    let Some(last) = last else { return Ok(None) };
+    // Before the first chunk there is none: then all up to the last.
+    Ok(Some((first.map_or(Ok(1), seq)?, seq(last)?)))
+}
+
+const POINTS: &str = "
+SELECT s.seq, s.signal, s.first_sample, c.utc_ns, s.sample_count, s.finite_count, s.min, s.max, s.sum, s.sumsq,
+       s.min_exact::text, s.max_exact::text, s.point_level, s.point_count, s.point_min, s.point_max, s.point_sum, s.point_sumsq
+  FROM chunk_signal s
+  JOIN chunk c ON c.stream_id = s.stream_id AND c.seq = s.seq AND c.start_time = s.start_time
+ WHERE s.stream_id = $1 AND s.signal = ANY($4) AND s.seq BETWEEN $5 AND $6 AND s.finite_count IS NOT NULL
+   AND s.start_time BETWEEN $2 AND $3 AND c.start_time BETWEEN $2 AND $3
+ ORDER BY s.seq, s.signal";
+
+/// What is folded of these signals in chunks whose seqs lie in this range, in order of seq and signal.
+pub(crate) async fn points(
+    connection: &mut PgConnection,
+    place: Place,
+    signals: &[u32],
+    (first, last): (u64, u64),
+) -> Result<Vec<PointRow>, StoreError> {
+    let (from, to) = Timestamp::bounds(place.times_ns);
+    let query = statement(POINTS)
+        .bind(place.stream.to_vec())
+        .bind(from)
+        .bind(to)
+        .bind(numbers(signals))
+        .bind(bigint(first, "the seq")?)
+        .bind(bigint(last, "the seq")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(point_row).collect()
+}
+
+fn point_row(row: &PgRow) -> Result<PointRow, StoreError> {
+    let unexpected = |column| StoreError::Unexpected(column);
+    let min = array::f64s(row, "point_min")?;
+    let points = match array::counts(row, "point_count")? {
+        // Of level 0: the samples.
+        None => {
+            let samples = min.ok_or_else(|| unexpected("chunk_signal.point_min"))?;
+            samples
+                .into_iter()
+                .map(|sample| Envelope::of_one(sample.unwrap_or(f64::NAN)))
+                .collect()
+        }
+        Some(counts) => {
+            let array = |column| array::f64s(row, column);
+            let arrays = [min, array("point_max")?, array("point_sum")?, array("point_sumsq")?];
+            envelopes(counts, arrays, "chunk_signal.point_min")?
+        }
+    };
+    Ok(PointRow {
+        seq: unsigned(row.try_get("seq")?, "chunk_signal.seq")?,
+        signal: signal(row)?,
+        first_sample: unsigned(row.try_get("first_sample")?, "chunk_signal.first_sample")?,
+        utc_ns: row.try_get("utc_ns")?,
+        whole: whole(row)?.ok_or_else(|| unexpected("chunk_signal.finite_count"))?,
+        points,
+    })
+}
+
+const BUCKETS: &str = "
+SELECT e.signal, e.level::integer AS level, e.bucket, e.utc_ns, e.sample_count, e.finite_count, e.min, e.max, e.sum, e.sumsq,
+       e.min_exact::text, e.max_exact::text
+  FROM unnest($5::integer[], $6::bigint[], $7::bigint[]) AS r(level, from_bucket, to_bucket)
+ CROSS JOIN unnest($4::integer[]) AS g(signal)
+ CROSS JOIN LATERAL (SELECT * FROM envelope e
+                      WHERE e.stream_id = $1 AND e.signal = g.signal AND e.level = r.level AND e.bucket >= r.from_bucket
+                        AND e.bucket < r.to_bucket AND e.start_time BETWEEN $2 AND $3) AS e
+ ORDER BY e.level, e.bucket, e.signal";
+
+/// The complete buckets of these ranges that have samples, in order of level, bucket and signal.
+pub(crate) async fn buckets(
+    connection: &mut PgConnection,
+    place: Place,
+    signals: &[u32],
+    ranges: &[BucketRange],
+) -> Result<Vec<BucketRow>, StoreError> {
+    if ranges.is_empty() {
+        return Ok(Vec::new());
+    }
+    let bounds = |bound: fn(&BucketRange) -> u64| {
+        let bounds = ranges.iter().map(|range| bigint(bound(range), "the bucket"));
+        bounds.collect::<Result<Vec<_>, _>>()
+    };
+    let (from, to) = Timestamp::bounds(place.times_ns);
+    let query = statement(BUCKETS)
+        .bind(place.stream.to_vec())
+        .bind(from)
+        .bind(to)
+        .bind(numbers(signals))
+        .bind(ranges.iter().map(|range| range.level as i32).collect::<Vec<_>>())
+        .bind(bounds(|range| range.from)?)
+        .bind(bounds(|range| range.to)?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    let bucket = |row: &PgRow| {
+        let level = u32::try_from(row.try_get::<i32, _>("level")?);
+        Ok(BucketRow {
+            signal: signal(row)?,
+            level: level.map_err(|_| StoreError::Unexpected("envelope.level"))?,
+            bucket: unsigned(row.try_get("bucket")?, "envelope.bucket")?,
+            utc_ns: row.try_get("utc_ns")?,
+            whole: whole(row)?.ok_or(StoreError::Unexpected("envelope.finite_count"))?,
+        })
+    };
+    rows.iter().map(bucket).collect()
+}
+
+const CHILDREN: &str = "
+SELECT signal, bucket, utc_ns, child_sample_count, child_finite_count, child_min, child_max, child_sum, child_sumsq
+  FROM envelope
+ WHERE stream_id = $1 AND signal = ANY($4) AND level = $5::smallint AND bucket >= $6 AND bucket < $7
+   AND start_time BETWEEN $2 AND $3
+ ORDER BY bucket, signal";
+
+/// The children of the complete buckets of a range that have samples, in order of bucket and signal.
+pub(crate) async fn children(
+    connection: &mut PgConnection,
+    place: Place,
+    signals: &[u32],
+    range: BucketRange,
+) -> Result<Vec<ChildrenRow>, StoreError> {
+    let (from, to) = Timestamp::bounds(place.times_ns);
+    let query = statement(CHILDREN)
+        .bind(place.stream.to_vec())
+        .bind(from)
+        .bind(to)
+        .bind(numbers(signals))
+        .bind(range.level as i16)
+        .bind(bigint(range.from, "the bucket")?)
+        .bind(bigint(range.to, "the bucket")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(children_row).collect()
+}
+
+fn children_row(row: &PgRow) -> Result<ChildrenRow, StoreError> {
+    const COLUMN: &str = "envelope.child_min";
+    let counts = |column| array::large_counts(row, column)?.ok_or(StoreError::Unexpected(COLUMN));
+    let sample_counts = counts("child_sample_count")?;
+    let array = |column| array::f64s(row, column);
+    let arrays = [
+        array("child_min")?,
+        array("child_max")?,
+        array("child_sum")?,
+        array("child_sumsq")?,
+    ];
+    let children = envelopes(counts("child_finite_count")?, arrays, COLUMN)?;
+    if children.len() != 16 || sample_counts.len() != 16 {
+        return Err(StoreError::Unexpected(COLUMN));
+    }
+    let child = |(envelope, sample_count)| Bucket {
+        sample_count,
+        envelope,
+        exact: None,
+    };
+    Ok(ChildrenRow {
+        signal: signal(row)?,
+        bucket: unsigned(row.try_get("bucket")?, "envelope.bucket")?,
+        utc_ns: row.try_get("utc_ns")?,
+        children: children.into_iter().zip(sample_counts).map(child).collect(),
+    })
+}
