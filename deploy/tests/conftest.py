@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,17 @@ import dockerfile
 import host
 
 TREE = Path(__file__).resolve().parents[2]
+
+open_hosts: list[host.Host] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure shows what the programs said."""
+    report = yield
+    if report.failed:
+        report.sections += [("programs", machine.last_words()) for machine in open_hosts]
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +36,10 @@ def machine() -> Iterator[host.Host]:
     directory = Path(tempfile.mkdtemp(prefix="wavekeep-deploy-"))
     directory.chmod(0o755)
     made = host.Host(directory)
+    open_hosts.append(made)
     try:
         yield made
     finally:
+        open_hosts.remove(made)
         made.close()
         shutil.rmtree(directory)

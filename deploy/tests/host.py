@@ -181,6 +181,10 @@ class Host:
         running.ended()
         return running
 
+    def last_words(self) -> str:
+        """Of those programs that said something, for whoever has to find out what went wrong."""
+        return "\n".join(f"{running.log.name}:\n{running.said()}" for running in self._running if running.said())
+
     def close(self) -> None:
         """Nothing that was started outlives the checks. Latest first: programs before their database."""
         for running in reversed(self._running):

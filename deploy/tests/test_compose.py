@@ -91,6 +91,19 @@ def test_everybody_waits_for_whom_he_needs() -> None:
             assert condition == ("service_healthy" if checked else "service_completed_successfully"), (service.name, on)
 
 
+def test_what_ends_is_waited_for() -> None:
+    """`up --wait` takes a service that has ended for a failure, unless another one waits for its end."""
+    services = compose.read(FILE).values()
+    ending = {service.name for service in services if service.health_check is None}
+    completed = {
+        on
+        for service in services
+        for on, condition in service.depends_on.items()
+        if condition == "service_completed_successfully"
+    }
+    assert ending == completed == {"migrate"}
+
+
 def ends_in_time(services: dict[str, compose.Service], image: dockerfile.Image) -> bool:
     """SIGKILL comes after the drains' deadlines."""
     server, agent = services["server"], services["agent"]
