@@ -1,6 +1,7 @@
 """What several checks need."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,6 +14,11 @@ import host
 TREE = Path(__file__).resolve().parents[2]
 
 open_hosts: list[host.Host] = []
+
+
+def pytest_configure() -> None:
+    """Ended by scripts/ci's time limit, the checks still stop what they have started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
