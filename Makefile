@@ -45,6 +45,10 @@ demo: build ## the main job: a simulated JS220 into a private Postgres through k
 test: build ## all fast tests (2,000 seeds of the simulation among them)
 	@scripts/cargo-test --workspace
 
+.PHONY: test-deploy
+test-deploy: build ## Dockerfile, compose.yaml and k8s/: linted, validated, and their exact commands and settings run as processes
+	@scripts/test-deploy
+
 .PHONY: simulate
 simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)
 	@WAVEKEEP_SEEDS=$(SEEDS) scripts/cargo-test --workspace --test simulation -- --nocapture
@@ -79,7 +83,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, simulate, demo; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, simulate, demo, test-deploy; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean
