@@ -1,20 +1,22 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, end-to-end, real-time
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, end-to-end, real-time, reading
 
 mod codecs;
 mod end_to_end;
 mod histogram;
 mod ledger;
 mod outbox;
+mod peers;
 mod processes;
+mod reading;
 mod real_time;
 
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 5] = ["codecs", "outbox", "ledger", "end-to-end", "real-time"];
+const ALL: [&str; 6] = ["codecs", "outbox", "ledger", "end-to-end", "real-time", "reading"];
 
 fn main() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
             "ledger" => ledger::run()?,
             "end-to-end" => end_to_end::run()?,
             "real-time" => real_time::run()?,
+            "reading" => reading::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
         }
     }

@@ -8,6 +8,7 @@
 //! | [`ingest`] | agents' sessions, and the writers that commit what they accept |
 //! | [`budget`], [`validate`] | pure: memory to windows; is a chunk's content what its header says? |
 //! | [`rollup`] | pure: envelopes at every level |
+//! | [`backfill`] | folds what an older version stored |
 //! | [`serve`], [`drain`] | the server from its sockets to its end |
 //! | [`grpc`], [`transport`] | services on a port; HTTP/2's settings |
 //! | [`admin`], [`telemetry`] | health, readiness; logs and metrics |
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod backfill;
 pub mod budget;
 pub mod cli;
 pub mod devdb;

@@ -19,6 +19,7 @@ use tonic_health::server::HealthReporter;
 use tracing::{error, warn};
 
 use crate::admin::{self, Health, Readiness};
+use crate::backfill;
 use crate::budget::{Budget, BudgetTooSmall};
 use crate::drain::StopSignals;
 use crate::grpc::{self, Grpc};
@@ -195,6 +196,7 @@ async fn serve_until_drained(
     let background = [
         tokio::spawn(watch::watch(probe, registry.clone(), watch::INTERVAL)),
         tokio::spawn(partitions_ahead(ledger.clone())),
+        tokio::spawn(backfill::run(ledger.database().clone())),
         tokio::spawn(readiness(health.clone(), registry.clone())),
         tokio::spawn(report(reporter.clone(), health)),
     ];

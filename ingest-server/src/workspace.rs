@@ -2,9 +2,11 @@
 //! database, or that may create schemas in it, is enough.
 
 use sqlx::postgres::PgConnection;
+use tracing::warn;
 use wavekeep_proto::id::LedgerId;
 
 use crate::store::migration::{self, MigrationError};
+use crate::store::reader_role::{self, Readers};
 use crate::store::workspace_row::{self, is_valid_name};
 use crate::store::{CommitFailure, Database, DatabaseError, Kind, StoreError, Transaction, Workspace};
 
@@ -147,7 +149,20 @@ async fn run_workspace(connection: &mut PgConnection, schema: &str) -> Result<()
         schema: schema.to_owned(),
         error,
     };
-    migration::run_workspace(connection).await.map_err(failed)
+    migration::run_workspace(connection).await.map_err(failed)?;
+    let role = reader_role::reader_role(schema);
+    match reader_role::ensure(connection, schema).await? {
+        Readers::Ready => {}
+        Readers::NotAllowed => warn!(
+            role,
+            "readers have no role of their own, because this user may not create one: let one who may run `CREATE ROLE \"{role}\" LOGIN`, then migrate again"
+        ),
+        Readers::WithoutPath => warn!(
+            role,
+            "readers must name their schema, because this user may not set their search_path: let one who may run `ALTER ROLE \"{role}\" IN DATABASE … SET search_path = \"{schema}\"`"
+        ),
+    }
+    Ok(())
 }
 
 async fn create_in(database: &Database, name: &str) -> Result<Workspace, WorkspaceError> {

@@ -1,87 +1,18 @@
 //! What the ledger folds: every bucket, whatever the chunks, the groups, the owners and the servers, against the samples.
 
+mod captured;
 mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Fixture, Stream, entry, owner, random};
+use captured::{Captured, Dice};
+use common::{Fixture, entry, owner, random};
 use sqlx::Row as _;
-use wavekeep_proto::chunk::Reason;
-use wavekeep_proto::stream::StreamDefinition;
+use wavekeep_proto::id::StreamId;
 use wavekeep_server::ledger::Row;
 use wavekeep_server::rollup::Levels;
-use wavekeep_server::rollup::envelope::Envelope;
 use wavekeep_server::store::PostgresLedger;
-
-/// A seeded sequence (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (word ^ (word >> 31)) % end
-    }
-}
-
-/// A stream whose samples are small integers, so that sums are exact in any order, and the samples that it captured.
-struct Captured {
-    stream: Stream,
-    axis: Vec<Option<f64>>,
-}
-
-impl Captured {
-    fn new(rate_hz: f64) -> Self {
-        let definition = StreamDefinition {
-            rate_hz,
-            ..common::definition()
-        };
-        Self {
-            stream: Stream::of(definition),
-            axis: Vec::new(),
-        }
-    }
-
-    fn chunk(&mut self, dice: &mut Dice, longest: u64) -> Row {
-        let count = 1 + dice.below(longest);
-        match dice.below(10) {
-            0 => self.gap(count),
-            1 => self.gap(count * 5),
-            _ => {
-                let longest = 65_536 - self.stream.at.next_sample % 65_536;
-                let values: Vec<f64> = (0..count.min(longest))
-                    .map(|_| {
-                        if dice.below(50) == 0 {
-                            f64::NAN
-                        } else {
-                            dice.below(100) as f64 - 50.0
-                        }
-                    })
-                    .collect();
-                self.axis.extend(values.iter().copied().map(Some));
-                let bits: Vec<u32> = values.iter().map(|value| (*value as f32).to_bits()).collect();
-                self.stream.samples(&bits)
-            }
-        }
-    }
-
-    fn gap(&mut self, count: u64) -> Row {
-        self.axis.extend(vec![None; count as usize]);
-        self.stream.gap(count, Reason::DeviceOverflow)
-    }
-
-    /// Samples that are stored, and the fold of the finite ones; of power where `squared`.
-    fn truth(&self, from: u64, to: u64, squared: bool) -> (u64, Envelope) {
-        let range = (from as usize).min(self.axis.len())..(to as usize).min(self.axis.len());
-        let stored = self.axis[range].iter().flatten();
-        let values: Vec<f64> = stored
-            .map(|value| if squared { value * value } else { *value })
-            .collect();
-        (values.len() as u64, Envelope::of(&values))
-    }
-}
+use wavekeep_server::store::backfill::{Folded, fold_page, next_behind};
 
 const POWER: i32 = 65_536;
 
@@ -202,4 +133,103 @@ async fn i8_envelopes_of_fast_streams_are_the_folds_of_their_samples() {
     grow(1e5, 50_000, 2_500_000, 7).await;
     grow(1e6, 65_536, 3_000_000, 8).await;
     grow(2e6, 65_536, 3_000_000, 9).await;
+}
+
+/// Everything as the version before envelopes left it.
+async fn forget(fixture: &Fixture) {
+    let forget = "UPDATE stream SET folded_seq = 0; DELETE FROM envelope; DELETE FROM chunk_signal WHERE signal = 65536;
+                  UPDATE chunk_signal SET finite_count = NULL, min = NULL, max = NULL, sum = NULL, sumsq = NULL,
+                      point_level = NULL, point_count = NULL, point_min = NULL, point_max = NULL, point_sum = NULL, point_sumsq = NULL";
+    let mut connection = common::connect(&fixture.url, &fixture.workspace).await;
+    sqlx::raw_sql(forget)
+        .execute(&mut connection)
+        .await
+        .expect("it forgets");
+}
+
+#[tokio::test]
+async fn i8_what_an_older_version_stored_is_folded_while_capture_goes_on() {
+    let fixture = Fixture::new().await;
+    let (mut captured, mut dice) = (Captured::new(1e3), Dice(21));
+    let owner = owner();
+    fixture.open(&captured.stream, owner).await;
+    let mut commit = async |captured: &mut Captured, chunks: usize| {
+        for _ in 0..chunks {
+            let before = captured.stream.at;
+            let row = captured.chunk(&mut dice, 700);
+            assert_eq!(
+                fixture
+                    .commit(&[entry(&captured.stream, owner, before, vec![row])])
+                    .await,
+                [true]
+            );
+        }
+    };
+    commit(&mut captured, 40).await;
+    forget(&fixture).await;
+    // Behind, a commit writes no envelopes.
+    commit(&mut captured, 3).await;
+    let database = fixture.ledger.database();
+    let workspace = database.workspace(&fixture.workspace).await.expect("it is there");
+    let stream = captured.stream.definition.id;
+    assert_eq!(
+        next_behind(database, &workspace, StreamId([0; 16]))
+            .await
+            .expect("it reads"),
+        Some(stream)
+    );
+    assert_eq!(
+        fold_page(database, &workspace, stream).await.expect("it folds"),
+        Folded::More(16)
+    );
+    commit(&mut captured, 1).await;
+    wavekeep_server::backfill::round(database, &workspace)
+        .await
+        .expect("it folds");
+    assert_eq!(
+        next_behind(database, &workspace, StreamId([0; 16]))
+            .await
+            .expect("it reads"),
+        None
+    );
+    assert_envelopes(&fixture, &captured, "folded later").await;
+    // And on from there.
+    commit(&mut captured, 20).await;
+    assert_envelopes(&fixture, &captured, "and on").await;
+    assert_eq!(
+        next_behind(database, &workspace, StreamId([0; 16]))
+            .await
+            .expect("it reads"),
+        None
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_chunk_is_not_folded_and_says_so() {
+    let fixture = Fixture::new().await;
+    let mut captured = Captured::new(1e3);
+    let owner = owner();
+    fixture.open(&captured.stream, owner).await;
+    let before = captured.stream.at;
+    let rows = vec![
+        captured.samples(&[1.0, 2.0]),
+        captured.samples(&[3.0, 4.0]),
+        captured.samples(&[5.0]),
+    ];
+    assert_eq!(
+        fixture.commit(&[entry(&captured.stream, owner, before, rows)]).await,
+        [true]
+    );
+    forget(&fixture).await;
+    let mut connection = common::connect(&fixture.url, &fixture.workspace).await;
+    let damage =
+        "UPDATE chunk_signal SET payload = set_byte(payload, 0, get_byte(payload, 0) # 1) WHERE seq = 2 AND signal = 0";
+    sqlx::raw_sql(damage)
+        .execute(&mut connection)
+        .await
+        .expect("it updates");
+    let database = fixture.ledger.database();
+    let workspace = database.workspace(&fixture.workspace).await.expect("it is there");
+    let folded = fold_page(database, &workspace, captured.stream.definition.id).await;
+    assert_eq!(folded.expect("it reads"), Folded::Damaged(2));
 }

@@ -28,7 +28,14 @@ async fn i1_chunks_are_committed_once_in_order() {
     assert_eq!(fixture.commit(&[entry(&stream, owner, before, rows)]).await, [true]);
     let facts = "SELECT chunk_count * 1000000 + sample_count * 10000 + gap_sample_count FROM stream WHERE ended AND end_reason = 64";
     assert_eq!(fixture.one(facts).await, 5 * 1_000_000 + 9 * 10_000 + 1_000);
-    assert_eq!(fixture.one("SELECT count(*) FROM chunk_signal").await, 6);
+    assert_eq!(
+        fixture
+            .one("SELECT count(*) FROM chunk_signal WHERE signal < 65536")
+            .await,
+        6
+    );
+    let power = "SELECT count(*) FROM chunk_signal WHERE signal = 65536 AND payload IS NULL";
+    assert_eq!(fixture.one(power).await, 2, "where current and voltage are both there");
     assert_eq!(
         fixture
             .one("SELECT count(*) FROM chunk_signal WHERE absent_reason = 21 AND signal = 40000")

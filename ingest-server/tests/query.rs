@@ -443,13 +443,13 @@ async fn questions_that_make_no_sense_are_refused_in_words() {
     let points = v1::GetWaveformRequest {
         workspace: asker.fixture.workspace.clone(),
         selection: Some(by_stream(&stream)),
-        points_max: 2_000,
+        points_max: 100_001,
         encodings: Vec::new(),
     };
     assert_refused(
         asker.query.clone().get_waveform(points.clone()).await,
-        Code::Unimplemented,
-        "samples, not points",
+        Code::InvalidArgument,
+        "at most 100000 points",
     );
     let encodings = v1::GetWaveformRequest {
         points_max: 0,

@@ -255,11 +255,19 @@ impl Lab {
         Ok(length - kept)
     }
 
-    /// The private Postgres' URL, as the server printed it when it was last ready.
-    pub fn database_url(&self) -> Result<String> {
+    /// The private Postgres' URL for readers of `main`, as the server printed it when it was last ready.
+    pub fn readers_url(&self) -> Result<String> {
         let output = std::fs::read_to_string(self.folder.path().join("server.out"))?;
         let url = output.rsplit('\'').find(|part| part.starts_with("postgres://"));
         Ok(url.context("the server printed no psql line")?.to_owned())
+    }
+
+    /// The same for whoever owns everything, in the schema of `main`.
+    pub fn database_url(&self) -> Result<String> {
+        let url = self
+            .readers_url()?
+            .replacen("://wavekeep_read_main@", "://wavekeep@", 1);
+        Ok(format!("{url}?options=-csearch_path%3Dmain"))
     }
 }
 

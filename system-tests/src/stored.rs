@@ -184,7 +184,7 @@ pub async fn read_by_sql(connection: &mut PgConnection, stream: &StoredStream, s
         let rows = sqlx::query(
             "SELECT c.header, c.digest,
                     array(SELECT s.payload FROM chunk_signal s
-                           WHERE s.stream_id = c.stream_id AND s.seq = c.seq AND s.start_time = c.start_time
+                           WHERE s.stream_id = c.stream_id AND s.seq = c.seq AND s.start_time = c.start_time AND s.signal < 65536
                            ORDER BY s.signal) AS columns
                FROM chunk c WHERE c.stream_id = $1 AND c.seq > $2 ORDER BY c.seq LIMIT 64",
         )

@@ -10,7 +10,9 @@ use super::options::ServerOptions;
 use crate::devdb::{DevDatabase, KeptDatabase};
 use crate::drain::StopSignals;
 use crate::serve::{ServeConfig, ServeError, Sockets, serve};
-use crate::{telemetry, workspace};
+use crate::store::reader_role::reader_role;
+use crate::telemetry;
+use crate::workspace::{self, FIRST_WORKSPACE};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -72,12 +74,13 @@ async fn migrate_and_serve(
     let url = SecretString::from(database.url());
     let (grpc, http) = (sockets.grpc_address()?, sockets.http_address()?);
     let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let sql = database.tcp_url();
+    let role = reader_role(FIRST_WORKSPACE);
+    let sql = database.tcp_url().replacen("://wavekeep@", &format!("://{role}@"), 1);
     let ready = || {
         println!("wavekeep-server is ready; Ctrl-C drains and stops it");
         println!("  agents, readers   {scheme}://{grpc}");
         println!("  health, metrics   http://{http}");
-        println!("  SQL               psql '{sql}?options=-csearch_path%3Dmain'");
+        println!("  SQL               psql '{sql}' -c 'select * from measurement limit 100'");
     };
     serve(config, &url, sockets, metrics, signals, ready).await?;
     Ok(())

@@ -4,6 +4,8 @@
 //! population; rms = √(Σx² ÷ n); integral = Σx ÷ rate. Sums over chunks are compensated (Neumaier), and the squares about the
 //! mean are joined pair by pair (Chan, Golub and LeVeque, 1979), so that a small deviation on a large mean is not lost.
 
+use crate::rollup::envelope::{Bucket, Envelope};
+
 /// Sums that stay apart until the end, so that the compiler may use vector registers.
 const LANES: usize = 8;
 
@@ -66,15 +68,27 @@ impl Fold {
 
     /// Takes samples in that were taken at `rate_hz`.
     pub(super) fn add(&mut self, samples: &[f64], rate_hz: f64) {
-        let block = Block::of(samples);
-        self.sample_count += samples.len() as u64;
-        if block.count == 0 {
+        let envelope = Envelope::of(samples);
+        let mean = envelope.sum / envelope.count as f64;
+        self.join(samples.len() as u64, &envelope, squares_about(samples, mean), rate_hz);
+    }
+
+    /// Takes a stored fold of samples in that were taken at `rate_hz`.
+    pub(super) fn add_bucket(&mut self, bucket: &Bucket, rate_hz: f64) {
+        let envelope = &bucket.envelope;
+        // What rounding leaves of a small difference of large numbers may be below zero.
+        let squares = (envelope.sumsq - envelope.sum * (envelope.sum / envelope.count as f64)).max(0.0);
+        self.join(bucket.sample_count, envelope, squares, rate_hz);
+    }
+
+    /// `squares`: about the envelope's mean.
+    fn join(&mut self, sample_count: u64, block: &Envelope, squares: f64, rate_hz: f64) {
+        self.sample_count += sample_count;
+        if block.is_empty() {
             return;
         }
         let (before, here) = (self.finite_count as f64, block.count as f64);
-        let mean = block.sum / here;
-        let squares = squares_about(samples, mean);
-        let apart = mean - self.mean;
+        let apart = block.sum / here - self.mean;
         self.finite_count += block.count;
         let all = before + here;
         self.mean += apart * (here / all);
@@ -118,49 +132,6 @@ impl Fold {
             (f64::NAN, f64::NAN)
         } else {
             (self.min, self.max)
-        }
-    }
-}
-
-/// The finite samples of one slice.
-struct Block {
-    count: u64,
-    sum: f64,
-    sumsq: f64,
-    min: f64,
-    max: f64,
-}
-
-impl Block {
-    fn of(samples: &[f64]) -> Self {
-        let (mut count, mut sum, mut sumsq) = ([0u64; LANES], [0.0; LANES], [0.0; LANES]);
-        let (mut min, mut max) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
-        let mut lane = |lane: usize, sample: f64| {
-            let finite = sample.is_finite();
-            let value = if finite { sample } else { 0.0 };
-            count[lane] += u64::from(finite);
-            sum[lane] += value;
-            sumsq[lane] += value * value;
-            let low = if finite { sample } else { f64::INFINITY };
-            let high = if finite { sample } else { f64::NEG_INFINITY };
-            min[lane] = if low < min[lane] { low } else { min[lane] };
-            max[lane] = if high > max[lane] { high } else { max[lane] };
-        };
-        let (rows, rest) = samples.as_chunks::<LANES>();
-        for row in rows {
-            for (at, sample) in row.iter().enumerate() {
-                lane(at, *sample);
-            }
-        }
-        for (at, sample) in rest.iter().enumerate() {
-            lane(at, *sample);
-        }
-        Self {
-            count: count.iter().sum(),
-            sum: sum.iter().sum(),
-            sumsq: sumsq.iter().sum(),
-            min: min.into_iter().fold(f64::INFINITY, f64::min),
-            max: max.into_iter().fold(f64::NEG_INFINITY, f64::max),
         }
     }
 }

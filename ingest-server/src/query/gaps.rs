@@ -4,14 +4,17 @@
 //! - I4: absence is a gap with a reason: of all signals (gaps, quarantined chunks) or of some (absent columns).
 //! - I12: one gap of each set of signals waits, to be joined with the one that continues it.
 
+use std::sync::Arc;
+
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent, Reason};
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::v1;
 
 use super::answer::Parts;
 use super::error::QueryError;
-use super::plan::{self, Asked};
+use super::plan::{self, Asked, Span};
 use super::read::{Located, Reader};
+use super::want::{Want, places};
 use crate::store::read_chunk::ChunkRow;
 use crate::store::read_gap::GapRow;
 use crate::store::read_stream::StreamRow;
@@ -43,32 +46,111 @@ async fn list_stream(
     located: &Located,
     parts: &Parts<v1::Gap>,
 ) -> Result<(), QueryError> {
-    let definition = &row.definition;
-    let signals: Vec<u16> = asked
-        .places(definition)
-        .into_iter()
-        .map(|place| definition.signals[place].number)
-        .collect();
-    let mut joiner = Joiner::default();
-    let mut after = Some(located.span.first_seq - 1);
-    while let Some(seq) = after {
-        let (rows, next) = reader
-            .gaps(located.place, &signals, (seq, located.span.last_seq))
-            .await?;
-        for row in rows {
-            let Some(gap) = cut(definition, &row, located) else {
-                continue;
-            };
-            if let Some(done) = joiner.join(gap) {
-                parts.send(done).await?;
-            }
+    let mut missing = Missing::new(reader, row, located, &Want::all(asked, &row.definition, false));
+    while let Some(gaps) = missing.next().await? {
+        for gap in gaps {
+            parts.send(gap).await?;
         }
-        after = next;
-    }
-    for gap in joiner.waiting {
-        parts.send(gap).await?;
     }
     Ok(())
+}
+
+/// What is missing of some wants in a range, page by page, and how much of each.
+pub(super) struct Missing {
+    reader: Reader,
+    definition: Arc<StreamDefinition>,
+    located: Located,
+    /// The numbers of the signals of each want.
+    wants: Vec<Vec<u16>>,
+    /// All of them.
+    signals: Vec<u16>,
+    joiner: Joiner,
+    /// None: all pages were read.
+    after: Option<u64>,
+    over: bool,
+    /// Samples so far that are missing of each want.
+    pub(super) of_wants: Vec<u64>,
+    /// And of all of them at once.
+    pub(super) of_all: u64,
+}
+
+impl Missing {
+    pub(super) fn new(reader: &Reader, row: &StreamRow, located: &Located, wants: &[Want]) -> Self {
+        let numbers = |places: Vec<usize>| {
+            places
+                .into_iter()
+                .map(|place| row.definition.signals[place].number)
+                .collect()
+        };
+        Self {
+            reader: reader.clone(),
+            definition: row.definition.clone(),
+            located: *located,
+            wants: wants.iter().map(|want| numbers(want.places())).collect(),
+            signals: numbers(places(wants)),
+            joiner: Joiner::default(),
+            after: Some(located.span.first_seq - 1),
+            over: false,
+            of_wants: vec![0; wants.len()],
+            of_all: 0,
+        }
+    }
+
+    /// The next gaps, joined, in order; None after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<v1::Gap>>, QueryError> {
+        let Some(after) = self.after else {
+            let over = std::mem::replace(&mut self.over, true);
+            return Ok((!over).then(|| std::mem::take(&mut self.joiner.waiting)));
+        };
+        let seqs = (after, self.located.span.last_seq);
+        let (rows, next) = self.reader.gaps(self.located.place, &self.signals, seqs).await?;
+        self.after = next;
+        // A page holds all rows of a chunk.
+        rows.chunk_by(|one, other| one.seq == other.seq)
+            .for_each(|rows| self.count(rows));
+        let gaps = rows.iter().filter_map(|row| cut(&self.definition, row, &self.located));
+        Ok(Some(gaps.filter_map(|gap| self.joiner.join(gap)).collect()))
+    }
+
+    /// All pages, for the counts alone.
+    pub(super) async fn counted(mut self) -> Result<Self, QueryError> {
+        while self.next().await?.is_some() {}
+        Ok(self)
+    }
+
+    fn count(&mut self, rows: &[GapRow]) {
+        let span = &self.located.span;
+        let (first, end) = (rows[0].first_sample, rows[0].first_sample.saturating_add(rows[0].count));
+        let length = end.min(span.to_sample).saturating_sub(first.max(span.from_sample));
+        let is_missing = |number: &u16| {
+            let of_row = |row: &GapRow| row.signals.as_ref().is_none_or(|signals| signals.contains(number));
+            rows.iter().any(of_row)
+        };
+        let mut of_all = true;
+        for (want, numbers) in self.wants.iter().enumerate() {
+            if numbers.iter().any(is_missing) {
+                self.of_wants[want] += length;
+            } else {
+                of_all = false;
+            }
+        }
+        self.of_all += if of_all { length } else { 0 };
+    }
+
+    /// Once all pages were read: so many samples of a want were found, and all others must have been named.
+    pub(super) fn require_all_named(&self, want: usize, samples: u64) -> Result<(), QueryError> {
+        let Span {
+            from_sample, to_sample, ..
+        } = self.located.span;
+        let named = self.of_wants[want];
+        if samples + named == to_sample - from_sample {
+            return Ok(());
+        }
+        Err(QueryError::Damaged(format!(
+            "stream {} is not whole: of samples {from_sample} to {to_sample}, {samples} are folded and {named} are in gaps",
+            self.definition.id
+        )))
+    }
 }
 
 fn gap(

@@ -22,6 +22,14 @@ pub const CLOCK_SHIFT_NS_MAX: i64 = 1_000_000_000;
 pub const FILTER_BYTES_MAX: usize = 4_096;
 /// Chunks whose headers are read at once.
 pub const PAGE_CHUNKS: usize = 64;
+/// Rows of folds that are read at once; of several signals together.
+pub const FOLD_ROWS: usize = 1_024;
+/// Points of one question.
+pub const POINTS_MAX: u32 = 100_000;
+/// Columns of one stream of an answer, over all its signals.
+pub const COLUMNS_MAX: usize = 200_000;
+/// Columns of one message.
+pub const COLUMNS_SENT: usize = 16_384;
 /// Gaps that are read at once. More than a chunk has signals.
 pub const PAGE_GAPS: usize = 1_000;
 /// Encoded bytes that are read at once; a chunk may exceed it alone.

@@ -52,6 +52,21 @@ impl Manifest {
         stream.last_seq = chunk.row.header.seq;
         stream.digest = chunk.row.digest.to_vec().into();
         stream.chunks += 1;
+        self.gaps(gaps);
+    }
+
+    /// Takes all of a stream in at once, of which columns were sent. So many samples of its range are missing.
+    pub(super) fn range(&mut self, missing: u64, located: &Located) {
+        let stream = self.streams.last_mut().expect("a stream begins before its columns");
+        stream.gap_sample_count = missing;
+        stream.sample_count = stream.to_sample - stream.from_sample - missing;
+        stream.last_seq = located.span.last_seq;
+        stream.digest = located.digest.to_vec().into();
+    }
+
+    /// What is missing in the stream that was begun last.
+    pub(super) fn gaps(&mut self, gaps: Vec<v1::Gap>) {
+        let stream = self.streams.last_mut().expect("a stream begins before its gaps");
         self.gaps += gaps.len();
         stream.gaps.extend(gaps);
     }

@@ -7,7 +7,9 @@
 //! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
 //! | `listing`, `gaps` | devices, streams, chunks; what is missing |
 //! | `waveform`, `manifest` | samples as they are stored, and what proves them |
-//! | `statistics`, `fold` | statistics by folding samples |
+//! | `columns`, `grid` | what is drawn of a range, in so many points |
+//! | `statistics`, `fold` | statistics |
+//! | `folds`, `cover`, `want`, `read_folds`, `decode` | a range as folds: stored ones, and samples at its edges |
 //! | `error`, `limits` | why there is no answer; the limits of reading |
 //!
 //! # Invariants
@@ -15,16 +17,23 @@
 //! - A deadline ends an answer, and so does a caller that goes away.
 
 mod answer;
+mod columns;
+mod cover;
+mod decode;
 mod error;
 mod filter;
 mod fold;
+mod folds;
 mod gaps;
+mod grid;
 pub mod limits;
 mod listing;
 mod manifest;
 mod plan;
 mod read;
+mod read_folds;
 mod statistics;
+mod want;
 mod waveform;
 
 use std::sync::Arc;
@@ -91,7 +100,6 @@ impl QueryService {
     }
 }
 
-const POINTS: &str = "this version sends samples, not points: ask with points_max 0";
 const RUNS: &str = "this version lists no runs: ListStreams names the run of each stream";
 const COMPARE: &str = "this version does not compare runs: ask GetStatistics for each of them";
 const TAIL: &str = "this version does not follow streams: ask GetWaveform again for what came since";
@@ -159,20 +167,17 @@ impl Query for QueryService {
         &self,
         request: Request<v1::GetWaveformRequest>,
     ) -> Result<Response<Self::GetWaveformStream>, Status> {
-        if request.get_ref().points_max > 0 {
-            return Err(QueryError::Unimplemented(POINTS).into());
-        }
         let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
         let request = request.into_inner();
         let asked = asked(request.selection)?;
         asked.require_source()?;
-        let accepted = waveform::Accepted::new(&request.encodings);
+        let wanted = waveform::Wanted::new(&request.encodings, request.points_max)?;
         let Begun {
             reader,
             permit,
             deadline,
         } = begun;
-        let answer = Answer::start(deadline, permit, |parts| waveform::send(reader, asked, accepted, parts));
+        let answer = Answer::start(deadline, permit, |parts| waveform::send(reader, asked, wanted, parts));
         Ok(Response::new(answer))
     }
 

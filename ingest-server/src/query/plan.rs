@@ -16,6 +16,7 @@ use wavekeep_proto::{limits as proto_limits, v1};
 
 use super::error::QueryError;
 use super::filter::{self, Filter};
+use crate::rollup::{POWER_NAME, power};
 use crate::store::read_stream::{StreamFilter, StreamRow};
 
 /// Whose samples.
@@ -189,25 +190,12 @@ impl Asked {
 
 /// The names by which a stream's samples can be asked for: its signals, and `power` where it is derived.
 fn signal_names(definition: &StreamDefinition) -> impl Iterator<Item = String> + '_ {
-    let derived = power(definition).map(|_| POWER.to_owned());
+    let derived = power(definition).map(|_| POWER_NAME.to_owned());
     definition
         .signals
         .iter()
         .map(|signal| signal.name.clone())
         .chain(derived)
-}
-
-/// The derived signal.
-pub(super) const POWER: &str = "power";
-
-/// Where current and voltage stand, in a stream that has both and no power of its own.
-pub(super) fn power(definition: &StreamDefinition) -> Option<(usize, usize)> {
-    let place = |name, unit| {
-        let mut signals = definition.signals.iter();
-        signals.position(|signal| signal.name == name && signal.unit == unit)
-    };
-    let own = definition.signals.iter().any(|signal| signal.name == POWER);
-    place("current", "A").zip(place("voltage", "V")).filter(|_| !own)
 }
 
 /// UTC of a sample of a chunk, in nanoseconds, at the stream's nominal rate.

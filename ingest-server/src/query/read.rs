@@ -25,8 +25,8 @@ use crate::store::read_stream::{self, DeviceRow, StreamRow};
 use crate::store::{Database, Transaction, Workspace, workspace_row};
 
 /// A transaction and its place among those that read.
-struct Reading {
-    tx: Transaction,
+pub(super) struct Reading {
+    pub(super) tx: Transaction,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -45,6 +45,8 @@ pub(super) struct Located {
     pub(super) span: Span,
     /// The digest before the first chunk; None where retention removed the row that holds it.
     pub(super) digest_before: Option<Hash>,
+    /// The digest after the last one.
+    pub(super) digest: Hash,
     /// UTC of the range's first sample and of its end, in nanoseconds.
     pub(super) times_ns: (i64, i64),
 }
@@ -85,7 +87,8 @@ impl Reader {
         })
     }
 
-    async fn begin(&self) -> Result<Reading, QueryError> {
+    /// A transaction, when there is room for one.
+    pub(super) async fn begin(&self) -> Result<Reading, QueryError> {
         let permit = self.transactions.clone().acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
         let tx = self.database.begin_read(&self.workspace).await?;
@@ -147,6 +150,7 @@ impl Reader {
             place,
             span,
             digest_before,
+            digest: last.digest,
             times_ns: (
                 plan::time_ns(&row.definition, &first.header, span.from_sample),
                 plan::time_ns(&row.definition, &last.header, span.to_sample),

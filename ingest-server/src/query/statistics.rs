@@ -1,23 +1,24 @@
-//! `GetStatistics`: by folding every sample of the range. The definitions stand in `fold`.
+//! `GetStatistics`: the edges of the range folded from samples, all between from stored envelopes. The definitions stand in `fold`.
 //!
 //! # Invariants
-//! - I8: a statistic is the fold of the samples it covers, each checked against the hash of its column.
+//! - I8: a statistic is the fold of the samples it covers. Where samples are read, each column is checked against its hash.
+//! - I13: samples and missing samples add up to the range, or the answer says that the stream is damaged.
 //! - No time counts twice: streams that captured a signal of a device at the same time are never folded together.
-//! - Decoding and folding run on blocking threads; one batch is folded while the next one is read (I12).
 
-use wavekeep_proto::chunk::ColumnContent;
-use wavekeep_proto::codec::Decoder;
 use wavekeep_proto::id::{Epoch, StreamId};
 use wavekeep_proto::stream::StreamDefinition;
-use wavekeep_proto::{hash, v1};
+use wavekeep_proto::v1;
 
 use super::error::QueryError;
 use super::fold::Fold;
+use super::folds::{Folding, Sink, is_folded};
+use super::gaps::Missing;
 use super::limits;
 use super::listing;
-use super::plan::{self, Asked, POWER, Span};
-use super::read::{ChunkReader, Located, Reader, StoredChunk};
-use crate::samples::to_f64;
+use super::plan::Asked;
+use super::read::{Located, Reader};
+use super::want::Want;
+use crate::rollup::envelope::Bucket;
 
 /// A signal of a device, over all its streams.
 struct Folded {
@@ -66,222 +67,97 @@ impl Part {
     }
 }
 
-/// What of a stream goes into which statistic.
-#[derive(Debug, Clone, Copy)]
-enum Want {
-    /// The signal at this place.
-    Stored(usize),
-    /// Current and voltage, multiplied.
-    Power(usize, usize),
+/// The folds of the wants of one stream, each into its statistic.
+struct Folds {
+    rate_hz: f64,
+    folds: Vec<Fold>,
 }
 
-/// Everything that a blocking thread needs, and gives back.
-struct Folder {
-    all: Vec<Folded>,
-    decoder: Decoder,
-    raw: Vec<u8>,
-    /// The samples of each signal of the stream, where they were decoded.
-    columns: Vec<Vec<f64>>,
-    power: Vec<f64>,
+impl Sink for Folds {
+    fn take(&mut self, want: usize, _: (u64, i64), bucket: &Bucket) {
+        self.folds[want].add_bucket(bucket, self.rate_hz);
+    }
+
+    fn take_samples(&mut self, want: usize, _: (u64, i64), samples: &[f64]) {
+        self.folds[want].add(samples, self.rate_hz);
+    }
 }
 
 /// Answers for every signal asked for, in order of time and of the definitions.
 pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::GetStatisticsResponse, QueryError> {
-    let mut folder = Folder {
-        all: Vec::new(),
-        decoder: Decoder::new(),
-        raw: Vec::new(),
-        columns: Vec::new(),
-        power: Vec::new(),
-    };
+    let mut all: Vec<Folded> = Vec::new();
     for row in reader.streams(asked).await? {
         let Some(located) = reader.locate(asked, &row).await? else {
             continue;
         };
-        let definition = row.definition.clone();
-        let wants = folder.wants(asked, &definition, &located)?;
-        let mut needed: Vec<usize> = wants.iter().flat_map(|(_, want)| want.places()).collect();
-        needed.sort_unstable();
-        needed.dedup();
-        let numbers = needed.iter().map(|place| definition.signals[*place].number);
-        let mut chunks = ChunkReader::new(reader, &located, numbers.collect());
-        let mut batch = chunks.next_batch().await?;
-        while let Some(now) = batch {
-            let (definition, wants, needed) = (definition.clone(), wants.clone(), needed.clone());
-            let work = tokio::task::spawn_blocking(move || {
-                let folded = now
-                    .iter()
-                    .try_for_each(|chunk| folder.chunk(&definition, &wants, &needed, chunk, &located.span));
-                folded.map(|()| folder)
-            });
-            // The next one is read while this one is folded.
-            batch = chunks.next_batch().await?;
-            folder = work.await.expect("folding does not panic")?;
+        let wants = Want::all(asked, &row.definition, true);
+        let places = wants
+            .iter()
+            .map(|want| place(&mut all, *want, &row.definition, &located));
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        let sink = Folds {
+            rate_hz: row.definition.rate_hz,
+            folds: places.iter().map(|place| all[*place].fold).collect(),
+        };
+        let before: Vec<u64> = sink.folds.iter().map(|fold| fold.sample_count).collect();
+        let folding = Folding::new(reader, &row, located, wants.clone(), sink);
+        let folding = if is_folded(&row, &located) {
+            folding.whole().await?
+        } else {
+            folding.samples().await?
+        };
+        let missing = Missing::new(reader, &row, &located, &wants).counted().await?;
+        for (want, (place, fold)) in places.into_iter().zip(folding.sink.folds).enumerate() {
+            let samples = fold.sample_count - before[want];
+            missing.require_all_named(want, samples)?;
+            all[place].gap_sample_count += missing.of_wants[want];
+            all[place].fold = fold;
         }
     }
-    if folder.all.is_empty() {
+    if all.is_empty() {
         return Err(listing::nothing(reader, asked).await);
     }
-    let signals = folder.all.iter().map(to_wire).collect();
+    let signals = all.iter().map(to_wire).collect();
     Ok(v1::GetStatisticsResponse { signals })
 }
 
-impl Want {
-    fn places(self) -> Vec<usize> {
-        match self {
-            Self::Stored(place) => vec![place],
-            Self::Power(current, voltage) => vec![current, voltage],
+/// The statistic of a want of a stream. Another unit makes another one.
+fn place(
+    all: &mut Vec<Folded>,
+    want: Want,
+    definition: &StreamDefinition,
+    located: &Located,
+) -> Result<usize, QueryError> {
+    let (signal, unit) = want.name_and_unit(definition);
+    let same = |folded: &Folded| {
+        (folded.device.as_str(), folded.signal.as_str(), folded.unit.as_str())
+            == (definition.device.as_str(), signal, unit)
+    };
+    let (from_ns, to_ns) = located.times_ns;
+    let part = Part::new(definition, located);
+    if let Some(at) = all.iter().position(same) {
+        let folded = &mut all[at];
+        if let Some(other) = folded.parts.iter().find(|other| other.overlaps(&part)) {
+            return Err(QueryError::Overlap {
+                device: definition.device.clone(),
+                signal: signal.into(),
+                streams: (other.stream, part.stream),
+            });
         }
+        folded.parts.push(part);
+        folded.times_ns = (folded.times_ns.0.min(from_ns), folded.times_ns.1.max(to_ns));
+        return Ok(at);
     }
-}
-
-impl Folder {
-    /// What the stream's samples go into: places in `all`.
-    fn wants(
-        &mut self,
-        asked: &Asked,
-        definition: &StreamDefinition,
-        located: &Located,
-    ) -> Result<Vec<(usize, Want)>, QueryError> {
-        let mut wants = Vec::new();
-        for place in asked.places(definition) {
-            let signal = &definition.signals[place];
-            let at = self.at(definition, (&signal.name, &signal.unit), located)?;
-            wants.push((at, Want::Stored(place)));
-        }
-        let power_asked = asked.signals.is_empty() || asked.signals.iter().any(|signal| signal == POWER);
-        if let Some((current, voltage)) = plan::power(definition).filter(|_| power_asked) {
-            let at = self.at(definition, (POWER, "W"), located)?;
-            wants.push((at, Want::Power(current, voltage)));
-        }
-        Ok(wants)
-    }
-
-    /// The statistic of a signal. Another unit makes another one.
-    fn at(
-        &mut self,
-        definition: &StreamDefinition,
-        (signal, unit): (&str, &str),
-        located: &Located,
-    ) -> Result<usize, QueryError> {
-        let same = |folded: &Folded| {
-            (folded.device.as_str(), folded.signal.as_str(), folded.unit.as_str())
-                == (definition.device.as_str(), signal, unit)
-        };
-        let (from_ns, to_ns) = located.times_ns;
-        let part = Part::new(definition, located);
-        if let Some(at) = self.all.iter().position(same) {
-            let folded = &mut self.all[at];
-            if let Some(other) = folded.parts.iter().find(|other| other.overlaps(&part)) {
-                return Err(QueryError::Overlap {
-                    device: definition.device.clone(),
-                    signal: signal.into(),
-                    streams: (other.stream, part.stream),
-                });
-            }
-            folded.parts.push(part);
-            folded.times_ns = (folded.times_ns.0.min(from_ns), folded.times_ns.1.max(to_ns));
-            return Ok(at);
-        }
-        self.all.push(Folded {
-            device: definition.device.clone(),
-            signal: signal.into(),
-            unit: unit.into(),
-            times_ns: (from_ns, to_ns),
-            gap_sample_count: 0,
-            fold: Fold::new(),
-            parts: vec![part],
-        });
-        Ok(self.all.len() - 1)
-    }
-
-    fn chunk(
-        &mut self,
-        definition: &StreamDefinition,
-        wants: &[(usize, Want)],
-        needed: &[usize],
-        chunk: &StoredChunk,
-        span: &Span,
-    ) -> Result<(), QueryError> {
-        let header = &chunk.row.header;
-        let (from, to) = plan::cut(header, span);
-        if from == to {
-            return Ok(());
-        }
-        self.columns.resize(definition.signals.len(), Vec::new());
-        self.columns.iter_mut().for_each(Vec::clear);
-        if chunk.has_samples() {
-            self.decode(definition, needed, chunk)?;
-        }
-        let range = (from - header.first_sample) as usize..(to - header.first_sample) as usize;
-        for (at, want) in wants {
-            // A signal that is absent was not decoded: then there are no samples to cut.
-            let samples = match *want {
-                Want::Stored(place) => self.columns[place].get(range.clone()),
-                Want::Power(current, voltage) => {
-                    let pair = self.columns[current]
-                        .get(range.clone())
-                        .zip(self.columns[voltage].get(range.clone()));
-                    pair.map(|(current, voltage)| {
-                        let product = current.iter().zip(voltage).map(|(current, voltage)| current * voltage);
-                        self.power.clear();
-                        self.power.extend(product);
-                        &self.power[..]
-                    })
-                }
-            };
-            let folded = &mut self.all[*at];
-            match samples {
-                Some(samples) => folded.fold.add(samples, definition.rate_hz),
-                None => folded.gap_sample_count += to - from,
-            }
-        }
-        Ok(())
-    }
-
-    fn decode(
-        &mut self,
-        definition: &StreamDefinition,
-        needed: &[usize],
-        chunk: &StoredChunk,
-    ) -> Result<(), QueryError> {
-        let header = &chunk.row.header;
-        let damaged = |place: usize, why: &str| {
-            let name = &definition.signals[place].name;
-            QueryError::Damaged(format!(
-                "signal {name:?} of seq {} of stream {} {why}",
-                header.seq, definition.id
-            ))
-        };
-        let mut encoded = chunk.columns.iter();
-        for place in needed {
-            let signal = &definition.signals[*place];
-            let column = header
-                .columns
-                .get(*place)
-                .filter(|column| column.signal == signal.number);
-            let column = column.ok_or_else(|| damaged(*place, "is not in its header"))?;
-            let ColumnContent::Present { encoding, hash } = column.content else {
-                continue;
-            };
-            let bytes = encoded.next().ok_or_else(|| damaged(*place, "has lost its bytes"))?;
-            let count = u32::try_from(header.count).map_err(|_| damaged(*place, "has too many samples"))?;
-            self.decoder
-                .decode_into(
-                    encoding,
-                    signal.sample_type.bits(),
-                    count as usize,
-                    bytes,
-                    &mut self.raw,
-                )
-                .map_err(|why| damaged(*place, &format!("cannot be decoded ({why})")))?;
-            if hash::column_hash(signal.number, signal.sample_type, count, &self.raw) != hash {
-                return Err(damaged(*place, "decodes to other samples than were captured"));
-            }
-            to_f64(signal.sample_type, &self.raw, header.count, &mut self.columns[*place]);
-        }
-        Ok(())
-    }
+    all.push(Folded {
+        device: definition.device.clone(),
+        signal: signal.into(),
+        unit: unit.into(),
+        times_ns: (from_ns, to_ns),
+        gap_sample_count: 0,
+        fold: Fold::new(),
+        parts: vec![part],
+    });
+    Ok(all.len() - 1)
 }
 
 fn to_wire(folded: &Folded) -> v1::SignalStatistics {

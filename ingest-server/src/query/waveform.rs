@@ -1,4 +1,5 @@
-//! `GetWaveform` with `points_max` 0: the stored chunks as they are, still encoded and hashed, then the manifest.
+//! `GetWaveform`: the stored chunks as they are, still encoded and hashed, or columns where that would be more samples than points
+//! are wanted; then the manifest.
 //!
 //! # Invariants
 //! - I14: header, digest and column bytes are those of the rows; nothing is decoded. The frame hash is of what is sent, so that
@@ -11,12 +12,14 @@ use wavekeep_proto::v1::waveform_part::Part;
 use wavekeep_proto::{hash, v1};
 
 use super::answer::Parts;
+use super::columns;
 use super::error::QueryError;
 use super::gaps;
 use super::listing;
 use super::manifest::Manifest;
 use super::plan::{self, Asked};
 use super::read::{ChunkReader, Located, Reader, StoredChunk};
+use crate::rollup::{POWER_NAME, power};
 use crate::store::read_stream::StreamRow;
 
 /// Which encodings the caller reads.
@@ -51,12 +54,30 @@ impl Accepted {
     }
 }
 
+/// What the caller wants of the samples.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    accepted: Accepted,
+    /// 0: the samples, however many.
+    points_max: u64,
+}
+
+impl Wanted {
+    pub(super) fn new(encodings: &[i32], points_max: u32) -> Result<Self, QueryError> {
+        Ok(Self {
+            accepted: Accepted::new(encodings),
+            points_max: columns::points_max(points_max)?,
+        })
+    }
+}
+
 /// Only what is stored has samples to send.
 pub(super) fn require_stored(asked: &Asked, rows: &[StreamRow]) -> Result<(), QueryError> {
-    let derived = asked.signals.iter().any(|signal| signal == plan::POWER);
-    if derived && rows.iter().any(|row| plan::power(&row.definition).is_some()) {
+    let derived = asked.signals.iter().any(|signal| signal == POWER_NAME);
+    if derived && rows.iter().any(|row| power(&row.definition).is_some()) {
         return Err(QueryError::Invalid(
-            "power is derived, not stored: read current and voltage and multiply them, or ask for statistics".into(),
+            "power is derived, not stored: read current and voltage and multiply them, or ask for points or statistics"
+                .into(),
         ));
     }
     Ok(())
@@ -70,37 +91,57 @@ fn part(part: Part) -> v1::WaveformPart {
 pub(super) async fn send(
     reader: Reader,
     asked: Asked,
-    accepted: Accepted,
+    wanted: Wanted,
     parts: Parts<v1::WaveformPart>,
 ) -> Result<(), QueryError> {
     let rows = reader.streams(&asked).await?;
-    require_stored(&asked, &rows)?;
-    let mut manifest = Manifest::default();
-    let mut is_empty = true;
+    if wanted.points_max == 0 {
+        require_stored(&asked, &rows)?;
+    }
+    let mut located = Vec::new();
     for row in &rows {
-        let Some(located) = reader.locate(&asked, row).await? else {
-            continue;
-        };
-        is_empty = false;
-        let info = Some(listing::stream_info(row));
-        parts.send(part(Part::Stream(v1::WaveformStream { info }))).await?;
-        manifest.begin(&located);
-        let places = asked.places(&row.definition);
-        let numbers = places.iter().map(|place| row.definition.signals[*place].number);
-        let mut chunks = ChunkReader::new(&reader, &located, numbers.collect());
-        let mut batch = chunks.next_batch().await?;
-        while let Some(now) = batch {
-            let sending = send_batch(row, &located, &places, (&accepted, &mut manifest), now, &parts);
-            // The next one is read while this one is sent.
-            let (sent, next) = tokio::join!(sending, chunks.next_batch());
-            sent?;
-            batch = next?;
+        if let Some(range) = reader.locate(&asked, row).await? {
+            located.push((row, range));
         }
     }
-    if is_empty {
+    if located.is_empty() {
         return Err(listing::nothing(&reader, &asked).await);
     }
+    let times: Vec<_> = located.iter().map(|(_, range)| range.times_ns).collect();
+    let mut manifest = Manifest::default();
+    for (which, (row, range)) in located.iter().enumerate() {
+        let info = Some(listing::stream_info(row));
+        parts.send(part(Part::Stream(v1::WaveformStream { info }))).await?;
+        manifest.begin(range);
+        let points = columns::share(wanted.points_max, &times, which);
+        if wanted.points_max == 0 || columns::has_few_samples(&asked, row, range, points) {
+            let answer = (&wanted.accepted, &mut manifest, &parts);
+            send_chunks(&reader, (*row, range), &asked, answer).await?;
+        } else {
+            columns::send(&reader, (*row, range), &asked, points, (&mut manifest, &parts)).await?;
+        }
+    }
     parts.send(part(Part::Manifest(manifest.finish()))).await
+}
+
+async fn send_chunks(
+    reader: &Reader,
+    (row, located): (&StreamRow, &Located),
+    asked: &Asked,
+    (accepted, manifest, parts): (&Accepted, &mut Manifest, &Parts<v1::WaveformPart>),
+) -> Result<(), QueryError> {
+    let places = asked.places(&row.definition);
+    let numbers = places.iter().map(|place| row.definition.signals[*place].number);
+    let mut chunks = ChunkReader::new(reader, located, numbers.collect());
+    let mut batch = chunks.next_batch().await?;
+    while let Some(now) = batch {
+        let sending = send_batch(row, located, &places, (accepted, manifest), now, parts);
+        // The next one is read while this one is sent.
+        let (sent, next) = tokio::join!(sending, chunks.next_batch());
+        sent?;
+        batch = next?;
+    }
+    Ok(())
 }
 
 async fn send_batch(

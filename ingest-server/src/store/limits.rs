@@ -23,6 +23,9 @@ pub(super) const TOWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Chunks whose points are read at once.
 pub(super) const LOAD_CHUNKS: u64 = 64;
 
+/// Chunks that are folded in one transaction, where an older version did not: whoever captures their stream waits for it.
+pub(super) const BACKFILL_CHUNKS: usize = 16;
+
 /// Bytes gathered before they are sent to a COPY. A payload of at least this is sent from where it lies.
 pub(super) const COPY_BUFFER_BYTES: usize = 64 * 1024;
 

@@ -14,7 +14,7 @@ const REGISTRY: [(i64, &str, &str); 1] = [(
     "registry",
     include_str!("../../../migrations/registry/0001_registry.sql"),
 )];
-const WORKSPACE: [(i64, &str, &str); 2] = [
+const WORKSPACE: [(i64, &str, &str); 3] = [
     (
         1,
         "workspace",
@@ -25,6 +25,7 @@ const WORKSPACE: [(i64, &str, &str); 2] = [
         "envelopes",
         include_str!("../../../migrations/workspace/0002_envelopes.sql"),
     ),
+    (4, "views", include_str!("../../../migrations/workspace/0004_views.sql")),
 ];
 
 /// Held until the transaction ends by whoever migrates.

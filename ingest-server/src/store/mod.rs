@@ -7,11 +7,13 @@
 //! | `workspace_row` | `wavekeep.workspace` |
 //! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `envelope`, `marker`, `quarantine` | the tables of a workspace |
 //! | `towers` | unfinished buckets between commits |
+//! | [`backfill`] | folds what an older version stored |
 //! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
 //! | `copy`, `array`, `timestamp` | binary COPY; arrays and times as the database has them |
 //! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
+//! | [`reader_role`] | who may read a workspace |
 //! | `error`, `limits` | what a failure means; what every wait is limited to |
 //!
 //! # Invariants
@@ -19,6 +21,7 @@
 //! - I12: every wait has a limit in `limits`.
 
 mod array;
+pub mod backfill;
 pub(crate) mod chunk;
 pub(crate) mod chunk_signal;
 mod copy;
@@ -38,6 +41,7 @@ pub(crate) mod read_chunk;
 pub(crate) mod read_envelope;
 pub(crate) mod read_gap;
 pub(crate) mod read_stream;
+pub mod reader_role;
 pub(crate) mod run;
 pub(crate) mod stream;
 mod text;

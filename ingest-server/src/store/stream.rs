@@ -186,7 +186,16 @@ pub(super) async fn lock(
     connection: &mut PgConnection,
     entries: &[Entry],
 ) -> Result<HashMap<StreamId, Facts>, StoreError> {
-    let ids: Vec<&[u8]> = entries.iter().map(|entry| entry.stream.as_bytes().as_slice()).collect();
+    let ids: Vec<StreamId> = entries.iter().map(|entry| entry.stream).collect();
+    lock_rows(connection, &ids).await
+}
+
+/// The same, of these streams.
+pub(super) async fn lock_rows(
+    connection: &mut PgConnection,
+    ids: &[StreamId],
+) -> Result<HashMap<StreamId, Facts>, StoreError> {
+    let ids: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
     let rows = statement(LOCK).bind(ids).fetch_all(connection).await?;
     let facts = |row: &PgRow| {
         let id = StreamId::from_slice(row.try_get("id")?).map_err(|_| StoreError::Unexpected("stream.id"))?;

@@ -74,10 +74,15 @@ impl Asker {
     }
 
     pub async fn waveform(&self, selection: v1::Selection) -> Result<Vec<v1::WaveformPart>, Status> {
+        self.drawn(selection, 0).await
+    }
+
+    /// With points.
+    pub async fn drawn(&self, selection: v1::Selection, points_max: u32) -> Result<Vec<v1::WaveformPart>, Status> {
         let request = v1::GetWaveformRequest {
             workspace: self.workspace(),
             selection: Some(selection),
-            points_max: 0,
+            points_max,
             encodings: Vec::new(),
         };
         let mut answer = self.query.clone().get_waveform(request).await?.into_inner();

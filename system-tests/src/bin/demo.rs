@@ -82,9 +82,9 @@ fn check(lab: &Lab, captured: u64) -> Result<()> {
 }
 
 fn look_yourself(lab: &Lab, since: Instant) -> Result<()> {
-    let url = lab.database_url()?;
+    let url = lab.readers_url()?;
     println!("\n{}", lab.reader(&["streams", "--device", DEVICE])?);
-    let query = "select seq, kind, first_sample, sample_count, loaded_at from chunk order by loaded_at, seq limit 5";
+    let query = "select time, current, voltage, power, loaded_at from measurement limit 5";
     // Where psql is installed, what it says is shown; the line is for whoever wants to ask more.
     if let Ok(output) = Command::new("psql").args([&url, "-c", query]).output() {
         println!("{}", String::from_utf8_lossy(&output.stdout));

@@ -1,0 +1,84 @@
+//! A stored chunk's columns as f64, each checked against the hash that it was captured with. CPU work, for blocking threads.
+
+use wavekeep_proto::chunk::ColumnContent;
+use wavekeep_proto::codec::Decoder;
+use wavekeep_proto::hash;
+use wavekeep_proto::stream::StreamDefinition;
+
+use super::error::QueryError;
+use super::read::StoredChunk;
+use super::want::Want;
+use crate::rollup::fold::multiply;
+use crate::samples::to_f64;
+
+/// Decodes chunk after chunk, reusing its buffers.
+#[derive(Default)]
+pub(super) struct ChunkDecoder {
+    decoder: Decoder,
+    raw: Vec<u8>,
+    /// Of each signal of the stream; empty where it is absent or was not asked for.
+    columns: Vec<Vec<f64>>,
+    power: Vec<f64>,
+}
+
+impl ChunkDecoder {
+    /// The signals at these places, which were read, in this order.
+    pub(super) fn decode(
+        &mut self,
+        definition: &StreamDefinition,
+        places: &[usize],
+        chunk: &StoredChunk,
+    ) -> Result<(), QueryError> {
+        self.columns.resize(definition.signals.len(), Vec::new());
+        self.columns.iter_mut().for_each(Vec::clear);
+        if !chunk.has_samples() {
+            return Ok(());
+        }
+        let header = &chunk.row.header;
+        let damaged = |place: usize, why: &str| {
+            let name = &definition.signals[place].name;
+            QueryError::Damaged(format!(
+                "signal {name:?} of seq {} of stream {} {why}",
+                header.seq, definition.id
+            ))
+        };
+        let mut encoded = chunk.columns.iter();
+        for place in places {
+            let signal = &definition.signals[*place];
+            let column = header
+                .columns
+                .get(*place)
+                .filter(|column| column.signal == signal.number);
+            let column = column.ok_or_else(|| damaged(*place, "is not in its header"))?;
+            let ColumnContent::Present { encoding, hash } = column.content else {
+                continue;
+            };
+            let bytes = encoded.next().ok_or_else(|| damaged(*place, "has lost its bytes"))?;
+            let count = u32::try_from(header.count).map_err(|_| damaged(*place, "has too many samples"))?;
+            let bits = signal.sample_type.bits();
+            self.decoder
+                .decode_into(encoding, bits, count as usize, bytes, &mut self.raw)
+                .map_err(|why| damaged(*place, &format!("cannot be decoded ({why})")))?;
+            if hash::column_hash(signal.number, signal.sample_type, count, &self.raw) != hash {
+                return Err(damaged(*place, "decodes to other samples than were captured"));
+            }
+            to_f64(signal.sample_type, &self.raw, header.count, &mut self.columns[*place]);
+        }
+        Ok(())
+    }
+
+    /// Of the chunk that was decoded last, the samples of this range, counted from its first; None where they are absent.
+    pub(super) fn samples(&mut self, want: Want, range: std::ops::Range<usize>) -> Option<&[f64]> {
+        match want {
+            Want::Stored(place) => self.columns[place].get(range),
+            Want::Power(current, voltage) => {
+                let (current, voltage) = (
+                    self.columns[current].get(range.clone())?,
+                    self.columns[voltage].get(range)?,
+                );
+                multiply(current, voltage, &mut self.power);
+                Some(&self.power)
+            }
+        }
+    }
+}
