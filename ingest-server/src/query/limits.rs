@@ -22,6 +22,8 @@ pub const CLOCK_SHIFT_NS_MAX: i64 = 1_000_000_000;
 pub const FILTER_BYTES_MAX: usize = 4_096;
 /// Chunks whose headers are read at once.
 pub const PAGE_CHUNKS: usize = 64;
+/// Samples of each column that a listing of chunks decodes.
+pub const FIRST_SAMPLES_MAX: u32 = 16;
 /// Gaps that are read at once. More than a chunk has signals.
 pub const PAGE_GAPS: usize = 1_000;
 /// Encoded bytes that are read at once; a chunk may exceed it alone.
