@@ -21,15 +21,15 @@ use crate::store::read_chunk::{ChunkRow, PayloadRow, Place};
 pub(super) struct FirstSamples {
     /// Of each column.
     count: u32,
-    /// None while it decodes.
-    decoder: Option<Decoder>,
+    /// Lent to the thread that decodes.
+    decoder: Decoder,
 }
 
 impl FirstSamples {
     pub(super) fn new(count: u32) -> Self {
         Self {
             count,
-            decoder: Some(Decoder::new()),
+            decoder: Decoder::new(),
         }
     }
 
@@ -58,14 +58,14 @@ impl FirstSamples {
         let numbers: Vec<u16> = places.iter().map(|place| definition.signals[*place].number).collect();
         let payloads = reader.payloads(place, &numbers, range).await?;
         let (definition, places, count) = (definition.clone(), places.to_vec(), self.count);
-        let mut decoder = self.decoder.take().unwrap_or_else(Decoder::new);
+        let mut decoder = std::mem::take(&mut self.decoder);
         let work = tokio::task::spawn_blocking(move || {
             let of_row = |row| of_chunk(&definition, &places, row, &payloads, count, &mut decoder);
             let all = rows.iter().map(of_row).collect();
             (all, decoder)
         });
         let (all, decoder) = work.await.expect("decoding does not panic");
-        self.decoder = Some(decoder);
+        self.decoder = decoder;
         Ok(all)
     }
 }

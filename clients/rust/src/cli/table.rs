@@ -137,16 +137,21 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    /// Prints what waits, for those who watch. The widths of the columns are decided by then.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
         if !self.rows.is_empty() {
             self.print_rows()?;
         }
         Ok(self.out.flush()?)
     }
+
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.flush()
+    }
 }
 
 /// None where nobody looks: then nothing is cut.
-fn terminal_width() -> Option<usize> {
+pub(super) fn terminal_width() -> Option<usize> {
     if let Some(columns) = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()) {
         return Some(columns);
     }
