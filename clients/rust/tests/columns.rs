@@ -371,7 +371,7 @@ async fn a_manifest_of_columns_that_says_something_else_is_refused() {
         ("where a signal's columns end", |manifest| manifest.to_sample -= 1),
         ("the end of the range", |manifest| manifest.from_sample = 2_000),
         ("the number of samples, stored and missing", |manifest| {
-            manifest.sample_count -= 1
+            manifest.sample_count -= 1;
         }),
         ("the number of missing samples", |manifest| {
             (manifest.sample_count, manifest.gap_sample_count) = (711, 249);
@@ -380,10 +380,10 @@ async fn a_manifest_of_columns_that_says_something_else_is_refused() {
         ("the range of seqs", |manifest| manifest.first_seq = 0),
         ("the range of seqs", |manifest| manifest.last_seq += 1),
         ("the digest at the watermark", |manifest| {
-            manifest.digest = vec![1; 16].into()
+            manifest.digest = vec![1; 16].into();
         }),
         ("the digest before seq 1", |manifest| {
-            manifest.digest_before = vec![1; 16].into()
+            manifest.digest_before = vec![1; 16].into();
         }),
         ("a gap", |manifest| manifest.gaps[0].count = 0),
         ("a gap", |manifest| manifest.gaps[0].count = 1_000),

@@ -166,6 +166,7 @@ struct Printer {
     definitions: BTreeMap<StreamId, Arc<StreamDefinition>>,
     signals: Vec<String>,
     first_samples: u32,
+    follows: bool,
 }
 
 impl Printer {
@@ -176,25 +177,28 @@ impl Printer {
             definitions: known.map(|stream| (stream.id(), stream.definition.clone())).collect(),
             signals: arguments.select.signals.clone(),
             first_samples: arguments.first_samples,
+            follows: arguments.follow,
         }
     }
 
     fn headings(&self, output: &mut Output) {
+        // Whoever follows sees rows before those that would decide how wide the columns are.
+        let least = |width: usize| if self.follows { width } else { 0 };
         output.table([
-            text("DEVICE").spare(1),
+            text("DEVICE").spare(1).least(least(10)),
             text("STREAM"),
-            number("SEQ"),
-            text("KIND"),
-            text("REASON").spare(2),
+            number("SEQ").least(least(6)),
+            text("KIND").least(least(7)),
+            text("REASON").spare(2).least(least(11)),
             number("FIRST SAMPLE").spare(9),
-            number("SAMPLES"),
-            number("BYTES").spare(3),
-            text("ENCODING").spare(5),
-            fixed("FROM"),
-            fixed("TO").spare(8),
+            number("SAMPLES").least(least(7)),
+            number("BYTES").spare(3).least(least(7)),
+            text("ENCODING").spare(5).least(least(12)),
+            fixed("FROM").least(least(24)),
+            fixed("TO").spare(8).least(least(24)),
             text("DIGEST").spare(7),
             fixed("LOADED AT").spare(6),
-            text("FIRST SAMPLES"),
+            text("FIRST SAMPLES").least(least(60)),
         ]);
     }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use wavekeep::time::{rfc3339, rfc3339_ms};
+use wavekeep::time::rfc3339_ms;
 
 use super::canvas::{ACROSS, Canvas, DOWN};
 use super::trace::{Point, Trace};
@@ -85,12 +85,9 @@ pub(super) fn picture(traces: &[Trace], look: &Look) -> Vec<String> {
         .unwrap_or(0);
     let cells = look.width.saturating_sub(label_width + 2).max(ACROSS);
     let axis = Axis { from_ns, to_ns, cells };
-    let mut lines = vec![format!(
-        "{} to {} ({})",
-        rfc3339_ms(from_ns),
-        rfc3339_ms(to_ns),
-        duration(to_ns.saturating_sub(from_ns))
-    )];
+    let length = duration(to_ns.saturating_sub(from_ns));
+    let title = format!("from {}, to {}, {length}", rfc3339_ms(from_ns), rfc3339_ms(to_ns));
+    let mut lines = vec![wrapped(&title, look.width, 0)];
     for (trace, labels) in traces.iter().zip(&labels) {
         lines.push(String::new());
         lines.extend(one(trace, labels, label_width, &axis, look));
@@ -132,7 +129,7 @@ fn one(trace: &Trace, labels: &[String], label_width: usize, axis: &Axis, look: 
         let text = wrapped(&named(reason, missing), look.width, label_width + 6);
         lines.push(format!("{indent} {} = {text}", paint(&letter.to_string(), RED)));
     }
-    lines.push(wrapped(&summary(trace), look.width, 2));
+    lines.push(wrapped(&summary(trace), look.width, 0));
     lines
 }
 
@@ -149,17 +146,18 @@ fn summary(trace: &Trace) -> String {
     format!("{samples} samples, {} missing, {values}", thousands(missing))
 }
 
-/// Broken at commas where it is too wide.
-fn wrapped(text: &str, width: usize, indent: usize) -> String {
-    let (mut out, mut line) = (String::new(), indent.min(2));
+/// Broken at commas where it is too wide. It starts at `start`.
+fn wrapped(text: &str, width: usize, start: usize) -> String {
+    let (mut out, mut line) = (String::new(), start);
     for (at, part) in text.split(", ").enumerate() {
-        let length = part.chars().count() + 2;
-        if at > 0 && line + length > width {
-            out.push_str(",\n");
-            out.push_str(&" ".repeat(indent));
-            line = indent;
+        // With the comma that may follow.
+        let length = part.chars().count() + 1;
+        if at > 0 && line + 1 + length > width {
+            out.push_str(",\n  ");
+            line = 2;
         } else if at > 0 {
             out.push_str(", ");
+            line += 1;
         }
         out.push_str(part);
         line += length;
@@ -293,8 +291,12 @@ fn named(reason: &str, missing: &Missing) -> String {
         String::new()
     };
     let places = match missing.stretches.len() {
-        1 => format!("at {}", rfc3339(first)),
-        many => format!("in {} places, the first at {}", thousands(many as u64), rfc3339(first)),
+        1 => format!("at {}", rfc3339_ms(first)),
+        many => format!(
+            "in {} places, the first at {}",
+            thousands(many as u64),
+            rfc3339_ms(first)
+        ),
     };
     format!("{reason}: {}, {samples}{places}", duration(total))
 }

@@ -1,7 +1,8 @@
 //! Standard output: tables that fit the terminal, or JSON lines.
 //!
 //! # Invariants
-//! - I12: at most [`ROWS_MEASURED`] rows wait to be printed. They decide the columns' widths; what follows keeps to them.
+//! - I12: at most [`ROWS_MEASURED`] rows wait to be printed. They decide the columns' widths; what follows
+//!   keeps to them in a terminal, and is never cut elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -29,10 +30,17 @@ pub(super) struct Heading {
     kind: Kind,
     /// Where the terminal is too narrow for all, the highest are left out first; 0 never is.
     spare: u8,
+    /// As wide as this, whatever the first rows are: wider ones may follow.
+    least: usize,
 }
 
 const fn heading(name: &'static str, kind: Kind) -> Heading {
-    Heading { name, kind, spare: 0 }
+    Heading {
+        name,
+        kind,
+        spare: 0,
+        least: 0,
+    }
 }
 
 /// Left-aligned; cut where the terminal is narrow.
@@ -54,6 +62,11 @@ impl Heading {
     /// Where the terminal is too narrow for all, those with the highest number are left out first.
     pub(super) const fn spare(self, spare: u8) -> Self {
         Self { spare, ..self }
+    }
+
+    /// Room for what is printed after the widths were decided.
+    pub(super) const fn least(self, least: usize) -> Self {
+        Self { least, ..self }
     }
 }
 
@@ -132,6 +145,10 @@ impl Output {
             self.rows.insert(0, names);
         }
         for row in std::mem::take(&mut self.rows) {
+            if self.width_max.is_none() {
+                let wider = self.widths.iter_mut().zip(&row);
+                wider.for_each(|(width, cell)| *width = length(cell).max(*width));
+            }
             writeln!(self.out, "{}", line(&self.headings, &self.widths, &row))?;
         }
         Ok(())
@@ -168,7 +185,12 @@ fn length(cell: &str) -> usize {
 /// As wide as the cells. Until the line fits, spare columns are left out (0 wide) and then the widest texts give way.
 fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) -> Vec<usize> {
     let cells = |column: usize| rows.iter().map(move |row| length(&row[column]));
-    let widest = |(column, heading): (usize, &Heading)| cells(column).chain([length(heading.name)]).max().unwrap_or(0);
+    let widest = |(column, heading): (usize, &Heading)| {
+        cells(column)
+            .chain([length(heading.name), heading.least])
+            .max()
+            .unwrap_or(0)
+    };
     let mut widths: Vec<usize> = headings.iter().enumerate().map(widest).collect();
     let is_text = |column: usize| headings[column].kind == Kind::Text;
     let least = |(column, width): (usize, &usize)| {

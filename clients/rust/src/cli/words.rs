@@ -138,7 +138,7 @@ impl Scale {
     pub(super) fn all_with_unit(self, values: &[f64], unit: &str) -> String {
         let own = self.bare(unit);
         let numbers: Vec<String> = values.iter().map(|value| own.number(*value)).collect();
-        format!("{} {}{unit}", numbers.join(" "), own.prefix).trim_end().into()
+        format!("{} {}{unit}", numbers.join(" "), own.prefix).trim().into()
     }
 }
 
