@@ -81,8 +81,8 @@ js220-001 current
       a = source_loss: 2 s,
   2,000 samples,
   at 2026-11-23T00:00:04.000Z
-8,000 samples, 2,000 missing,
-  min 0 A, max 4 mA, mean 1.75 mA";
+8,000 samples, 2,000 missing, min 0 A,
+  max 4 mA, mean 1.75 mA";
     assert_eq!(drawn(&[step()], false), expected);
 }
 
