@@ -62,7 +62,7 @@ async fn chunks_show_what_they_start_with() {
     let mut damaged = listing(&capture());
     damaged.chunks[0].first_samples.remove(0);
     let ran = run(damaged, &["chunks"]).await;
-    assert!(ran.out.contains("current damaged; voltage -1.250"), "{}", ran.out);
+    assert!(ran.out.contains("current not sent; voltage -1.250"), "{}", ran.out);
     let ran = run(listing(&capture()), &["chunks", "--json", "--first-samples", "4"]).await;
     let line: Value = serde_json::from_str(ran.out.lines().next().expect("a line")).expect("an object");
     let current = &line["first_samples"][0];

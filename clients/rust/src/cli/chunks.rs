@@ -185,7 +185,7 @@ impl Printer {
         // Whoever follows sees rows before those that would decide how wide the columns are.
         let least = |width: usize| if self.follows { width } else { 0 };
         output.table([
-            text("DEVICE").spare(1).least(least(10)),
+            text("DEVICE").spare(4).least(least(10)),
             text("STREAM"),
             number("SEQ").least(least(6)),
             text("KIND").least(least(7)),
@@ -198,7 +198,7 @@ impl Printer {
             fixed("TO").spare(8).least(least(24)),
             text("DIGEST").spare(7),
             fixed("LOADED AT").spare(6),
-            text("FIRST SAMPLES").least(least(60)),
+            text("FIRST SAMPLES").least(if output.is_narrow() { 18 } else { least(60) }),
         ]);
     }
 
@@ -262,7 +262,7 @@ impl Printer {
         ])
     }
 
-    /// `current 1.25 2.50 mA; voltage damaged`.
+    /// `current 1.25 2.50 mA; voltage not sent`.
     fn first_samples(&self, chunk: &ChunkInfo, definition: &StreamDefinition) -> String {
         if self.first_samples == 0 || chunk.quarantined {
             return String::new();
@@ -281,7 +281,8 @@ impl Printer {
             let came = chunk.first_samples.iter().find(|came| came.signal == column.signal);
             columns.push(match came {
                 Some(came) => format!("{} {}", signal.name, few(&came.values, &signal.unit)),
-                None => format!("{} damaged", signal.name),
+                // It is damaged, or the server is older.
+                None => format!("{} not sent", signal.name),
             });
         }
         columns.join("; ")

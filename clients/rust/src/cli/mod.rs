@@ -58,7 +58,9 @@ samples in place of min, max, mean and count where there are no more than N. A c
 const CHUNKS_EXAMPLES: &str = "Examples:
   wavekeep chunks --device js220-001 --newest-first --limit 20
   wavekeep chunks --device js220-001 --follow
-  wavekeep chunks --limit 0 --first-samples 0 --json";
+  wavekeep chunks --limit 0 --first-samples 0 --json
+
+First samples that the server does not send are of a damaged column (`wavekeep-server scrub` says more), or it is an older server.";
 
 const EXPORT_EXAMPLES: &str = "Examples:
   wavekeep export --device js220-001 --signal current --format raw --output current.f32

@@ -30,7 +30,7 @@ pub(super) struct Heading {
     kind: Kind,
     /// Where the terminal is too narrow for all, the highest are left out first; 0 never is.
     spare: u8,
-    /// As wide as this, whatever the first rows are: wider ones may follow.
+    /// Never narrower than this, whatever the first rows are (wider ones may follow) and the terminal is.
     least: usize,
 }
 
@@ -64,7 +64,7 @@ impl Heading {
         Self { spare, ..self }
     }
 
-    /// Room for what is printed after the widths were decided.
+    /// Never narrower than this.
     pub(super) const fn least(self, least: usize) -> Self {
         Self { least, ..self }
     }
@@ -193,9 +193,10 @@ fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) 
     };
     let mut widths: Vec<usize> = headings.iter().enumerate().map(widest).collect();
     let is_text = |column: usize| headings[column].kind == Kind::Text;
+    let narrowest = |column: usize| WIDTH_MIN.max(headings[column].least);
     let least = |(column, width): (usize, &usize)| {
         if is_text(column) {
-            (*width).min(WIDTH_MIN)
+            (*width).min(narrowest(column))
         } else {
             *width
         }
@@ -215,7 +216,7 @@ fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) 
         widths[column] = 0;
     }
     while is_over(sum(&mut widths.iter().copied())) {
-        let texts = (0..widths.len()).filter(|column| is_text(*column) && widths[*column] > WIDTH_MIN);
+        let texts = (0..widths.len()).filter(|column| is_text(*column) && widths[*column] > narrowest(*column));
         let Some(column) = texts.max_by_key(|column| widths[*column]) else {
             break;
         };
@@ -273,6 +274,14 @@ mod tests {
         let widths = widths(&headings, &rows(), Some(20));
         assert_eq!(line(&headings, &widths, &rows()[0]), "js220-on-t…    1,200");
         assert_eq!(super::widths(&headings, &rows(), Some(3)), [WIDTH_MIN, 7]);
+    }
+
+    #[test]
+    fn a_column_keeps_its_least_width() {
+        let headings = [text("DEVICE").least(12), number("SAMPLES").spare(1)];
+        assert_eq!(widths(&headings, &rows(), Some(22)), [13, 7]);
+        assert_eq!(widths(&headings, &rows(), Some(20)), [20, 0]);
+        assert_eq!(widths(&[text("A").least(9), text("B")], &[], None), [9, 1]);
     }
 
     #[test]
