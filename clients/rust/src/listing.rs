@@ -100,7 +100,7 @@ pub struct ChunkInfo {
     /// Readers see a gap.
     pub quarantined: bool,
     /// What its columns start with, of the signals asked for, if that was asked for. One that is present in the header and
-    /// missing here is damaged.
+    /// missing here is damaged, or the server does not know the question yet.
     pub first_samples: Vec<FirstSamples>,
 }
 
