@@ -6,7 +6,7 @@ use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::{limits as proto_limits, v1};
 
 use crate::limits;
-use crate::{Chunks, Device, Error, Gaps, Selection, Statistics, StreamInfo, Waveform};
+use crate::{ChunkOrder, Chunks, Device, Error, Gaps, Selection, Statistics, StreamInfo, Waveform};
 
 /// Asks one workspace of one server. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -59,16 +59,15 @@ impl Client {
             .collect()
     }
 
-    /// The stored chunks of a selection without their samples; at most `limit`, or all for 0.
-    pub async fn chunks(&self, selection: &Selection, limit: u32, newest_first: bool) -> Result<Chunks, Error> {
-        let selection = Some(selection.to_wire());
+    /// The stored chunks of a selection without their samples, or with the first few.
+    pub async fn chunks(&self, selection: &Selection, order: &ChunkOrder) -> Result<Chunks, Error> {
         let request = v1::ListChunksRequest {
             workspace: self.workspace.clone(),
-            selection,
-            limit,
-            newest_first,
-            first_samples: 0,
-            after: Vec::new(),
+            selection: Some(selection.to_wire()),
+            limit: order.limit,
+            newest_first: order.newest_first,
+            first_samples: order.first_samples,
+            after: order.cursors(),
         };
         let answer = self.query.clone().list_chunks(request).await.map_err(self.refused())?;
         Ok(Chunks(answer.into_inner()))
@@ -106,17 +105,32 @@ impl Client {
 
     /// The samples of a selection, verified.
     pub async fn waveform(&self, selection: &Selection) -> Result<Waveform, Error> {
+        self.get_waveform(selection, 0).await
+    }
+
+    /// What is to be drawn of a selection: at most `points_max` columns (1 at least) of each signal of a stream; or the samples
+    /// themselves, verified, where there are no more. `power` is drawn too where a stream has current and voltage, but it has
+    /// no samples of its own: whoever names it and wants the samples names current and voltage as well.
+    ///
+    /// Columns are checked as far as they can be: their places, counts and order, and that they are all there. Only samples
+    /// are proven to be those that were captured.
+    pub async fn columns(&self, selection: &Selection, points_max: u32) -> Result<Waveform, Error> {
+        self.get_waveform(selection, points_max.max(1)).await
+    }
+
+    async fn get_waveform(&self, selection: &Selection, points_max: u32) -> Result<Waveform, Error> {
         let request = v1::GetWaveformRequest {
             workspace: self.workspace.clone(),
             selection: Some(selection.to_wire()),
-            points_max: 0,
+            points_max,
             encodings: Encoding::SUPPORTED
                 .iter()
                 .map(|encoding| encoding.to_wire().cast_signed())
                 .collect(),
         };
         let answer = self.query.clone().get_waveform(request).await.map_err(self.refused())?;
-        Ok(Waveform::new(answer.into_inner(), selection.clone(), self.clone()))
+        let answer = answer.into_inner();
+        Ok(Waveform::new(answer, selection.clone(), points_max, self.clone()))
     }
 }
 

@@ -53,13 +53,16 @@ pub enum Error {
         /// What does not hold.
         fault: Fault,
     },
+    /// More would have to be kept than a reader keeps.
+    #[error("that would be more than {0} columns: ask for fewer points, for fewer signals or for a shorter time")]
+    TooManyColumns(u64),
     /// The answer makes no sense to this version.
     #[error("this version does not understand the server's answer ({0}): update whichever of the two is older")]
     Malformed(&'static str),
 }
 
 /// Why an answer is refused. Every one of them means: what came is not what the instrument delivered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// The frame hash fails.
     #[error("the frame hash of the chunk after seq {after} does not match its bytes")]
@@ -143,6 +146,24 @@ pub enum Fault {
         /// Of the chunk.
         seq: u64,
     },
+    /// Columns that cannot be drawn of the signal.
+    #[error("I9: the columns of {signal} from sample {first_sample} on are wrong: {why}")]
+    Drawn {
+        /// Its name, or its number where there is none.
+        signal: String,
+        /// Where they start.
+        first_sample: u64,
+        /// What is wrong with them.
+        why: BadColumns,
+    },
+    /// More samples came than points were asked for.
+    #[error("{found} samples came where at most {points_max} points were asked for")]
+    Points {
+        /// As asked.
+        points_max: u32,
+        /// As came.
+        found: u64,
+    },
     /// The manifest says something else than what came.
     #[error("the manifest does not agree with what came: {what} is {stated} there, and {found} here")]
     Manifest {
@@ -167,6 +188,78 @@ pub enum Fault {
     /// The answer has no manifest, or none for this stream.
     #[error("the answer came without its manifest, so it may be incomplete")]
     ManifestMissing,
+}
+
+/// What is wrong with columns that were drawn of a signal.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BadColumns {
+    /// Nobody asked for this signal, or the stream has none of this number.
+    #[error("the signal was not asked for")]
+    Signal,
+    /// They lie outside of what is stored.
+    #[error("they reach to sample {to_sample}, and the stream has samples {}..{}", .stored.0, .stored.1)]
+    Outside {
+        /// Where they end.
+        to_sample: u64,
+        /// What the stream has.
+        stored: (u64, u64),
+    },
+    /// A width of no samples, or of another level than there is.
+    #[error("{bucket_samples} samples a column at level {level} make no columns")]
+    Bucket {
+        /// The width.
+        bucket_samples: u64,
+        /// The level.
+        level: u32,
+    },
+    /// They do not continue those before them.
+    #[error("they do not continue those before, which end at sample {expected} and are {bucket_samples} samples wide")]
+    NotContinued {
+        /// Where those before end.
+        expected: u64,
+        /// How wide those before are.
+        bucket_samples: u64,
+    },
+    /// The vectors are not as long as they must be.
+    #[error("{expected} columns must have come, and {found} did")]
+    Length {
+        /// That the range implies.
+        expected: u64,
+        /// The length of the vector that differs most.
+        found: u64,
+    },
+    /// More than were asked for.
+    #[error("they would be {found}, and at most {max} were asked for")]
+    TooMany {
+        /// How many were asked for, or fit into an answer.
+        max: u64,
+        /// How many came.
+        found: u64,
+    },
+    /// More samples are counted than there are.
+    #[error("{count} samples are counted where there are {samples}")]
+    Count {
+        /// As it came.
+        count: u64,
+        /// What there is room for.
+        samples: u64,
+    },
+    /// min ≤ mean ≤ max does not hold.
+    #[error("min {min}, mean {mean} and max {max} are in no order")]
+    Order {
+        /// As it came.
+        min: f64,
+        /// As it came.
+        mean: f64,
+        /// As it came.
+        max: f64,
+    },
+    /// A column without samples has a min, a max or a mean.
+    #[error("a column that counts no samples has a value")]
+    NotEmpty,
+    /// They start outside of the time asked for.
+    #[error("they start outside of the time asked for")]
+    Time,
 }
 
 /// The innermost cause: what the operating system says, not the layers above it.

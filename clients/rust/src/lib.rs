@@ -27,6 +27,7 @@
 //! | [`Client`] | a connection; one method per question |
 //! | [`Selection`] | what to read: a device, a stream or a run; which signals; when |
 //! | [`Waveform`] | the samples as blocks, and the gaps between them, in memory that does not grow with the range |
+//! | [`Columns`] | what is drawn of a signal: min, max and mean of so many samples each |
 //! | [`Fault`] | what an answer may be refused for |
 //! | [`time`] | times as people write them |
 //!
@@ -35,11 +36,13 @@
 //!   stream's digest chain were checked; an answer is complete only when its manifest agrees with what came, and what came with
 //!   the range asked for: with an open end, up to the stream's watermark.
 //! - I4: chunks tile: a missing, repeated or overlapping chunk is a [`Fault`], never a silent shift.
+//! - I9: columns tile the range, count no more samples than there are outside of the gaps, and lie between their min and max.
 //! - Bytes from the server never panic.
 #![forbid(unsafe_code)]
 
 mod client;
 mod column;
+mod columns;
 mod error;
 mod limits;
 mod listing;
@@ -52,8 +55,9 @@ mod waveform;
 
 pub use client::Client;
 pub use column::Column;
-pub use error::{Error, Fault};
-pub use listing::{ChunkInfo, Chunks, Device, Gap, Gaps, Statistics};
+pub use columns::{Columns, power_of};
+pub use error::{BadColumns, Error, Fault};
+pub use listing::{ChunkInfo, ChunkOrder, Chunks, Device, FirstSamples, Gap, Gaps, Statistics};
 pub use manifest::StreamManifest;
 pub use selection::{Selection, TimeRange};
 pub use stream_info::StreamInfo;

@@ -12,3 +12,5 @@ pub(crate) const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 pub(crate) const STREAMS_MAX: usize = 100_000;
 /// Gaps of a stream that its manifest has not named yet. The server names them at the latest after 10,000.
 pub(crate) const GAPS_PENDING_MAX: usize = 20_000;
+/// Columns of one answer: of a thousand points and a few signals, hundreds of streams.
+pub(crate) const COLUMNS_MAX: u64 = 4_000_000;

@@ -1,5 +1,7 @@
 //! The answers that list: devices, chunks, gaps, statistics.
 
+use std::collections::BTreeMap;
+
 use wavekeep_proto::chunk::{Header, Reason};
 use wavekeep_proto::id::{Hash, StreamId};
 use wavekeep_proto::{v1, wire};
@@ -97,6 +99,41 @@ pub struct ChunkInfo {
     pub loaded_at_ns: i64,
     /// Readers see a gap.
     pub quarantined: bool,
+    /// What its columns start with, of the signals asked for, if that was asked for. One that is present in the header and
+    /// missing here is damaged, or the server does not know the question yet.
+    pub first_samples: Vec<FirstSamples>,
+}
+
+/// What a column of a chunk starts with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FirstSamples {
+    /// The number of the signal in the stream's definition.
+    pub signal: u16,
+    /// As f64, whatever the signal's type.
+    pub values: Vec<f64>,
+}
+
+/// Which chunks of a selection, in which order, and what of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChunkOrder {
+    /// At most so many chunks; 0 is all.
+    pub limit: u32,
+    /// The newest first: the stream that ends last, from its end on.
+    pub newest_first: bool,
+    /// So many samples of each column are decoded: at most 16.
+    pub first_samples: u32,
+    /// The last seq that is known of each stream: chunks up to it are left out.
+    pub after: BTreeMap<StreamId, u64>,
+}
+
+impl ChunkOrder {
+    pub(crate) fn cursors(&self) -> Vec<v1::ChunkCursor> {
+        let cursor = |(stream, seq): (&StreamId, &u64)| v1::ChunkCursor {
+            stream_id: stream.to_vec().into(),
+            seq: *seq,
+        };
+        self.after.iter().map(cursor).collect()
+    }
 }
 
 impl ChunkInfo {
@@ -109,7 +146,20 @@ impl ChunkInfo {
             column_bytes: wire.column_bytes,
             loaded_at_ns: wire.loaded_at_ns,
             quarantined: wire.quarantined,
+            first_samples: wire
+                .first_samples
+                .into_iter()
+                .map(FirstSamples::from_wire)
+                .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl FirstSamples {
+    fn from_wire(wire: v1::FirstSamples) -> Result<Self, Error> {
+        let signal = u16::try_from(wire.signal).map_err(|_| Error::Malformed("a signal has no such number"))?;
+        let values = wire.values;
+        Ok(Self { signal, values })
     }
 }
 

@@ -28,7 +28,13 @@ fn main() -> ExitCode {
         tokio::select! {
             outcome = cli::run(&arguments) => outcome,
             // Dropping the run removes what it has half written.
-            _ = tokio::signal::ctrl_c() => Err(Failure::Failed("interrupted".into())),
+            _ = tokio::signal::ctrl_c() => {
+                if arguments.ends_by_interrupt() {
+                    Ok(())
+                } else {
+                    Err(Failure::Failed("interrupted".into()))
+                }
+            }
             _ = terminated.recv() => Err(Failure::Failed("interrupted".into())),
         }
     });

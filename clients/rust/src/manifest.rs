@@ -37,7 +37,8 @@ pub struct StreamManifest {
     pub chunks: u64,
 }
 
-fn same<T: PartialEq + std::fmt::Display>(what: &'static str, stated: T, found: T) -> Result<(), Fault> {
+/// A statement must be what came.
+pub(crate) fn same<T: PartialEq + std::fmt::Display>(what: &'static str, stated: T, found: T) -> Result<(), Fault> {
     if stated == found {
         return Ok(());
     }
@@ -53,7 +54,19 @@ pub(crate) fn is_last(manifest: &v1::Manifest) -> bool {
     manifest.streams.iter().all(|stream| !stream.digest.is_empty())
 }
 
-/// Every gap that the manifest names came, in order.
+/// Every gap that the manifest names came, in order. Of columns, the manifest is what names them.
+fn take_gaps(check: &mut StreamCheck, gaps: &[v1::Gap]) -> Result<(), Error> {
+    let is_drawn = check.is_drawn();
+    match &mut check.drawn {
+        Some(drawn) if is_drawn => check.gaps.extend(drawn.gaps(&check.info, gaps)?),
+        _ => {
+            let stream = check.info.id();
+            check_gaps(check, gaps).map_err(|fault| Error::Refuted { stream, fault })?;
+        }
+    }
+    Ok(())
+}
+
 fn check_gaps(check: &mut StreamCheck, gaps: &[v1::Gap]) -> Result<(), Fault> {
     let words = |first: u64, count: u64, reason: Option<Reason>, signals: &[String]| {
         let reason = reason.map_or("unknown", Reason::name);
@@ -166,7 +179,7 @@ pub(crate) fn check(
                 .iter_mut()
                 .find(|check| check.info.id().as_bytes()[..] == stated.stream_id[..]);
             let check = known.ok_or(Error::Malformed("a manifest names a stream that did not come"))?;
-            check_gaps(check, &stated.gaps).map_err(|fault| refuted(check.info.id(), fault))?;
+            take_gaps(check, &stated.gaps)?;
         }
         return Ok(None);
     }
@@ -176,8 +189,12 @@ pub(crate) fn check(
         let id = check.info.id();
         let stated = stated.next().filter(|stated| stated.stream_id[..] == id.as_bytes()[..]);
         let stated = stated.ok_or_else(|| refuted(id, Fault::ManifestMissing))?;
-        check_gaps(check, &stated.gaps).map_err(|fault| refuted(id, fault))?;
-        streams.push(check_totals(check, stated, range).map_err(|fault| refuted(id, fault))?);
+        take_gaps(check, &stated.gaps)?;
+        let totals = match &check.drawn {
+            Some(drawn) if check.is_drawn() => drawn.totals(&check.info, stated, range),
+            _ => check_totals(check, stated, range),
+        };
+        streams.push(totals.map_err(|fault| refuted(id, fault))?);
     }
     match stated.next() {
         Some(_) => Err(Error::Malformed("the manifest names a stream that did not come")),

@@ -16,6 +16,7 @@ use wavekeep_proto::id::Hash;
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{hash, limits, v1, wire};
 
+use crate::columns::ColumnsCheck;
 use crate::listing::Gap;
 use crate::{Column, Fault, StreamInfo};
 
@@ -88,6 +89,8 @@ pub(crate) struct StreamCheck {
     pub(crate) gap_sample_count: u64,
     pub(crate) chunks: u64,
     pub(crate) gaps: VecDeque<Gap>,
+    /// Where columns were asked for: what came of them.
+    pub(crate) drawn: Option<ColumnsCheck>,
 }
 
 /// A chunk whose header and place are proven; its samples are not decoded yet.
@@ -125,7 +128,13 @@ impl StreamCheck {
             gap_sample_count: 0,
             chunks: 0,
             gaps: VecDeque::new(),
+            drawn: None,
         }
+    }
+
+    /// Were columns asked for, and did no samples come instead?
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.drawn.is_some() && self.chunks == 0
     }
 
     pub(crate) fn last_seq(&self) -> u64 {

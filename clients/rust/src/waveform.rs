@@ -1,4 +1,5 @@
-//! The samples of a selection, as they arrive: streams in order of time, each in order of its samples.
+//! The samples of a selection, or columns drawn from them, as they arrive: streams in order of time, each in order of its
+//! samples.
 //!
 //! # Invariants
 //! - Memory does not grow with the range: one chunk is held, and what waits for its manifest is limited (I12).
@@ -12,12 +13,13 @@ use wavekeep_proto::codec::Decoder;
 use wavekeep_proto::v1;
 use wavekeep_proto::v1::waveform_part::Part as Wire;
 
-use crate::limits::{GAPS_PENDING_MAX, STREAMS_MAX};
+use crate::columns::ColumnsCheck;
+use crate::limits::{COLUMNS_MAX, GAPS_PENDING_MAX, STREAMS_MAX};
 use crate::listing::Gap;
 use crate::manifest;
 use crate::stream_info::StreamInfo;
 use crate::verify::{Accepted, StreamCheck};
-use crate::{Client, Column, Error, Fault, Selection, StreamManifest};
+use crate::{Client, Column, Columns, Error, Fault, Selection, StreamManifest};
 
 /// Samples without a break, verified.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +45,10 @@ pub enum Part<'a> {
     Markers(Vec<Marker>),
     /// Samples, for all the signals asked for or for some of them, or none.
     Samples(Block<'a>),
-    /// Samples that are missing: of all signals, or of the named ones in the block that follows.
+    /// What is drawn of one signal, where columns were asked for and there are more samples than that.
+    Columns(Columns),
+    /// Samples that are missing: of all signals, or of the named ones in the block that follows. Those of a stream that is drawn
+    /// come after all of its columns.
     Gap(Gap),
     /// The stream is over, and why.
     End(Reason),
@@ -57,6 +62,7 @@ enum Ready {
     Stream,
     Markers(Vec<Marker>),
     Samples(Accepted),
+    Columns(Columns),
     Gap(Gap),
     End(Reason),
     Manifest(Vec<StreamManifest>),
@@ -66,6 +72,10 @@ enum Ready {
 pub struct Waveform {
     answer: tonic::Streaming<v1::WaveformPart>,
     selection: Selection,
+    /// 0: samples were asked for.
+    points_max: u32,
+    /// Columns that came.
+    drawn: u64,
     /// To ask which streams have a successor.
     client: Client,
     /// The streams so far; the last one is the current one.
@@ -89,10 +99,17 @@ impl std::fmt::Debug for Waveform {
 }
 
 impl Waveform {
-    pub(crate) fn new(answer: tonic::Streaming<v1::WaveformPart>, selection: Selection, client: Client) -> Self {
+    pub(crate) fn new(
+        answer: tonic::Streaming<v1::WaveformPart>,
+        selection: Selection,
+        points_max: u32,
+        client: Client,
+    ) -> Self {
         Self {
             answer,
             selection,
+            points_max,
+            drawn: 0,
             client,
             checks: Vec::new(),
             columns: Vec::new(),
@@ -177,9 +194,12 @@ impl Waveform {
             Wire::Manifest(manifest) => {
                 self.manifest = manifest::check(&mut self.checks, &manifest, self.selection.time_range())?;
                 self.complete = self.manifest.is_some();
+                for check in self.checks.iter_mut().filter(|check| check.is_drawn()) {
+                    self.ready.extend(check.gaps.drain(..).map(Ready::Gap));
+                }
                 Ok(())
             }
-            Wire::Columns(_) => Err(Error::Malformed("points instead of samples")),
+            Wire::Columns(columns) => self.take_columns(columns),
         }
     }
 
@@ -187,13 +207,18 @@ impl Waveform {
         let info = stream.info.ok_or(Error::Malformed("a stream without a description"))?;
         let info = Arc::new(StreamInfo::from_wire(info)?);
         let asked = info.asked(self.selection.signal_names());
+        let names = self.selection.signal_names();
+        let drawn = (self.points_max > 0).then(|| ColumnsCheck::new(&info.definition, &asked, names));
+        let is_asked = !asked.is_empty() || drawn.as_ref().is_some_and(|drawn| !drawn.is_empty());
         let known = self.checks.iter().any(|check| check.info.id() == info.id());
-        if asked.is_empty() || known || !self.selection.admits(&info) || self.checks.len() == STREAMS_MAX {
+        if !is_asked || known || !self.selection.admits(&info) || self.checks.len() == STREAMS_MAX {
             return Err(Error::Malformed("a stream that does not belong to the answer"));
         }
         let column = |signal: &usize| Column::new(*signal, info.definition.signals[*signal].sample_type);
         self.columns = asked.iter().map(column).collect();
-        self.checks.push(StreamCheck::new(info, asked));
+        let mut check = StreamCheck::new(info, asked);
+        check.drawn = drawn;
+        self.checks.push(check);
         self.ready.push_back(Ready::Stream);
         Ok(())
     }
@@ -207,7 +232,15 @@ impl Waveform {
         if chunk.stream_id[..] != stream.as_bytes()[..] {
             return Err(Error::Malformed("a chunk of another stream"));
         }
+        if check.drawn.as_ref().is_some_and(ColumnsCheck::has_columns) {
+            return Err(Error::Malformed("samples of a stream that is drawn"));
+        }
         let accepted = check.chunk(chunk).map_err(|fault| Error::Refuted { stream, fault })?;
+        if self.points_max > 0 && check.sample_count > u64::from(self.points_max) {
+            let (points_max, found) = (self.points_max, check.sample_count);
+            let fault = Fault::Points { points_max, found };
+            return Err(Error::Refuted { stream, fault });
+        }
         if check.gaps.len() > GAPS_PENDING_MAX {
             return Err(Error::Refuted {
                 stream,
@@ -226,6 +259,29 @@ impl Waveform {
         Ok(())
     }
 
+    fn take_columns(&mut self, columns: v1::WaveformColumns) -> Result<(), Error> {
+        let check = self
+            .checks
+            .last_mut()
+            .ok_or(Error::Malformed("columns before their stream"))?;
+        let stream = check.info.id();
+        if columns.stream_id[..] != stream.as_bytes()[..] {
+            return Err(Error::Malformed("columns of another stream"));
+        }
+        let drawn = check.drawn.as_mut().filter(|_| check.chunks == 0);
+        let drawn = drawn.ok_or(Error::Malformed("points instead of samples"))?;
+        self.drawn = self.drawn.saturating_add(columns.count.len() as u64);
+        if self.drawn > COLUMNS_MAX {
+            return Err(Error::TooManyColumns(COLUMNS_MAX));
+        }
+        let range = self.selection.time_range();
+        let columns = drawn
+            .take(&check.info, columns, range, self.points_max)
+            .map_err(|fault| Error::Refuted { stream, fault })?;
+        self.ready.push_back(Ready::Columns(columns));
+        Ok(())
+    }
+
     fn give_out(&mut self, ready: Ready) -> Result<Part<'_>, Error> {
         let current = self.checks.last();
         let current = || current.expect("a stream comes before its chunks");
@@ -233,6 +289,7 @@ impl Waveform {
             Ready::Stream => Part::Stream(&current().info),
             Ready::Markers(markers) => Part::Markers(markers),
             Ready::Gap(gap) => Part::Gap(gap),
+            Ready::Columns(columns) => Part::Columns(columns),
             Ready::End(reason) => Part::End(reason),
             Ready::Manifest(streams) => Part::Manifest(streams),
             Ready::Samples(chunk) => {

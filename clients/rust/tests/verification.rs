@@ -55,6 +55,7 @@ async fn read_selection(script: Script, selection: Selection) -> Result<Read, Er
             Part::Gap(gap) => read.gaps.push(gap),
             Part::End(reason) => read.ends.push(reason),
             Part::Manifest(manifest) => read.manifest = manifest,
+            Part::Columns(_) => panic!("points were not asked for"),
             Part::Stream(_) | Part::Markers(_) => (),
         }
     }

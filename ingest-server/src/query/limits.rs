@@ -30,6 +30,8 @@ pub const POINTS_MAX: u32 = 100_000;
 pub const COLUMNS_MAX: usize = 200_000;
 /// Columns of one message.
 pub const COLUMNS_SENT: usize = 16_384;
+/// Samples of each column that a listing of chunks decodes.
+pub const FIRST_SAMPLES_MAX: u32 = 16;
 /// Gaps that are read at once. More than a chunk has signals.
 pub const PAGE_GAPS: usize = 1_000;
 /// Encoded bytes that are read at once; a chunk may exceed it alone.

@@ -1,16 +1,12 @@
-//! `ListDevices`, `ListStreams`, `ListChunks`.
+//! `ListDevices`, `ListStreams`. `ListChunks` is in `chunks`.
 
 use prost::Message;
-use wavekeep_proto::id::Hash;
 use wavekeep_proto::{limits as proto_limits, v1, wire};
 
-use super::answer::Parts;
 use super::error::QueryError;
 use super::filter::Filter;
-use super::limits;
 use super::plan::{Asked, Range, Source};
 use super::read::Reader;
-use crate::store::read_chunk::ChunkRow;
 use crate::store::read_stream::{DeviceRow, StreamRow};
 
 /// A stream as readers see it.
@@ -101,63 +97,4 @@ pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
 
 fn time(ns: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string())
-}
-
-fn chunk_info(stream: &StreamRow, row: ChunkRow, column_bytes: Vec<u64>) -> v1::ChunkInfo {
-    v1::ChunkInfo {
-        stream_id: stream.id().to_vec().into(),
-        device: stream.definition.device.clone(),
-        header: row.header_bytes,
-        digest: Hash::to_vec(row.digest).into(),
-        column_bytes,
-        loaded_at_ns: row.loaded_at_ns,
-        quarantined: row.quarantined,
-        first_samples: Vec::new(),
-    }
-}
-
-/// Stream after stream, oldest first or newest first; at most `limit` chunks, or all for 0.
-pub(super) async fn chunks(
-    reader: Reader,
-    asked: Asked,
-    (limit, newest_first): (u32, bool),
-    parts: Parts<v1::ChunkInfo>,
-) -> Result<(), QueryError> {
-    let mut streams = reader.streams(&asked).await?;
-    if newest_first {
-        streams.sort_by_key(|row| std::cmp::Reverse(row.times_ns.map(|(_, last)| last)));
-    }
-    let mut left = if limit == 0 { u64::MAX } else { u64::from(limit) };
-    for stream in &streams {
-        let Some(located) = reader.locate(&asked, stream).await? else {
-            continue;
-        };
-        // What is left to give out: after < seq ≤ last.
-        let (mut after, mut last) = (located.span.first_seq - 1, located.span.last_seq);
-        while after < last && left > 0 {
-            let seqs = if newest_first {
-                (after + 1, last + 1)
-            } else {
-                (after, last)
-            };
-            let page = reader.chunks(located.place, seqs, newest_first).await?;
-            let is_last = page.len() < limits::PAGE_CHUNKS;
-            for (row, column_bytes) in page {
-                if left == 0 {
-                    return Ok(());
-                }
-                if newest_first {
-                    last = row.header.first_seq - 1;
-                } else {
-                    after = row.header.seq;
-                }
-                left -= 1;
-                parts.send(chunk_info(stream, row, column_bytes)).await?;
-            }
-            if is_last {
-                break;
-            }
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,8 @@
 //! | `plan`, `filter` | pure: from a request to what has to be read |
 //! | `read` | streams, ranges and chunks from the store, batch by batch |
 //! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
-//! | `listing`, `gaps` | devices, streams, chunks; what is missing |
+//! | `listing`, `gaps` | devices, streams; what is missing |
+//! | `chunks`, `first_samples` | chunks, and what they start with |
 //! | `waveform`, `manifest` | samples as they are stored, and what proves them |
 //! | `columns`, `grid` | what is drawn of a range, in so many points |
 //! | `statistics`, `fold` | statistics |
@@ -17,11 +18,13 @@
 //! - A deadline ends an answer, and so does a caller that goes away.
 
 mod answer;
+mod chunks;
 mod columns;
 mod cover;
 mod decode;
 mod error;
 mod filter;
+mod first_samples;
 mod fold;
 mod folds;
 mod gaps;
@@ -135,15 +138,15 @@ impl Query for QueryService {
         request: Request<v1::ListChunksRequest>,
     ) -> Result<Response<Self::ListChunksStream>, Status> {
         let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
-        let request = request.into_inner();
-        let asked = asked(request.selection)?;
-        let order = (request.limit, request.newest_first);
+        let mut request = request.into_inner();
+        let asked = asked(request.selection.take())?;
+        let wanted = chunks::Wanted::new(&request)?;
         let Begun {
             reader,
             permit,
             deadline,
         } = begun;
-        let answer = Answer::start(deadline, permit, |parts| listing::chunks(reader, asked, order, parts));
+        let answer = Answer::start(deadline, permit, |parts| chunks::list(reader, asked, wanted, parts));
         Ok(Response::new(answer))
     }
 

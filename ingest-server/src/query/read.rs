@@ -19,7 +19,7 @@ use wavekeep_proto::nearest::nearest;
 use super::error::QueryError;
 use super::limits;
 use super::plan::{self, Asked, Range, Source, Span};
-use crate::store::read_chunk::{self, ChunkRow, Place};
+use crate::store::read_chunk::{self, ChunkRow, PayloadRow, Place};
 use crate::store::read_gap::{self, GapRow};
 use crate::store::read_stream::{self, DeviceRow, StreamRow};
 use crate::store::{Database, Transaction, Workspace, workspace_row};
@@ -181,6 +181,19 @@ impl Reader {
             own.map(|(_, bytes)| *bytes).collect()
         };
         Ok(rows.into_iter().map(|row| (row.clone(), bytes(&row))).collect())
+    }
+
+    /// The columns of these signals that are there in a range of seqs, whatever the chunks' headers say.
+    pub(super) async fn payloads(
+        &self,
+        place: Place,
+        signals: &[u16],
+        seqs: (u64, u64),
+    ) -> Result<Vec<PayloadRow>, QueryError> {
+        let mut reading = self.begin().await?;
+        let rows = read_chunk::payloads(reading.tx.connection(), place, signals, seqs).await?;
+        reading.tx.rollback().await;
+        Ok(rows)
     }
 
     /// What is missing of some signals in chunks with `after < seq ≤ last`: the rows, and the seq after which to go on (None:

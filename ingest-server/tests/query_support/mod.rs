@@ -156,13 +156,18 @@ impl Asker {
         newest_first: bool,
     ) -> Result<Vec<v1::ChunkInfo>, Status> {
         let request = v1::ListChunksRequest {
-            workspace: self.workspace(),
             selection: Some(selection),
             limit,
             newest_first,
-            first_samples: 0,
-            after: Vec::new(),
+            ..v1::ListChunksRequest::default()
         };
+        self.list_chunks(request).await
+    }
+
+    /// In the fixture's workspace, whatever the request says.
+    pub async fn list_chunks(&self, request: v1::ListChunksRequest) -> Result<Vec<v1::ChunkInfo>, Status> {
+        let workspace = self.workspace();
+        let request = v1::ListChunksRequest { workspace, ..request };
         let mut answer = self.query.clone().list_chunks(request).await?.into_inner();
         let mut chunks = Vec::new();
         while let Some(chunk) = answer.message().await? {

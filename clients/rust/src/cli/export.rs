@@ -29,7 +29,7 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
             Part::Gap(gap) if gap.signals.is_empty() => writer.missing(&gap)?,
             Part::Manifest(manifest) => writer.require_rows(&streams, &manifest, output)?,
             // Gaps of single signals are absent columns of the block that follows.
-            Part::Gap(_) | Part::Markers(_) | Part::End(_) => (),
+            Part::Gap(_) | Part::Markers(_) | Part::End(_) | Part::Columns(_) => (),
         }
     }
     let is_stdout = writer.file.is_stdout;

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use wavekeep::proto::chunk::{ChunkKind, ColumnContent};
+use wavekeep::proto::stream::StreamDefinition;
 use wavekeep::time::rfc3339;
 use wavekeep::{ChunkInfo, Device, Gap, Statistics, StreamInfo};
+
+use super::trace::Trace;
 
 #[derive(Serialize)]
 pub(super) struct DeviceLine {
@@ -171,11 +174,31 @@ pub(super) struct ChunkLine {
     digest: String,
     loaded_at: String,
     quarantined: bool,
+    /// Where the stream is known.
+    to: Option<String>,
+    first_samples: Vec<FirstSamplesObject>,
 }
 
-impl From<&ChunkInfo> for ChunkLine {
-    fn from(chunk: &ChunkInfo) -> Self {
+#[derive(Serialize)]
+struct FirstSamplesObject {
+    signal: String,
+    unit: String,
+    /// Numbers that are not finite print as null.
+    values: Vec<f64>,
+}
+
+impl ChunkLine {
+    pub(super) fn new(chunk: &ChunkInfo, definition: Option<&StreamDefinition>) -> Self {
         let header = &chunk.header;
+        let first_samples = chunk.first_samples.iter().map(|column| {
+            let mut signals = definition.into_iter().flat_map(|definition| &definition.signals);
+            let signal = signals.find(|signal| signal.number == column.signal);
+            FirstSamplesObject {
+                signal: signal.map_or_else(|| column.signal.to_string(), |signal| signal.name.clone()),
+                unit: signal.map_or_else(String::new, |signal| signal.unit.clone()),
+                values: column.values.clone(),
+            }
+        });
         Self {
             stream: chunk.stream.to_string(),
             device: chunk.device.clone(),
@@ -192,6 +215,75 @@ impl From<&ChunkInfo> for ChunkLine {
             digest: chunk.digest.to_string(),
             loaded_at: rfc3339(chunk.loaded_at_ns),
             quarantined: chunk.quarantined,
+            to: definition.map(|definition| rfc3339(end_ns(chunk, definition))),
+            first_samples: first_samples.collect(),
+        }
+    }
+}
+
+/// UTC after a chunk's last sample, in nanoseconds.
+pub(super) fn end_ns(chunk: &ChunkInfo, definition: &StreamDefinition) -> i64 {
+    let header = &chunk.header;
+    header.utc_ns.saturating_add(definition.duration_ns(header.count))
+}
+
+/// What is drawn of a signal: columns, or samples where there are few. Numbers that are not finite print as null.
+#[derive(Serialize)]
+pub(super) struct WaveformLine {
+    device: String,
+    signal: String,
+    unit: String,
+    from: Option<String>,
+    to: Option<String>,
+    sample_count: u64,
+    gap_sample_count: u64,
+    /// UTC of the first sample of each, in nanoseconds.
+    time: Vec<i64>,
+    #[serde(flatten)]
+    values: Values,
+    gaps: Vec<GapLine>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Values {
+    Columns {
+        min: Vec<f64>,
+        max: Vec<f64>,
+        mean: Vec<f64>,
+        count: Vec<u64>,
+    },
+    Samples {
+        samples: Vec<f64>,
+    },
+}
+
+impl From<&Trace> for WaveformLine {
+    fn from(trace: &Trace) -> Self {
+        let points = || trace.points.iter();
+        let spans = || trace.spans_ns.values();
+        let missing = trace.missing();
+        Self {
+            device: trace.device.clone(),
+            signal: trace.signal.clone(),
+            unit: trace.unit.clone(),
+            from: spans().map(|span| span.0).min().map(rfc3339),
+            to: spans().map(|span| span.1).max().map(rfc3339),
+            sample_count: trace.length.saturating_sub(missing),
+            gap_sample_count: missing,
+            time: points().map(|point| point.from_ns).collect(),
+            values: if trace.has_columns {
+                Values::Columns {
+                    min: points().map(|point| point.min).collect(),
+                    max: points().map(|point| point.max).collect(),
+                    mean: points().map(|point| point.mean).collect(),
+                    count: points().map(|point| point.count).collect(),
+                }
+            } else {
+                let samples = points().map(|point| point.mean).collect();
+                Values::Samples { samples }
+            },
+            gaps: trace.gaps.iter().map(GapLine::from).collect(),
         }
     }
 }

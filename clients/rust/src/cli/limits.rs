@@ -1,5 +1,7 @@
 //! Every limit of the command line (I12).
 
+use std::time::Duration;
+
 /// Rows of a table that wait, to decide how wide its columns are.
 pub(super) const ROWS_MEASURED: usize = 500;
 /// Gaps that a refusal names one by one.
@@ -10,3 +12,21 @@ pub(super) const STREAM_DIGITS_MIN: usize = 4;
 pub(super) const WRITE_BYTES: usize = 1024 * 1024;
 /// Samples of a gap that are written at once.
 pub(super) const FILL_SAMPLES: u64 = 65_536;
+/// Points that are held, to be drawn or to be printed as one object: of 48 bytes each.
+pub(super) const POINTS_HELD_MAX: usize = 4_000_000;
+/// Points of a signal that can be asked for.
+pub(super) const POINTS_MAX: u32 = 100_000;
+/// Points of a signal in JSON, where nobody says how many.
+pub(super) const POINTS_JSON: u32 = 1_000;
+/// Characters across where nobody looks at a terminal.
+pub(super) const WIDTH_PLAIN: usize = 80;
+/// A picture is neither narrower nor wider, whatever the terminal says.
+pub(super) const WIDTH_RANGE: (usize, usize) = (40, 1_000);
+/// Samples of a column that a listing of chunks can show; the server allows no more.
+pub(super) const FIRST_SAMPLES_MAX: u32 = 16;
+/// Between two looks for new chunks.
+pub(super) const FOLLOW_PERIOD: Duration = Duration::from_millis(500);
+/// Between two attempts to reach a server that does not answer.
+pub(super) const FOLLOW_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Streams that are followed at a time; the server allows fewer.
+pub(super) const STREAMS_FOLLOWED_MAX: usize = 100_000;

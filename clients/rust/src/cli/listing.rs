@@ -1,4 +1,4 @@
-//! `devices`, `streams`, `gaps`, `chunks`.
+//! `devices`, `streams`, `gaps`.
 
 use wavekeep::proto::id::StreamId;
 use wavekeep::time::{rfc3339, rfc3339_ms};
@@ -6,20 +6,20 @@ use wavekeep::{Client, StreamInfo};
 
 use super::Select;
 use super::failure::Failure;
-use super::json::{ChunkLine, DeviceLine, GapLine, StreamLine, encodings, kind_name};
+use super::json::{DeviceLine, GapLine, StreamLine};
 use super::table::{Output, fixed, number, text};
 use super::words::{si, size, thousands};
 
 /// Digits of an id that a terminal shows; `--stream` takes them.
-const STREAM_DIGITS_SHOWN: usize = 8;
+pub(super) const STREAM_DIGITS_SHOWN: usize = 8;
 
 /// To the millisecond where a person looks at it.
-fn time(ns: Option<i64>, output: &Output) -> String {
+pub(super) fn time(ns: Option<i64>, output: &Output) -> String {
     let written = if output.is_narrow() { rfc3339_ms } else { rfc3339 };
     ns.map(written).unwrap_or_default()
 }
 
-fn stream_name(id: StreamId, output: &Output) -> String {
+pub(super) fn stream_name(id: StreamId, output: &Output) -> String {
     let mut digits = id.to_string();
     if output.is_narrow() {
         digits.truncate(STREAM_DIGITS_SHOWN);
@@ -28,7 +28,7 @@ fn stream_name(id: StreamId, output: &Output) -> String {
 }
 
 /// An empty listing is an answer, too: standard output stays empty, for scripts.
-fn say_if_empty(output: &Output, sentence: &str) {
+pub(super) fn say_if_empty(output: &Output, sentence: &str) {
     if output.is_empty() {
         output.note(sentence);
     }
@@ -148,60 +148,5 @@ pub(super) async fn gaps(client: &Client, select: &Select, output: &mut Output) 
         ])?;
     }
     say_if_empty(output, "no gaps");
-    Ok(())
-}
-
-pub(super) async fn chunks(
-    client: &Client,
-    select: &Select,
-    (limit, newest_first): (u32, bool),
-    output: &mut Output,
-) -> Result<(), Failure> {
-    let selection = select.selection(client).await?;
-    output.table([
-        text("DEVICE"),
-        text("STREAM"),
-        number("SEQ"),
-        text("KIND"),
-        text("REASON"),
-        number("FIRST SAMPLE").spare(2),
-        number("SAMPLES"),
-        number("BYTES").spare(1),
-        text("ENCODING").spare(3),
-        fixed("FROM"),
-    ]);
-    let mut chunks = client.chunks(&selection, limit, newest_first).await?;
-    while let Some(chunk) = chunks.next().await? {
-        if output.json {
-            output.json_line(&ChunkLine::from(&chunk))?;
-            continue;
-        }
-        let header = &chunk.header;
-        let mut encodings = encodings(&chunk);
-        encodings.dedup();
-        let reason = match (chunk.quarantined, header.reason.name()) {
-            (true, _) => "quarantined",
-            (false, "none") => "",
-            (false, name) => name,
-        };
-        let seqs = if header.first_seq == header.seq {
-            header.seq.to_string()
-        } else {
-            format!("{}-{}", header.first_seq, header.seq)
-        };
-        output.row([
-            chunk.device.clone(),
-            stream_name(chunk.stream, output),
-            seqs,
-            kind_name(&chunk).into(),
-            reason.into(),
-            header.first_sample.to_string(),
-            thousands(header.count),
-            thousands(chunk.column_bytes.iter().sum()),
-            encodings.join(","),
-            time(Some(header.utc_ns), output),
-        ])?;
-    }
-    say_if_empty(output, "no chunks");
     Ok(())
 }

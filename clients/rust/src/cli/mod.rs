@@ -1,15 +1,20 @@
 //! Options and subcommands. Every option has an environment variable, and `--help` says so.
 
 mod axis;
+mod canvas;
+mod chunks;
 mod export;
 pub(crate) mod failure;
 mod json;
 mod limits;
 mod listing;
+mod picture;
 mod raw;
 mod select;
 mod stats;
 mod table;
+mod trace;
+mod waveform;
 mod words;
 mod writer;
 
@@ -25,7 +30,9 @@ use self::table::Output;
 
 const EXAMPLES: &str = "Examples:
   wavekeep devices
+  wavekeep waveform --device js220-001 --signal current --from -10s
   wavekeep stats --device js220-001 --signal current --from -10s
+  wavekeep chunks --device js220-001 --follow
   wavekeep gaps --device js220-001
   wavekeep export --device js220-001 --signal current --format raw --output current.f32
   WAVEKEEP_SERVER=http://bench:7460 wavekeep --json streams";
@@ -38,6 +45,22 @@ const STATS_EXAMPLES: &str = "Examples:
 Finite samples are folded in 64 bits: mean = Σx/n, std = √(Σ(x−mean)²/n), rms = √(Σx²/n), integral = Σx/rate in unit × seconds;
 energy_joule is the integral of a signal in W, charge_coulomb of one in A. `power` is derived where a stream has current and voltage.
 Missing samples add nothing and are counted: gap_sample_count.";
+
+const WAVEFORM_EXAMPLES: &str = "Examples:
+  wavekeep waveform --device js220-001 --signal current
+  wavekeep waveform --device js220-001 --signal current --signal voltage --from -10s
+  wavekeep waveform --device js220-001 --signal power --from 2026-03-01T12:00:00Z --to 2026-03-01T12:00:10Z --points 500 --json
+
+Each column goes from the smallest to the largest sample of its time, so that nothing between is lost. Where samples are missing
+there is nothing, and letters below say why. --json prints one object for each signal: time (ns), min, max, mean, count and gaps;
+samples in place of min, max, mean and count where there are no more than N. A column without finite samples has null.";
+
+const CHUNKS_EXAMPLES: &str = "Examples:
+  wavekeep chunks --device js220-001 --newest-first --limit 20
+  wavekeep chunks --device js220-001 --follow
+  wavekeep chunks --limit 0 --first-samples 0 --json
+
+First samples that the server does not send are of a damaged column (`wavekeep-server scrub` says more), or it is an older server.";
 
 const EXPORT_EXAMPLES: &str = "Examples:
   wavekeep export --device js220-001 --signal current --format raw --output current.f32
@@ -95,20 +118,12 @@ enum Command {
     /// List what is missing, and why.
     #[command(after_help = "Examples:\n  wavekeep gaps --device js220-001\n  wavekeep gaps --run night-1 --json")]
     Gaps(Select),
-    /// List the stored chunks.
-    #[command(
-        after_help = "Examples:\n  wavekeep chunks --device js220-001 --newest-first --limit 20\n  wavekeep chunks --limit 0 --json"
-    )]
-    Chunks {
-        #[command(flatten)]
-        select: Select,
-        /// Show at most N chunks; 0 shows all.
-        #[arg(long, value_name = "N", env = "WAVEKEEP_LIMIT", default_value_t = 100)]
-        limit: u32,
-        /// Show the newest first.
-        #[arg(long, env = "WAVEKEEP_NEWEST_FIRST", value_parser = BoolishValueParser::new())]
-        newest_first: bool,
-    },
+    /// List the stored chunks, or those that are committed from now on.
+    #[command(after_help = CHUNKS_EXAMPLES)]
+    Chunks(ChunkArguments),
+    /// Draw signals over time.
+    #[command(after_help = WAVEFORM_EXAMPLES)]
+    Waveform(Draw),
     /// Compute statistics for each signal: mean, energy, charge, …
     #[command(after_help = STATS_EXAMPLES)]
     Stats(Select),
@@ -146,6 +161,71 @@ struct Select {
 }
 
 #[derive(Debug, Args)]
+struct ChunkArguments {
+    #[command(flatten)]
+    select: Select,
+    /// Show at most N chunks; 0 shows all. 100 where nothing is said, and all with --follow.
+    #[arg(long, value_name = "N", env = "WAVEKEEP_LIMIT")]
+    limit: Option<u32>,
+    /// Show the newest first.
+    #[arg(long, env = "WAVEKEEP_NEWEST_FIRST", value_parser = BoolishValueParser::new())]
+    newest_first: bool,
+    /// Show the first N samples of each column.
+    #[arg(long, value_name = "N", env = "WAVEKEEP_FIRST_SAMPLES", default_value_t = 3, value_parser = first_samples)]
+    first_samples: u32,
+    /// Show chunks as they are committed, from now or from --from on, until interrupted.
+    #[arg(long, env = "WAVEKEEP_FOLLOW", value_parser = BoolishValueParser::new())]
+    follow: bool,
+}
+
+impl ChunkArguments {
+    fn require_sense(&self) -> Result<(), Failure> {
+        let what = match self {
+            Self { follow: false, .. } => return Ok(()),
+            Self { newest_first: true, .. } => "--newest-first",
+            Self {
+                select: Select { to: Some(_), .. },
+                ..
+            } => "--to",
+            _ => return Ok(()),
+        };
+        Err(Failure::Usage(format!(
+            "--follow shows what comes, oldest first and without an end: leave out {what}"
+        )))
+    }
+}
+
+#[derive(Debug, Args)]
+struct Draw {
+    #[command(flatten)]
+    select: Select,
+    /// At most N columns of each signal of a stream [default: two for each character across; 1000 with --json]
+    #[arg(long, value_name = "N", env = "WAVEKEEP_POINTS", value_parser = points)]
+    points: Option<u32>,
+    /// Characters that each signal's picture is high.
+    #[arg(long, value_name = "N", env = "WAVEKEEP_HEIGHT", default_value_t = 8, value_parser = height)]
+    height: usize,
+}
+
+/// A number within limits.
+fn within(text: &str, (least, most): (u32, u32)) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("give a number from {least} to {most}"))
+}
+
+fn points(text: &str) -> Result<u32, String> {
+    within(text, (1, limits::POINTS_MAX))
+}
+
+fn first_samples(text: &str) -> Result<u32, String> {
+    within(text, (0, limits::FIRST_SAMPLES_MAX))
+}
+
+fn height(text: &str) -> Result<usize, String> {
+    within(text, (2, 200)).map(|number| number as usize)
+}
+
+#[derive(Debug, Args)]
 struct Export {
     #[command(flatten)]
     select: Select,
@@ -176,11 +256,22 @@ enum GapPolicy {
     Skip,
 }
 
+impl Arguments {
+    /// Is an interrupt how the command ends, when all is well?
+    pub(crate) fn ends_by_interrupt(&self) -> bool {
+        matches!(&self.command, Command::Chunks(ChunkArguments { follow: true, .. }))
+    }
+}
+
 /// Runs one command.
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
-    if let Command::Stats(select) | Command::Export(Export { select, .. }) = &arguments.command {
-        select.require_source()?;
+    match &arguments.command {
+        Command::Stats(select) | Command::Export(Export { select, .. }) | Command::Waveform(Draw { select, .. }) => {
+            select.require_source()?;
+        }
+        Command::Chunks(arguments) => arguments.require_sense()?,
+        Command::Devices | Command::Streams(_) | Command::Gaps(_) => (),
     }
     let client = Client::connect(&common.server, &common.workspace).await?;
     let mut output = Output::new(common.json);
@@ -188,13 +279,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Devices => listing::devices(&client, &mut output).await?,
         Command::Streams(select) => listing::streams(&client, select, &mut output).await?,
         Command::Gaps(select) => listing::gaps(&client, select, &mut output).await?,
-        Command::Chunks {
-            select,
-            limit,
-            newest_first,
-        } => {
-            listing::chunks(&client, select, (*limit, *newest_first), &mut output).await?;
-        }
+        Command::Chunks(arguments) => chunks::chunks(&client, arguments, &mut output).await?,
+        Command::Waveform(draw) => waveform::waveform(&client, draw, &mut output).await?,
         Command::Stats(select) => stats::stats(&client, select, &mut output).await?,
         Command::Export(export) => export::export(&client, export, &mut output).await?,
     }

@@ -1,7 +1,8 @@
 //! Standard output: tables that fit the terminal, or JSON lines.
 //!
 //! # Invariants
-//! - I12: at most [`ROWS_MEASURED`] rows wait to be printed. They decide the columns' widths; what follows keeps to them.
+//! - I12: at most [`ROWS_MEASURED`] rows wait to be printed. They decide the columns' widths; what follows
+//!   keeps to them in a terminal, and is never cut elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -29,10 +30,17 @@ pub(super) struct Heading {
     kind: Kind,
     /// Where the terminal is too narrow for all, the highest are left out first; 0 never is.
     spare: u8,
+    /// Never narrower than this, whatever the first rows are (wider ones may follow) and the terminal is.
+    least: usize,
 }
 
 const fn heading(name: &'static str, kind: Kind) -> Heading {
-    Heading { name, kind, spare: 0 }
+    Heading {
+        name,
+        kind,
+        spare: 0,
+        least: 0,
+    }
 }
 
 /// Left-aligned; cut where the terminal is narrow.
@@ -54,6 +62,11 @@ impl Heading {
     /// Where the terminal is too narrow for all, those with the highest number are left out first.
     pub(super) const fn spare(self, spare: u8) -> Self {
         Self { spare, ..self }
+    }
+
+    /// Never narrower than this.
+    pub(super) const fn least(self, least: usize) -> Self {
+        Self { least, ..self }
     }
 }
 
@@ -132,21 +145,30 @@ impl Output {
             self.rows.insert(0, names);
         }
         for row in std::mem::take(&mut self.rows) {
+            if self.width_max.is_none() {
+                let wider = self.widths.iter_mut().zip(&row);
+                wider.for_each(|(width, cell)| *width = length(cell).max(*width));
+            }
             writeln!(self.out, "{}", line(&self.headings, &self.widths, &row))?;
         }
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<(), Failure> {
+    /// Prints what waits, for those who watch. The widths of the columns are decided by then.
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
         if !self.rows.is_empty() {
             self.print_rows()?;
         }
         Ok(self.out.flush()?)
     }
+
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        self.flush()
+    }
 }
 
 /// None where nobody looks: then nothing is cut.
-fn terminal_width() -> Option<usize> {
+pub(super) fn terminal_width() -> Option<usize> {
     if let Some(columns) = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()) {
         return Some(columns);
     }
@@ -163,12 +185,18 @@ fn length(cell: &str) -> usize {
 /// As wide as the cells. Until the line fits, spare columns are left out (0 wide) and then the widest texts give way.
 fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) -> Vec<usize> {
     let cells = |column: usize| rows.iter().map(move |row| length(&row[column]));
-    let widest = |(column, heading): (usize, &Heading)| cells(column).chain([length(heading.name)]).max().unwrap_or(0);
+    let widest = |(column, heading): (usize, &Heading)| {
+        cells(column)
+            .chain([length(heading.name), heading.least])
+            .max()
+            .unwrap_or(0)
+    };
     let mut widths: Vec<usize> = headings.iter().enumerate().map(widest).collect();
     let is_text = |column: usize| headings[column].kind == Kind::Text;
+    let narrowest = |column: usize| WIDTH_MIN.max(headings[column].least);
     let least = |(column, width): (usize, &usize)| {
         if is_text(column) {
-            (*width).min(WIDTH_MIN)
+            (*width).min(narrowest(column))
         } else {
             *width
         }
@@ -188,7 +216,7 @@ fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) 
         widths[column] = 0;
     }
     while is_over(sum(&mut widths.iter().copied())) {
-        let texts = (0..widths.len()).filter(|column| is_text(*column) && widths[*column] > WIDTH_MIN);
+        let texts = (0..widths.len()).filter(|column| is_text(*column) && widths[*column] > narrowest(*column));
         let Some(column) = texts.max_by_key(|column| widths[*column]) else {
             break;
         };
@@ -246,6 +274,14 @@ mod tests {
         let widths = widths(&headings, &rows(), Some(20));
         assert_eq!(line(&headings, &widths, &rows()[0]), "js220-on-t…    1,200");
         assert_eq!(super::widths(&headings, &rows(), Some(3)), [WIDTH_MIN, 7]);
+    }
+
+    #[test]
+    fn a_column_keeps_its_least_width() {
+        let headings = [text("DEVICE").least(12), number("SAMPLES").spare(1)];
+        assert_eq!(widths(&headings, &rows(), Some(22)), [13, 7]);
+        assert_eq!(widths(&headings, &rows(), Some(20)), [20, 0]);
+        assert_eq!(widths(&[text("A").least(9), text("B")], &[], None), [9, 1]);
     }
 
     #[test]

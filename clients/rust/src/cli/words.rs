@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use wavekeep::time::rfc3339_ms;
+
 /// `1,200,000`.
 pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -73,6 +75,112 @@ pub(super) fn si(value: f64, unit: &str) -> String {
     text
 }
 
+/// Numbers that are read together: with one prefix, and as many decimals as tell them apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scale {
+    scale: f64,
+    prefix: &'static str,
+    decimals: usize,
+}
+
+impl Scale {
+    /// For numbers as large as these, of which those so far apart shall look different.
+    pub(super) fn new(values: &[f64], step: f64) -> Self {
+        let finite = values.iter().filter(|value| value.is_finite());
+        let largest = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));
+        let fits = PREFIXES.into_iter().find(|(scale, _)| largest >= *scale);
+        let (scale, prefix) = fits.unwrap_or(if largest == 0.0 { (1.0, "") } else { (1e-15, "f") });
+        let decimals = if step > 0.0 && step.is_finite() {
+            (-(step / scale).log10()).ceil().clamp(0.0, 9.0) as usize
+        } else {
+            3
+        };
+        Self {
+            scale,
+            prefix,
+            decimals,
+        }
+    }
+
+    /// Without a prefix: of what has no unit.
+    fn bare(self, unit: &str) -> Self {
+        if !unit.is_empty() || self.prefix.is_empty() {
+            return self;
+        }
+        // Decimals that the prefix stood for.
+        let digits = self.scale.log10().round() as i64;
+        let decimals = (self.decimals as i64 - digits).clamp(0, 18) as usize;
+        Self {
+            scale: 1.0,
+            prefix: "",
+            decimals,
+        }
+    }
+
+    fn number(self, value: f64) -> String {
+        if value.is_finite() {
+            let text = format!("{:.*}", self.decimals, value / self.scale);
+            // Minus zero is zero.
+            let is_zero = text.bytes().all(|byte| matches!(byte, b'-' | b'0' | b'.'));
+            if is_zero { text.replace('-', "") } else { text }
+        } else {
+            value.to_string()
+        }
+    }
+
+    /// `10.28 mA`.
+    pub(super) fn with_unit(self, value: f64, unit: &str) -> String {
+        let own = self.bare(unit);
+        format!("{} {}{unit}", own.number(value), own.prefix).trim_end().into()
+    }
+
+    /// `1.250 2.500 mA`.
+    pub(super) fn all_with_unit(self, values: &[f64], unit: &str) -> String {
+        let own = self.bare(unit);
+        let numbers: Vec<String> = values.iter().map(|value| own.number(*value)).collect();
+        format!("{} {}{unit}", numbers.join(" "), own.prefix).trim().into()
+    }
+}
+
+/// A length of time: `3.2 ms`, `2 min 5 s`, `3 d 4 h`.
+pub(super) fn duration(ns: i64) -> String {
+    let seconds = ns / 1_000_000_000;
+    let two = |large: i64, small: i64, names: (&str, &str)| match small {
+        0 => format!("{large} {}", names.0),
+        _ => format!("{large} {} {small} {}", names.0, names.1),
+    };
+    match seconds {
+        ..60 => si(ns as f64 / 1e9, "s"),
+        60..3_600 => two(seconds / 60, seconds % 60, ("min", "s")),
+        3_600..86_400 => two(seconds / 3_600, seconds / 60 % 60, ("h", "min")),
+        _ => two(seconds / 86_400, seconds / 3_600 % 24, ("d", "h")),
+    }
+}
+
+/// A time on an axis of this length, with as many digits as tell it from others this far apart; in nanoseconds.
+pub(super) fn clock(ns: i64, length_ns: i128, step_ns: i128) -> String {
+    const DAY_S: i64 = 86_400;
+    if length_ns > 2 * i128::from(DAY_S) * 1_000_000_000 {
+        let minute = rfc3339_ms(ns).replace('T', " ");
+        return minute.get(5..16).unwrap_or(&minute).to_owned();
+    }
+    let (second, rest) = (
+        ns.div_euclid(1_000_000_000).rem_euclid(DAY_S),
+        ns.rem_euclid(1_000_000_000),
+    );
+    let mut text = format!("{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60);
+    let (mut decimals, mut unit_ns) = (0, 1_000_000_000);
+    while unit_ns > step_ns && decimals < 9 {
+        (decimals, unit_ns) = (decimals + 1, unit_ns / 10);
+    }
+    if decimals > 0 {
+        let digits = format!("{rest:09}");
+        // Writing to a String cannot fail.
+        let _ = write!(text, ".{}", &digits[..decimals]);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +203,32 @@ mod tests {
             (si(2e12, "Hz"), si(1e-20, "A"), si(1e12, "")),
             ("2000 GHz".into(), "1.00000e-5 fA".into(), "1.00000e12".into())
         );
+    }
+
+    #[test]
+    fn numbers_of_one_axis_have_one_prefix() {
+        let scale = Scale::new(&[0.0102711, -1.13866e-6], 0.001);
+        assert_eq!(scale.with_unit(0.0102711, "A"), "10.3 mA".replace("10.3", "10"));
+        let scale = Scale::new(&[3.300_1, 3.300_2], 1e-5);
+        assert_eq!(scale.with_unit(3.300_12, "V"), "3.30012 V");
+        assert_eq!(scale.with_unit(-1e-9, "V"), "0.00000 V");
+        let scale = Scale::new(&[0.0025], 1e-4);
+        assert_eq!(scale.all_with_unit(&[0.0025, f64::NAN], "A"), "2.5 NaN mA");
+        assert_eq!(scale.all_with_unit(&[0.0025], ""), "0.0025");
+        assert_eq!(Scale::new(&[12_000.0], 1_000.0).with_unit(12_000.0, ""), "12000");
+        assert_eq!(Scale::new(&[], 0.0).with_unit(0.0, "A"), "0.000 A");
+    }
+
+    #[test]
+    fn times_read_well() {
+        let second = 1_000_000_000;
+        let told = [3_200_000, second, 125 * second, 3_600 * second, 90_061 * second].map(duration);
+        assert_eq!(told, ["3.2 ms", "1 s", "2 min 5 s", "1 h", "1 d 1 h"]);
+        let ns = 1_700_000_000_123_456_789;
+        let clock = |length_s: i128, step_ns| clock(ns, length_s * 1_000_000_000, step_ns);
+        assert_eq!(clock(10, 2_000_000_000), "22:13:20");
+        assert_eq!(clock(10, 250_000_000), "22:13:20.1");
+        assert_eq!(clock(1, 1), "22:13:20.123456789");
+        assert_eq!(clock(300_000, 1), "11-14 22:13");
     }
 }

@@ -6,6 +6,7 @@ pub mod command;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -13,7 +14,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 use wavekeep::proto::chunk::{Chunk, ChunkKind, ColumnContent, ColumnHeader, Header, Position, Reason};
-use wavekeep::proto::codec::{Encoder, Encoding};
+use wavekeep::proto::codec::{Decoder, Encoder, Encoding};
 use wavekeep::proto::id::{Epoch, StreamId};
 use wavekeep::proto::stream::{SampleType, Signal, StreamDefinition};
 use wavekeep::proto::v1::query_server::{Query, QueryServer};
@@ -36,6 +37,10 @@ pub struct Script {
     pub failure: Option<Status>,
     /// After the parts nothing comes, and the answer does not end.
     pub hangs: bool,
+    /// So many of the last chunks are not committed yet.
+    pub uncommitted: Arc<AtomicUsize>,
+    /// What the last question for a waveform said.
+    pub points_max: Arc<AtomicU32>,
 }
 
 type Answer<T> = tokio_stream::Iter<std::vec::IntoIter<Result<T, Status>>>;
@@ -74,15 +79,22 @@ impl Query for Script {
         &self,
         request: Request<v1::ListChunksRequest>,
     ) -> Result<Response<Answer<v1::ChunkInfo>>, Status> {
-        let v1::ListChunksRequest {
-            limit, newest_first, ..
-        } = request.into_inner();
+        let request = request.into_inner();
         let mut chunks = self.chunks.clone();
-        if newest_first {
+        chunks.truncate(chunks.len() - self.uncommitted.load(Ordering::SeqCst));
+        chunks.retain(|chunk| {
+            let seq = wire::header_from_bytes(&chunk.header).expect("a header").seq;
+            let mut cursors = request.after.iter();
+            cursors.all(|cursor| cursor.stream_id != chunk.stream_id || cursor.seq < seq)
+        });
+        for column in chunks.iter_mut().flat_map(|chunk| &mut chunk.first_samples) {
+            column.values.truncate(request.first_samples as usize);
+        }
+        if request.newest_first {
             chunks.reverse();
         }
-        if limit > 0 {
-            chunks.truncate(limit as usize);
+        if request.limit > 0 {
+            chunks.truncate(request.limit as usize);
         }
         Ok(answer(&chunks, None))
     }
@@ -94,8 +106,9 @@ impl Query for Script {
     }
     async fn get_waveform(
         &self,
-        _: Request<v1::GetWaveformRequest>,
+        request: Request<v1::GetWaveformRequest>,
     ) -> Result<Response<Self::GetWaveformStream>, Status> {
+        self.points_max.store(request.get_ref().points_max, Ordering::SeqCst);
         let parts = answer(&self.parts, self.failure.as_ref()).into_inner();
         Ok(Response::new(if self.hangs {
             Box::pin(parts.chain(tokio_stream::pending()))
@@ -349,10 +362,66 @@ impl Capture {
                 column_bytes: chunk.columns.iter().map(|column| column.len() as u64).collect(),
                 loaded_at_ns: START_NS,
                 quarantined: wire.quarantined,
-                first_samples: Vec::new(),
+                first_samples: self.starts(wire),
             }
         };
         self.chunks.iter().map(listed).collect()
+    }
+
+    /// All of the f32 samples of a chunk, as a listing would start with them.
+    fn starts(&self, wire: &v1::WaveformChunk) -> Vec<v1::FirstSamples> {
+        let chunk = wire.chunk.clone().unwrap_or_default();
+        let header = wire::header_from_bytes(&chunk.header).expect("a header");
+        let mut columns = chunk.columns.iter();
+        let mut all = Vec::new();
+        for column in header.columns.iter().filter(|_| !wire.quarantined) {
+            let ColumnContent::Present { encoding, .. } = column.content else {
+                continue;
+            };
+            let (mut raw, encoded) = (Vec::new(), columns.next().expect("it is present"));
+            Decoder::new()
+                .decode_into(encoding, 32, header.count as usize, encoded, &mut raw)
+                .expect("it was encoded");
+            let f32s = raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            all.push(v1::FirstSamples {
+                signal: column.signal.into(),
+                values: f32s.map(f64::from).collect(),
+            });
+        }
+        all
+    }
+
+    /// Columns of one signal, of any number: between −1 and 1 where there are samples.
+    pub fn drawn(&self, signal: u32, bucket_samples: u64) -> v1::WaveformColumns {
+        let (first_sample, to_sample) = (self.definition.first_sample, self.at.next_sample);
+        let mut columns = v1::WaveformColumns {
+            stream_id: self.definition.id.to_vec().into(),
+            signal,
+            level: 0,
+            first_sample,
+            to_sample,
+            bucket_samples,
+            ..v1::WaveformColumns::default()
+        };
+        let mut from = first_sample;
+        while from < to_sample {
+            let to = ((from / bucket_samples + 1) * bucket_samples).min(to_sample);
+            let missing = |gap: &v1::Gap| {
+                let end = gap.first_sample + gap.count;
+                to.min(end).saturating_sub(from.max(gap.first_sample))
+            };
+            let count = to - from - self.gaps.iter().map(missing).sum::<u64>();
+            let value = |value: f64| if count > 0 { value } else { f64::NAN };
+            columns.min.push(value(-1.0));
+            columns.max.push(value(1.0));
+            columns.mean.push(value(0.25));
+            columns.count.push(count);
+            columns
+                .time_ns
+                .push(START_NS + self.definition.duration_ns(from - first_sample));
+            from = to;
+        }
+        columns
     }
 
     /// The stream and its chunks, without the manifest.
@@ -383,6 +452,29 @@ pub fn script(captures: &[&Capture]) -> Script {
         gaps: captures.iter().flat_map(|capture| capture.gaps.clone()).collect(),
         parts,
         ..Script::default()
+    }
+}
+
+/// What an honest server draws of these captures: the columns of each signal in one message.
+pub fn drawn(captures: &[&Capture], bucket_samples: u64) -> Script {
+    let (mut parts, mut manifest) = (Vec::new(), Vec::new());
+    for capture in captures {
+        let info = Some(capture.info());
+        parts.push(part(Part::Stream(v1::WaveformStream { info })));
+        let numbers = capture.definition.signals.iter().map(|signal| u32::from(signal.number));
+        let power = wavekeep::power_of(&capture.definition).map(|_| 65_536);
+        for number in numbers.chain(power) {
+            parts.push(part(Part::Columns(capture.drawn(number, bucket_samples))));
+        }
+        manifest.push(v1::StreamManifest {
+            chunks: 0,
+            ..capture.manifest()
+        });
+    }
+    parts.push(manifest_part(manifest));
+    Script {
+        parts,
+        ..script(captures)
     }
 }
 

@@ -1,0 +1,318 @@
+//! `chunks`: the stored chunks, with what they start with; or those that are committed from now on.
+//!
+//! # Invariants
+//! - I1: a follower prints every chunk once, in order of each stream: it asks for those after the last that it printed, whatever
+//!   happened to the server in between.
+//! - I12: it keeps a seq for each stream, and a few definitions.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+
+use tonic::Code;
+use wavekeep::proto::backoff::Backoff;
+use wavekeep::proto::chunk::ColumnContent;
+use wavekeep::proto::id::StreamId;
+use wavekeep::proto::stream::StreamDefinition;
+use wavekeep::{ChunkInfo, ChunkOrder, Client, Error, Selection, StreamInfo};
+
+use super::ChunkArguments;
+use super::failure::Failure;
+use super::json::{ChunkLine, encodings, end_ns, kind_name};
+use super::limits::{FOLLOW_PERIOD, FOLLOW_WAIT_MAX, STREAMS_FOLLOWED_MAX};
+use super::listing::{STREAM_DIGITS_SHOWN, say_if_empty, stream_name, time};
+use super::table::{Output, fixed, number, text};
+use super::words::{Scale, thousands};
+
+/// Chunks that are listed where nobody says how many.
+const LIMIT: u32 = 100;
+/// Definitions that are kept.
+const DEFINITIONS_MAX: usize = 10_000;
+
+pub(super) async fn chunks(client: &Client, arguments: &ChunkArguments, output: &mut Output) -> Result<(), Failure> {
+    let selection = arguments.select.selection(client).await?;
+    let streams = client.streams(&selection).await?;
+    let mut printer = Printer::new(client, arguments, &streams);
+    printer.headings(output);
+    if arguments.follow {
+        return follow(client, &selection, arguments, &streams, printer, output).await;
+    }
+    let order = ChunkOrder {
+        limit: arguments.limit.unwrap_or(LIMIT),
+        newest_first: arguments.newest_first,
+        first_samples: arguments.first_samples,
+        after: BTreeMap::new(),
+    };
+    let mut chunks = client.chunks(&selection, &order).await?;
+    while let Some(chunk) = chunks.next().await? {
+        printer.print(&chunk, output).await?;
+    }
+    say_if_empty(output, "no chunks");
+    Ok(())
+}
+
+/// Without a start, from now on.
+async fn follow(
+    client: &Client,
+    selection: &Selection,
+    arguments: &ChunkArguments,
+    streams: &[StreamInfo],
+    mut printer: Printer,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let from_now = arguments.select.from.is_none();
+    let seqs = streams.iter().filter(|_| from_now);
+    let mut order = ChunkOrder {
+        first_samples: arguments.first_samples,
+        after: seqs.map(|stream| (stream.id(), stream.at.seq)).collect(),
+        ..ChunkOrder::default()
+    };
+    let mut left = arguments.limit.filter(|limit| *limit > 0).map_or(u64::MAX, u64::from);
+    let (mut backoff, mut is_lost) = (Backoff::default(), false);
+    while left > 0 {
+        let came = new_chunks(client, selection, &mut order, &mut left, &mut printer, output).await;
+        output.flush()?;
+        match came {
+            Ok(()) => {
+                if std::mem::take(&mut is_lost) {
+                    output.note("the server answers again");
+                }
+                backoff.reset();
+                if left > 0 {
+                    tokio::time::sleep(FOLLOW_PERIOD).await;
+                }
+            }
+            Err(Stopped::Lost(sentence)) => {
+                if !std::mem::replace(&mut is_lost, true) {
+                    output.note(&format!("{sentence}; trying again until it answers"));
+                }
+                let random = RandomState::new().build_hasher().finish();
+                let wait = backoff.next(random).clamp(FOLLOW_PERIOD, FOLLOW_WAIT_MAX);
+                tokio::time::sleep(wait).await;
+            }
+            Err(Stopped::Failed(failure)) => return Err(failure),
+        }
+    }
+    Ok(())
+}
+
+/// Why no more chunks came.
+enum Stopped {
+    /// It may pass: the server restarts, or has too much to do.
+    Lost(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Stopped {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        let passes = match &error {
+            Error::Unreachable { .. } | Error::Interrupted(_) => true,
+            Error::Refused { code, .. } => matches!(
+                code,
+                Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled
+            ),
+            _ => false,
+        };
+        if passes {
+            Self::Lost(error.to_string())
+        } else {
+            Self::Failed(error.into())
+        }
+    }
+}
+
+async fn new_chunks(
+    client: &Client,
+    selection: &Selection,
+    order: &mut ChunkOrder,
+    left: &mut u64,
+    printer: &mut Printer,
+    output: &mut Output,
+) -> Result<(), Stopped> {
+    let mut chunks = client.chunks(selection, order).await?;
+    while let Some(chunk) = chunks.next().await? {
+        let (stream, seq) = (chunk.stream, chunk.header.seq);
+        // A server that does not know cursors sends everything again.
+        if order.after.get(&stream).is_some_and(|known| seq <= *known) {
+            continue;
+        }
+        printer.definition(stream).await?;
+        // Noted before anything is printed, which cannot be taken back; nothing in between waits.
+        order.after.insert(stream, seq);
+        printer.row(&chunk, output)?;
+        if order.after.len() > STREAMS_FOLLOWED_MAX {
+            let sentence = format!(
+                "more than {STREAMS_FOLLOWED_MAX} streams cannot be followed: choose a device (--device) or a run (--run)"
+            );
+            return Err(Failure::Failed(sentence).into());
+        }
+        *left -= 1;
+        if *left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Prints chunks, with units and ends as their streams' definitions say.
+struct Printer {
+    client: Client,
+    definitions: BTreeMap<StreamId, Arc<StreamDefinition>>,
+    signals: Vec<String>,
+    first_samples: u32,
+    follows: bool,
+}
+
+impl Printer {
+    fn new(client: &Client, arguments: &ChunkArguments, streams: &[StreamInfo]) -> Self {
+        let known = streams.iter().take(DEFINITIONS_MAX);
+        Self {
+            client: client.clone(),
+            definitions: known.map(|stream| (stream.id(), stream.definition.clone())).collect(),
+            signals: arguments.select.signals.clone(),
+            first_samples: arguments.first_samples,
+            follows: arguments.follow,
+        }
+    }
+
+    fn headings(&self, output: &mut Output) {
+        // Whoever follows sees rows before those that would decide how wide the columns are.
+        let least = |width: usize| if self.follows { width } else { 0 };
+        output.table([
+            text("DEVICE").spare(4).least(least(10)),
+            text("STREAM"),
+            number("SEQ").least(least(6)),
+            text("KIND").least(least(7)),
+            text("REASON").spare(2).least(least(11)),
+            number("FIRST SAMPLE").spare(9),
+            number("SAMPLES").least(least(7)),
+            number("BYTES").spare(3).least(least(7)),
+            text("ENCODING").spare(5).least(least(12)),
+            fixed("FROM").least(least(24)),
+            fixed("TO").spare(8).least(least(24)),
+            text("DIGEST").spare(7),
+            fixed("LOADED AT").spare(6),
+            text("FIRST SAMPLES").least(if output.is_narrow() { 18 } else { least(60) }),
+        ]);
+    }
+
+    async fn print(&mut self, chunk: &ChunkInfo, output: &mut Output) -> Result<(), Failure> {
+        self.definition(chunk.stream).await?;
+        self.row(chunk, output)
+    }
+
+    /// Makes sure that a stream is known, if it can be.
+    async fn definition(&mut self, stream: StreamId) -> Result<(), Error> {
+        if self.definitions.contains_key(&stream) {
+            return Ok(());
+        }
+        if self.definitions.len() >= DEFINITIONS_MAX {
+            self.definitions.clear();
+        }
+        let found = self.client.streams(&Selection::stream(stream)).await?;
+        let found = found.into_iter().filter(|info| info.id() == stream);
+        self.definitions.extend(found.map(|info| (stream, info.definition)));
+        Ok(())
+    }
+
+    fn row(&self, chunk: &ChunkInfo, output: &mut Output) -> Result<(), Failure> {
+        let definition = self.definitions.get(&chunk.stream).map(|definition| &**definition);
+        if output.json {
+            return output.json_line(&ChunkLine::new(chunk, definition));
+        }
+        let header = &chunk.header;
+        let mut encodings = encodings(chunk);
+        encodings.dedup();
+        let reason = match (chunk.quarantined, header.reason.name()) {
+            (true, _) => "quarantined",
+            (false, "none") => "",
+            (false, name) => name,
+        };
+        let seqs = if header.first_seq == header.seq {
+            header.seq.to_string()
+        } else {
+            format!("{}-{}", header.first_seq, header.seq)
+        };
+        let mut digest = chunk.digest.to_string();
+        if output.is_narrow() {
+            digest.truncate(STREAM_DIGITS_SHOWN);
+        }
+        let end_ns = definition.map(|definition| end_ns(chunk, definition));
+        output.row([
+            chunk.device.clone(),
+            stream_name(chunk.stream, output),
+            seqs,
+            kind_name(chunk).into(),
+            reason.into(),
+            header.first_sample.to_string(),
+            thousands(header.count),
+            thousands(chunk.column_bytes.iter().sum()),
+            encodings.join(","),
+            time(Some(header.utc_ns), output),
+            time(end_ns, output),
+            digest,
+            time(Some(chunk.loaded_at_ns), output),
+            definition.map_or_else(String::new, |definition| self.first_samples(chunk, definition)),
+        ])
+    }
+
+    /// `current 1.25 2.50 mA; voltage not sent`.
+    fn first_samples(&self, chunk: &ChunkInfo, definition: &StreamDefinition) -> String {
+        if self.first_samples == 0 || chunk.quarantined {
+            return String::new();
+        }
+        let mut columns = Vec::new();
+        for column in &chunk.header.columns {
+            let mut signals = definition.signals.iter();
+            let Some(signal) = signals.find(|signal| signal.number == column.signal) else {
+                continue;
+            };
+            let is_asked = self.signals.is_empty() || self.signals.contains(&signal.name);
+            let is_present = matches!(column.content, ColumnContent::Present { .. });
+            if !is_asked || !is_present {
+                continue;
+            }
+            let came = chunk.first_samples.iter().find(|came| came.signal == column.signal);
+            columns.push(match came {
+                Some(came) => format!("{} {}", signal.name, few(&came.values, &signal.unit)),
+                // It is damaged, or the server is older.
+                None => format!("{} not sent", signal.name),
+            });
+        }
+        columns.join("; ")
+    }
+}
+
+/// Four digits of the largest.
+fn few(values: &[f64], unit: &str) -> String {
+    let finite = values.iter().filter(|value| value.is_finite());
+    let largest = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));
+    let step = if largest > 0.0 {
+        10f64.powf(largest.log10().floor() - 3.0)
+    } else {
+        1.0
+    };
+    Scale::new(values, step).all_with_unit(values, unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_samples_read_well() {
+        assert_eq!(few(&[0.001_234_56, -0.000_5, 0.0], "A"), "1.235 -0.500 0.000 mA");
+        assert_eq!(few(&[3.3, f64::NAN], "V"), "3.300 NaN V");
+        assert_eq!(
+            (few(&[0.0, 0.0], "V"), few(&[1.0, 0.0], "")),
+            ("0 0 V".into(), "1.000 0.000".into())
+        );
+        assert_eq!(few(&[], "V"), "V");
+    }
+}
