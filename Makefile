@@ -22,7 +22,7 @@ BENCH ?=
 
 .PHONY: help
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## installs what is missing (Debian and Ubuntu, as root or through sudo; otherwise prints the exact line)
@@ -44,6 +44,10 @@ demo: build ## the main job: a simulated JS220 into a private Postgres through k
 .PHONY: test
 test: build ## all fast tests (2,000 seeds of the simulation among them)
 	@scripts/cargo-test --workspace
+
+.PHONY: test-timescale
+test-timescale: build ## the store's tests and the whole way, against TimescaleDB (TIMESCALE_URL, or as root on Debian one of its own)
+	@scripts/test-timescale
 
 .PHONY: simulate
 simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)
@@ -79,7 +83,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, simulate, demo; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, simulate, demo; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean

@@ -8,6 +8,7 @@
 //! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `marker`, `quarantine` | the tables of a workspace |
 //! | `read_stream`, `read_chunk`, `read_gap` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
+//! | `native`, `hypertable` | what a partition is: a table attached, or TimescaleDB's chunk |
 //! | `copy`, `timestamp` | binary COPY; times as the database has them |
 //! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
@@ -23,10 +24,12 @@ mod copy;
 mod database;
 pub(crate) mod device;
 mod error;
+mod hypertable;
 mod ledger;
 pub mod limits;
 pub(crate) mod marker;
 pub(crate) mod migration;
+mod native;
 mod partition;
 mod partition_plan;
 mod probe;
