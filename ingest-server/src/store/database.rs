@@ -182,7 +182,7 @@ impl Database {
         Transaction::begin_read(self.pool.acquire().await?, REGISTRY_SCHEMA).await
     }
 
-    /// A workspace by name, from memory if it was read before: nothing of it ever changes.
+    /// A workspace by name, from memory if it was read before: nothing of it but its retention ever changes.
     pub async fn workspace(&self, name: &str) -> Result<Arc<Workspace>, StoreError> {
         let known = self
             .workspaces

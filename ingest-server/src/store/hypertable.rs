@@ -68,3 +68,20 @@ pub(super) async fn make(
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
     Ok(())
 }
+
+/// Drops those that end by this day. Their names.
+pub(super) async fn drop_until(
+    connection: &mut PgConnection,
+    table: &'static str,
+    day: i64,
+) -> Result<Vec<String>, StoreError> {
+    let extension = "SELECT quote_ident(n.nspname) FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace
+                      WHERE x.extname = 'timescaledb'";
+    let extension: String = statement(extension).fetch_one(&mut *connection).await?.try_get(0)?;
+    let sql = AssertSqlSafe(format!(
+        "SELECT {extension}.drop_chunks(to_regclass($1), older_than => to_timestamp($2 * 86400.0))"
+    ));
+    let rows = sqlx::query(sql).persistent(false).bind(table).bind(day);
+    let rows = rows.fetch_all(connection).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}

@@ -22,7 +22,7 @@ use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRo
 #[derive(Debug)]
 pub struct PostgresLedger {
     database: Database,
-    partitions: Partitions,
+    pub(super) partitions: Partitions,
 }
 
 impl PostgresLedger {

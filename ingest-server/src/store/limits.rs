@@ -18,6 +18,13 @@ pub(super) const LOCK_WAIT: &str = "10s";
 /// After how much silence of ours the database gives a transaction up: a server that lost its network holds no lock for longer.
 pub(super) const IDLE_IN_TRANSACTION: &str = "60s";
 
+/// How long retention waits for a lock, while it makes writers wait behind it: it then lets them go first.
+pub(super) const RETENTION_LOCK_WAIT: &str = "200ms";
+/// Between two attempts to drop a partition.
+pub(super) const RETENTION_RETRY: Duration = Duration::from_secs(2);
+/// So many; then it is left for the next time.
+pub(super) const RETENTION_ATTEMPTS: u32 = 5;
+
 /// Bytes gathered before they are sent to a COPY. A payload of at least this is sent from where it lies.
 pub(super) const COPY_BUFFER_BYTES: usize = 64 * 1024;
 

@@ -9,11 +9,18 @@ use sqlx::{Row, SqlStr};
 use super::error::StoreError;
 use super::statement;
 
-const REGISTRY: [(i64, &str, &str); 1] = [(
-    1,
-    "registry",
-    include_str!("../../../migrations/registry/0001_registry.sql"),
-)];
+const REGISTRY: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "registry",
+        include_str!("../../../migrations/registry/0001_registry.sql"),
+    ),
+    (
+        2,
+        "retention",
+        include_str!("../../../migrations/registry/0002_retention.sql"),
+    ),
+];
 const WORKSPACE: [(i64, &str, &str); 1] = [(
     1,
     "workspace",

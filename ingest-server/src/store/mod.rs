@@ -9,6 +9,7 @@
 //! | `read_stream`, `read_chunk`, `read_gap` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
 //! | `native`, `hypertable` | what a partition is: a table attached, or TimescaleDB's chunk |
+//! | `retention` | drops those that are older than the workspace keeps |
 //! | `copy`, `timestamp` | binary COPY; times as the database has them |
 //! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
@@ -37,6 +38,7 @@ pub(crate) mod quarantine;
 pub(crate) mod read_chunk;
 pub(crate) mod read_gap;
 pub(crate) mod read_stream;
+mod retention;
 pub(crate) mod run;
 pub(crate) mod stream;
 mod text;
@@ -49,6 +51,7 @@ pub use database::{Database, DatabaseError};
 pub use error::{CommitFailure, StoreError};
 pub use ledger::PostgresLedger;
 pub use probe::PrimaryProbe;
+pub use retention::Retention;
 pub use transaction::Transaction;
 pub(crate) use transaction::statement;
 pub use workspace_row::{Kind, Workspace};

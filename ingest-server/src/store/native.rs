@@ -63,3 +63,31 @@ fn sql(table: &str, name: &str, days: Days) -> AssertSqlSafe<String> {
          ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
     ))
 }
+
+/// Drops those that end by this day. Their names.
+pub(super) async fn drop_until(
+    connection: &mut PgConnection,
+    table: &'static str,
+    day: i64,
+) -> Result<Vec<String>, StoreError> {
+    let expired = attached!("name", "WHERE end_day <= $2 ORDER BY first_day");
+    let rows = statement(expired)
+        .bind(table)
+        .bind(day)
+        .fetch_all(&mut *connection)
+        .await?;
+    let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if !names.is_empty() {
+        // As the database itself has quoted them.
+        let drop = AssertSqlSafe(format!("DROP TABLE {}", names.join(", ")));
+        sqlx::raw_sql(drop).execute(connection).await?;
+    }
+    Ok(names)
+}
+
+/// What `time_partition` says for people.
+pub(super) async fn forget_until(connection: &mut PgConnection, day: i64) -> Result<(), StoreError> {
+    let sql = "DELETE FROM time_partition WHERE to_time <= to_timestamp($1 * 86400.0)";
+    statement(sql).bind(day).execute(connection).await?;
+    Ok(())
+}
