@@ -22,7 +22,7 @@ BENCH ?=
 
 .PHONY: help
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## installs what is missing (Debian and Ubuntu, as root or through sudo; otherwise prints the exact line)
@@ -48,6 +48,10 @@ test: build ## all fast tests (2,000 seeds of the simulation among them)
 .PHONY: test-deploy
 test-deploy: build ## Dockerfile, compose.yaml and k8s/: linted, validated, and their exact commands and settings run as processes
 	@scripts/test-deploy
+
+.PHONY: test-timescale
+test-timescale: build ## the store's tests and the whole way, against TimescaleDB (TIMESCALE_URL, or as root on Debian one of its own)
+	@scripts/test-timescale
 
 .PHONY: simulate
 simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)
@@ -83,7 +87,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, simulate, demo, test-deploy; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, simulate, demo, test-deploy; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean

@@ -36,8 +36,8 @@ const DATABASE_RETRY: Duration = Duration::from_secs(1);
 const DATABASE_REPORT: Duration = Duration::from_secs(5);
 /// For connections to the database that are still in use once everything else has ended.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
-/// Between two looks at the partitions of the days ahead.
-const PARTITIONS_AHEAD: Duration = Duration::from_secs(3600);
+/// Between two looks at the partitions of the days ahead, and at those that are old.
+const PARTITIONS_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How to serve.
 #[derive(Clone)]
@@ -195,8 +195,8 @@ async fn serve_until_drained(
     let probe = PrimaryProbe::new(url.expose_secret(), ledger.database().clone())?;
     let background = [
         tokio::spawn(watch::watch(probe, registry.clone(), watch::INTERVAL)),
-        tokio::spawn(partitions_ahead(ledger.clone())),
         tokio::spawn(backfill::run(ledger.database().clone())),
+        tokio::spawn(partitions(ledger.clone())),
         tokio::spawn(readiness(health.clone(), registry.clone())),
         tokio::spawn(report(reporter.clone(), health)),
     ];
@@ -270,14 +270,25 @@ async fn report(reporter: HealthReporter, health: Health) {
     }
 }
 
-/// No batch has to wait for tomorrow's partitions at midnight. Workspaces come while the server runs.
-async fn partitions_ahead(ledger: Arc<PostgresLedger>) {
+/// No batch has to wait for tomorrow's partitions at midnight, and what a workspace keeps no longer goes. Workspaces come, and
+/// their retention changes, while the server runs.
+async fn partitions(ledger: Arc<PostgresLedger>) {
     loop {
         if let Err(error) = make_partitions_ahead(&ledger).await {
             error!(%error, "the partitions of the next days were not made; the next attempt is in an hour");
         }
-        tokio::time::sleep(PARTITIONS_AHEAD).await;
+        if let Err(error) = drop_expired(&ledger).await {
+            error!(%error, "what is older than its workspace keeps was not dropped; the next attempt is in an hour");
+        }
+        tokio::time::sleep(PARTITIONS_INTERVAL).await;
     }
+}
+
+async fn drop_expired(ledger: &PostgresLedger) -> Result<(), ServeError> {
+    for workspace in workspace::check(ledger.database()).await? {
+        ledger.drop_expired(&workspace.name).await?;
+    }
+    Ok(())
 }
 
 async fn make_partitions_ahead(ledger: &PostgresLedger) -> Result<(), ServeError> {

@@ -1,4 +1,4 @@
-//! What `wavekeep-server migrate` and `workspace create|list` do. Nothing here needs a superuser: a role that owns its
+//! What `wavekeep-server migrate` and `workspace create|set|list` do. Nothing here needs a superuser: a role that owns its
 //! database, or that may create schemas in it, is enough.
 
 use sqlx::postgres::PgConnection;
@@ -8,7 +8,7 @@ use wavekeep_proto::id::LedgerId;
 use crate::store::migration::{self, MigrationError};
 use crate::store::reader_role::{self, Readers};
 use crate::store::workspace_row::{self, is_valid_name};
-use crate::store::{CommitFailure, Database, DatabaseError, Kind, StoreError, Transaction, Workspace};
+use crate::store::{CommitFailure, Database, DatabaseError, Kind, Retention, StoreError, Transaction, Workspace};
 
 /// The first workspace, which [`migrate`] creates.
 pub const FIRST_WORKSPACE: &str = "main";
@@ -65,7 +65,7 @@ pub async fn migrate(url: &str) -> Result<Vec<Workspace>, WorkspaceError> {
         tx.commit().await?;
     }
     if workspaces.is_empty() {
-        match create_in(&database, FIRST_WORKSPACE).await {
+        match create_in(&database, FIRST_WORKSPACE, Retention::None).await {
             Ok(_) | Err(WorkspaceError::Exists(_)) => {}
             Err(error) => return Err(error),
         }
@@ -95,17 +95,40 @@ pub async fn check(database: &Database) -> Result<Vec<Workspace>, WorkspaceError
     Ok(workspaces)
 }
 
-/// Creates a workspace: its schema, its tables and its ledger id.
+/// Creates a workspace that keeps all it stores.
 pub async fn create(url: &str, name: &str) -> Result<Workspace, WorkspaceError> {
+    create_keeping(url, name, Retention::None).await
+}
+
+/// Creates a workspace: its schema, its tables and its ledger id.
+pub async fn create_keeping(url: &str, name: &str, retention: Retention) -> Result<Workspace, WorkspaceError> {
     let reserved = RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     if reserved || !is_valid_name(name) {
         return Err(WorkspaceError::Name(name.to_owned()));
     }
     let database = Database::connect(url, 1).await?;
     migrate_registry(&database).await?;
-    let workspace = create_in(&database, name).await;
+    let workspace = create_in(&database, name, retention).await;
     database.close().await;
     workspace
+}
+
+/// Changes how long a workspace keeps what it stores. The servers do so within the hour.
+pub async fn set_retention(url: &str, name: &str, retention: Retention) -> Result<Workspace, WorkspaceError> {
+    let database = Database::connect(url, 1).await?;
+    let mut tx = database.begin_registry_read().await?;
+    let checked = migration::check_registry(tx.connection()).await;
+    tx.rollback().await;
+    let schema = crate::store::REGISTRY_SCHEMA.to_owned();
+    checked.map_err(|error| WorkspaceError::Migration { schema, error })?;
+    let mut tx = database.begin_in(crate::store::REGISTRY_SCHEMA).await?;
+    let found = workspace_row::find(tx.connection(), name).await?;
+    let mut workspace = found.ok_or_else(|| StoreError::UnknownWorkspace(name.to_owned()))?;
+    workspace.retention = retention;
+    workspace_row::set_retention(tx.connection(), &workspace, &actor()).await?;
+    tx.commit().await?;
+    database.close().await;
+    Ok(workspace)
 }
 
 /// All workspaces, by name.
@@ -165,7 +188,7 @@ async fn run_workspace(connection: &mut PgConnection, schema: &str) -> Result<()
     Ok(())
 }
 
-async fn create_in(database: &Database, name: &str) -> Result<Workspace, WorkspaceError> {
+async fn create_in(database: &Database, name: &str, retention: Retention) -> Result<Workspace, WorkspaceError> {
     let mut tx = locked(database, name).await?;
     let connection = tx.connection();
     if workspace_row::find(connection, name).await?.is_some() {
@@ -185,6 +208,7 @@ async fn create_in(database: &Database, name: &str) -> Result<Workspace, Workspa
         schema: name.to_owned(),
         kind,
         ledger_id: minted(),
+        retention,
     };
     workspace_row::insert(connection, &workspace, &actor()).await?;
     tx.commit().await?;

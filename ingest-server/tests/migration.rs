@@ -2,26 +2,14 @@
 
 mod common;
 
-use common::{connect, shared};
+use common::{connect, is_timescale, shared};
 use sqlx::{AssertSqlSafe, Row as _};
-use wavekeep_server::store::{Database, DatabaseError, Kind};
+use wavekeep_server::store::{Database, DatabaseError};
 use wavekeep_server::workspace::{self, WorkspaceError};
 
-/// A database of its own in the shared cluster, owned by a role that is nothing special. Its URL as that role.
+/// A database of its own in the shared server, owned by a role that is nothing special. Its URL as that role.
 async fn database(name: &str) -> String {
-    let url = shared().await.url();
-    let mut owner = connect(&url, "public").await;
-    for sql in [
-        format!("CREATE ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"),
-        format!("CREATE DATABASE {name} OWNER {name}"),
-    ] {
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut owner)
-            .await
-            .expect("the statement runs");
-    }
-    url.replace("/wavekeep?", &format!("/{name}?"))
-        .replace("user=wavekeep", &format!("user={name}"))
+    shared().await.database(name).await.expect("it is made")
 }
 
 async fn one(url: &str, sql: &str) -> i64 {
@@ -36,7 +24,7 @@ async fn migrating_needs_no_superuser_and_makes_main() {
     let url = database("plain_role").await;
     let made = workspace::migrate(&url).await.expect("it migrates");
     assert_eq!(made.iter().map(|made| made.name.as_str()).collect::<Vec<_>>(), ["main"]);
-    assert_eq!(made[0].kind, Kind::Native, "TimescaleDB is not in this database");
+    assert_eq!(made[0].kind, shared().await.kind(), "is TimescaleDB in this database?");
     assert_eq!(
         one(
             &url,
@@ -45,11 +33,17 @@ async fn migrating_needs_no_superuser_and_makes_main() {
         .await,
         0
     );
-    // The native branch is what ran, and what was recorded.
+    // The branch that ran is what was recorded.
     for table in ["chunk", "chunk_signal", "envelope"] {
-        let sql = format!(
-            "SELECT count(*) FROM pg_class c JOIN pg_partitioned_table p ON p.partrelid = c.oid WHERE c.oid = 'main.{table}'::regclass AND p.partstrat = 'r'"
-        );
+        let sql = if is_timescale().await {
+            format!(
+                "SELECT count(*) FROM timescaledb_information.hypertables WHERE hypertable_schema = 'main' AND hypertable_name = '{table}'"
+            )
+        } else {
+            format!(
+                "SELECT count(*) FROM pg_class c JOIN pg_partitioned_table p ON p.partrelid = c.oid WHERE c.oid = 'main.{table}'::regclass AND p.partstrat = 'r'"
+            )
+        };
         assert_eq!(one(&url, &sql).await, 1, "{table} is partitioned by range");
     }
     let external = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'chunk_signal'::regclass AND attname = 'payload' AND attstorage = 'e'";
@@ -204,14 +198,18 @@ async fn a_database_that_is_not_usable_is_said_to_be_so() {
     );
 
     let url = database("not_durable").await;
-    let mut owner = connect(&url.replace("user=not_durable", "user=wavekeep"), "public").await;
-    sqlx::raw_sql("ALTER DATABASE not_durable SET synchronous_commit = off")
+    let mut owner = connect(&url, "public").await;
+    let set = |to: &str| {
+        let sql = format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I {to}', current_database()); END $$");
+        sqlx::raw_sql(AssertSqlSafe(sql))
+    };
+    set("SET synchronous_commit = off")
         .execute(&mut owner)
         .await
         .expect("it is set");
     let refused = workspace::migrate(&url).await.expect_err("acks would lie");
     assert!(refused.to_string().contains("synchronous_commit = off"), "{refused}");
-    sqlx::raw_sql("ALTER DATABASE not_durable RESET synchronous_commit")
+    set("RESET synchronous_commit")
         .execute(&mut owner)
         .await
         .expect("it is set");

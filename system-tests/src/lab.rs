@@ -1,4 +1,5 @@
-//! A lab in a temporary directory: one server with its private Postgres, and agents with their outboxes.
+//! A lab in a temporary directory: one server with its private Postgres, or with a database of somebody else's, and agents with
+//! their outboxes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -28,6 +29,8 @@ pub struct Lab {
     grpc: SocketAddr,
     http: SocketAddr,
     extra: Vec<String>,
+    /// Somebody else's, which is migrated.
+    database: Option<String>,
     // Dropped after the folder, of which it then finds nothing.
     watcher: Watcher,
 }
@@ -74,8 +77,16 @@ impl Lab {
             grpc,
             http,
             extra,
+            database: None,
             watcher,
         })
+    }
+
+    /// A lab whose server, yet to be started, uses this database (`serve`).
+    pub fn on(database_url: &str) -> Result<Self> {
+        let mut lab = Self::stopped(&[])?;
+        lab.database = Some(database_url.to_owned());
+        Ok(lab)
     }
 
     /// Where everything of it lies.
@@ -106,7 +117,11 @@ impl Lab {
     pub fn start_server(&mut self) -> Result<()> {
         let (data, grpc, http) = (self.data(), self.grpc.to_string(), self.http.to_string());
         let data = data.to_str().context("the temporary directory is UTF-8")?;
-        let mut args = vec!["dev", "--data-dir", data, "--listen", &grpc, "--http", &http];
+        let mut args = match &self.database {
+            Some(url) => vec!["serve", "--database-url", url],
+            None => vec!["dev", "--data-dir", data],
+        };
+        args.extend(["--listen", &grpc, "--http", &http]);
         args.extend(self.extra.iter().map(String::as_str));
         let server = Process::start("wavekeep-server", "server", self.folder.path(), &args)?;
         self.server = Some(server);
@@ -262,8 +277,11 @@ impl Lab {
         Ok(url.context("the server printed no psql line")?.to_owned())
     }
 
-    /// The same for whoever owns everything, in the schema of `main`.
+    /// The same for whoever owns everything, in the schema of `main`; or the database's that the lab was given.
     pub fn database_url(&self) -> Result<String> {
+        if let Some(url) = &self.database {
+            return Ok(url.clone());
+        }
         let url = self
             .readers_url()?
             .replacen("://wavekeep_read_main@", "://wavekeep@", 1);

@@ -20,6 +20,7 @@ mod binaries;
 mod keeper;
 mod process;
 mod test_database;
+mod test_server;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -35,7 +36,8 @@ use binaries::Binaries;
 use process::Postgres;
 
 pub use keeper::KeptDatabase;
-pub use test_database::TestDatabase;
+pub use test_database::{TestDatabase, TestDatabaseError};
+pub use test_server::TestServer;
 
 /// The role that owns the cluster.
 const USER: &str = "wavekeep";

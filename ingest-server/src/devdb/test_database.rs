@@ -17,6 +17,8 @@ pub enum TestDatabaseError {
     Workspace(#[from] WorkspaceError),
     #[error("no temporary directory: {0}")]
     Directory(#[from] io::Error),
+    #[error("the server for tests refused: {0}")]
+    Sql(#[from] sqlx::Error),
 }
 
 /// Stopped and removed when it is dropped, and also when the test's process dies in any other way.
@@ -40,6 +42,12 @@ impl TestDatabase {
     #[must_use]
     pub fn url(&self) -> String {
         self.database.url()
+    }
+
+    /// The same over TCP, on the loopback interface.
+    #[must_use]
+    pub fn tcp_url(&self) -> String {
+        self.database.tcp_url()
     }
 
     /// Where it is, with `postgres.log`.

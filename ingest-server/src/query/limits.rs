@@ -12,6 +12,8 @@ pub const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(300);
 pub const SLOW_SECONDS_MAX: Duration = Duration::from_secs(300);
 /// Streams of one question.
 pub const STREAMS_MAX: usize = 10_000;
+/// Streams that are looked at to say why an answer is empty.
+pub const STREAMS_LOOKED_AT_MAX: usize = 64;
 /// Devices of one listing.
 pub const DEVICES_MAX: usize = 10_000;
 /// Names that a mistyped one is compared with.

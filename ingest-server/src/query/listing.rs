@@ -5,6 +5,7 @@ use wavekeep_proto::{limits as proto_limits, v1, wire};
 
 use super::error::QueryError;
 use super::filter::Filter;
+use super::limits;
 use super::plan::{Asked, Range, Source};
 use super::read::Reader;
 use crate::store::read_stream::{DeviceRow, StreamRow};
@@ -82,7 +83,18 @@ pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
     };
     let times = || streams.iter().filter_map(|row| row.times_ns);
     let (first, last) = (times().map(|times| times.0).min(), times().map(|times| times.1).max());
+    let dropped = match is_dropped(reader, asked).await {
+        Ok(dropped) => dropped,
+        Err(error) => return error,
+    };
     QueryError::Empty(match (first, last) {
+        (Some(first), Some(last)) if dropped => {
+            format!(
+                "what was captured of {source} in that time is no longer stored, because the workspace's retention has dropped it: choose a later time (captured was from {} to {})",
+                time(first),
+                time(last)
+            )
+        }
         (Some(first), Some(last)) if !asked.range.is_open() => {
             format!(
                 "nothing of {source} lies in that time: what is stored lies from {} to {}",
@@ -93,6 +105,21 @@ pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
         _ if asked.filter != Filter::default() => format!("nothing is stored of {source} that the filter lets through"),
         _ => format!("nothing is stored of {source} yet"),
     })
+}
+
+/// Did any stream capture something at the time asked for, of which the beginning is gone?
+async fn is_dropped(reader: &Reader, asked: &Asked) -> Result<bool, QueryError> {
+    let always = Asked {
+        range: Range::default(),
+        ..asked.clone()
+    };
+    for row in reader.streams(asked).await?.iter().take(limits::STREAMS_LOOKED_AT_MAX) {
+        let located = reader.locate(&always, row).await?;
+        if row.at.seq > 0 && located.is_none_or(|located| located.span.first_seq > 1) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn time(ns: i64) -> String {

@@ -34,6 +34,16 @@ pub enum DatabaseError {
         /// What the attempt said.
         why: String,
     },
+    /// It answers, but not as whom the URL names.
+    #[error(
+        "there is no trusted connection to the database at {place} ({why}): name the certificate authority of that server in sslrootcert, its host as its certificate does, and in sslmode what it offers"
+    )]
+    Untrusted {
+        /// See `Unreachable`.
+        place: String,
+        /// What the attempt said.
+        why: String,
+    },
     /// It answers, but cannot be written durably.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -98,6 +108,20 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+/// TLS is not offered, a certificate does not convince, or there is no file to judge it by.
+fn is_about_trust(options: &PgConnectOptions, error: &sqlx::Error) -> bool {
+    use std::io::ErrorKind;
+    match error {
+        sqlx::Error::Tls(_) => true,
+        // rustls' errors come as such. And without a socket no file is looked for but those of certificates.
+        sqlx::Error::Io(error) => {
+            error.kind() == ErrorKind::InvalidData
+                || (error.kind() == ErrorKind::NotFound && options.get_socket().is_none())
+        }
+        _ => false,
+    }
+}
+
 fn options_of(url: &str) -> Result<PgConnectOptions, DatabaseError> {
     // The parser itself takes any scheme.
     if !["postgres://", "postgresql://"]
@@ -118,10 +142,15 @@ impl Database {
             place: place(&options),
             why,
         };
+        let refused = |error: sqlx::Error| match error {
+            error if is_about_trust(&options, &error) => DatabaseError::Untrusted {
+                place: place(&options),
+                why: error.to_string(),
+            },
+            error => unreachable(error.to_string()),
+        };
         let first = tokio::time::timeout(limits::CONNECT_SECONDS_MAX, options.connect()).await;
-        let connection = first
-            .map_err(|_| unreachable("no answer".into()))?
-            .map_err(|error| unreachable(error.to_string()))?;
+        let connection = first.map_err(|_| unreachable("no answer".into()))?.map_err(refused)?;
         drop(connection);
         let primary = Arc::<Primary>::default();
         let known = primary.clone();
@@ -182,7 +211,7 @@ impl Database {
         Transaction::begin_read(self.pool.acquire().await?, REGISTRY_SCHEMA).await
     }
 
-    /// A workspace by name, from memory if it was read before: nothing of it ever changes.
+    /// A workspace by name, from memory if it was read before: nothing of it but its retention ever changes.
     pub async fn workspace(&self, name: &str) -> Result<Arc<Workspace>, StoreError> {
         let known = self
             .workspaces

@@ -125,7 +125,7 @@ impl StoreError {
     }
 
     /// Did somebody else hold a lock for longer than we wait?
-    fn is_locked(&self) -> bool {
+    pub(super) fn is_locked(&self) -> bool {
         self.sql().and_then(sqlstate) == Some("55P03")
     }
 

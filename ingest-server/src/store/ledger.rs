@@ -24,7 +24,7 @@ use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRo
 #[derive(Debug)]
 pub struct PostgresLedger {
     database: Database,
-    partitions: Partitions,
+    pub(super) partitions: Partitions,
     towers: Towers,
 }
 

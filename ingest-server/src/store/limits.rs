@@ -26,6 +26,13 @@ pub(super) const LOAD_CHUNKS: u64 = 64;
 /// Chunks that are folded in one transaction, where an older version did not: whoever captures their stream waits for it.
 pub(super) const BACKFILL_CHUNKS: usize = 16;
 
+/// How long retention waits for a lock, while it makes writers wait behind it: it then lets them go first.
+pub(super) const RETENTION_LOCK_WAIT: &str = "200ms";
+/// Between two attempts to drop a partition.
+pub(super) const RETENTION_RETRY: Duration = Duration::from_secs(2);
+/// So many; then it is left for the next time.
+pub(super) const RETENTION_ATTEMPTS: u32 = 5;
+
 /// Bytes gathered before they are sent to a COPY. A payload of at least this is sent from where it lies.
 pub(super) const COPY_BUFFER_BYTES: usize = 64 * 1024;
 

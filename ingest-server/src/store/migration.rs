@@ -9,11 +9,18 @@ use sqlx::{Row, SqlStr};
 use super::error::StoreError;
 use super::statement;
 
-const REGISTRY: [(i64, &str, &str); 1] = [(
-    1,
-    "registry",
-    include_str!("../../../migrations/registry/0001_registry.sql"),
-)];
+const REGISTRY: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "registry",
+        include_str!("../../../migrations/registry/0001_registry.sql"),
+    ),
+    (
+        2,
+        "retention",
+        include_str!("../../../migrations/registry/0002_retention.sql"),
+    ),
+];
 const WORKSPACE: [(i64, &str, &str); 3] = [
     (
         1,
@@ -25,7 +32,7 @@ const WORKSPACE: [(i64, &str, &str); 3] = [
         "envelopes",
         include_str!("../../../migrations/workspace/0002_envelopes.sql"),
     ),
-    (4, "views", include_str!("../../../migrations/workspace/0004_views.sql")),
+    (3, "views", include_str!("../../../migrations/workspace/0003_views.sql")),
 ];
 
 /// Held until the transaction ends by whoever migrates.

@@ -10,6 +10,8 @@
 //! | [`backfill`] | folds what an older version stored |
 //! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
+//! | `native`, `hypertable` | what a partition is: a table attached, or TimescaleDB's chunk |
+//! | `retention` | drops those that are older than the workspace keeps |
 //! | `copy`, `array`, `timestamp` | binary COPY; arrays and times as the database has them |
 //! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
@@ -29,10 +31,12 @@ mod database;
 pub(crate) mod device;
 mod envelope;
 mod error;
+mod hypertable;
 mod ledger;
 pub mod limits;
 pub(crate) mod marker;
 pub(crate) mod migration;
+mod native;
 mod partition;
 mod partition_plan;
 mod probe;
@@ -42,6 +46,7 @@ pub(crate) mod read_envelope;
 pub(crate) mod read_gap;
 pub(crate) mod read_stream;
 pub mod reader_role;
+mod retention;
 pub(crate) mod run;
 pub(crate) mod stream;
 mod text;
@@ -55,6 +60,7 @@ pub use database::{Database, DatabaseError};
 pub use error::{CommitFailure, StoreError};
 pub use ledger::PostgresLedger;
 pub use probe::PrimaryProbe;
+pub use retention::Retention;
 pub use transaction::Transaction;
 pub(crate) use transaction::statement;
 pub use workspace_row::{Kind, Workspace};

@@ -3,23 +3,25 @@
 //!
 //! They are made in a transaction of their own, before the batch that needs them; usually they are known to be there, and
 //! nothing is asked. Retention, or a person, may drop one that we know: the batch then fails as a whole, our knowledge is
-//! forgotten, the catalog is read, and the batch is tried once more.
+//! forgotten, the catalog is read, and the batch is tried once more. (A hypertable then makes a partition of a day by itself; we
+//! read the catalog every hour, so days long ago do not become many.)
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Postgres, Row};
+use sqlx::{Postgres, Row};
 
 use super::database::Database;
 use super::error::StoreError;
-use super::partition_plan::{Days, day_of, is_recent, name_of, plan};
+use super::partition_plan::{Days, day_of, plan, width_of_aligned};
 use super::transaction::within_limit;
 use super::workspace_row::{Kind, Workspace};
-use super::{limits, statement};
+use super::{hypertable, limits, native, statement};
 
-const BIG_TABLES: [&str; 3] = ["chunk", "chunk_signal", "envelope"];
+/// In the order in which everybody locks them.
+pub(super) const BIG_TABLES: [&str; 3] = ["chunk", "chunk_signal", "envelope"];
 
 /// Which partitions are known to be there, by schema.
 #[derive(Debug, Default)]
@@ -76,10 +78,7 @@ impl Partitions {
             let connection = tx.connection();
             let today = today_locked(connection).await?;
             days.extend(today..=today + limits::PARTITION_DAYS_AHEAD);
-            match workspace.kind {
-                Kind::Native => make_native(connection, today, &days).await,
-                Kind::Hypertable => make_wide_chunks(connection, today, &days).await,
-            }
+            make(connection, workspace.kind, today, &days).await
         })
         .await?;
         tx.commit().await?;
@@ -93,16 +92,22 @@ impl Partitions {
 
 /// One server at a time. Today is the database's, so that all servers agree.
 async fn today_locked(connection: &mut PgConnection) -> Result<i64, StoreError> {
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.time_partition', 0))";
-    statement(lock).execute(&mut *connection).await?;
+    lock(connection).await?;
     let today = statement("SELECT floor(extract(epoch FROM clock_timestamp()) / 86400)::bigint")
         .fetch_one(connection)
         .await?;
     Ok(today.try_get(0)?)
 }
 
+/// Held until the transaction ends by whoever makes or drops partitions of the workspace.
+pub(super) async fn lock(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.time_partition', 0))";
+    statement(lock).execute(connection).await?;
+    Ok(())
+}
+
 /// From a query whose first two columns are the days.
-async fn ranges(
+pub(super) async fn ranges_of(
     connection: &mut PgConnection,
     query: Query<'_, Postgres, PgArguments>,
 ) -> Result<Vec<Days>, StoreError> {
@@ -117,14 +122,6 @@ async fn ranges(
         .collect()
 }
 
-/// Of one table, from the catalog, which alone knows what somebody dropped, detached or attached by hand. A default partition, or
-/// one without a bound, is none of ours.
-const ATTACHED: &str = r"
-SELECT floor(extract(epoch FROM bound[1]::timestamptz) / 86400)::bigint, ceil(extract(epoch FROM bound[2]::timestamptz) / 86400)::bigint
-  FROM (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \(''(.+)''\) TO \(''(.+)''\)$') AS bound
-          FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1)) AS attached
- WHERE bound IS NOT NULL";
-
 /// What both have.
 fn common(one: &[Days], other: &[Days]) -> Vec<Days> {
     let both = |one: &Days, other: &Days| Days {
@@ -137,127 +134,55 @@ fn common(one: &[Days], other: &[Days]) -> Vec<Days> {
     pairs.filter(|days| days.from < days.to).collect()
 }
 
-async fn make_native(connection: &mut PgConnection, today: i64, days: &BTreeSet<i64>) -> Result<Vec<Days>, StoreError> {
+/// Makes what these days need and is not there, in every table. What all of them have then.
+async fn make(
+    connection: &mut PgConnection,
+    kind: Kind,
+    today: i64,
+    days: &BTreeSet<i64>,
+) -> Result<Vec<Days>, StoreError> {
     let mut existing: Option<Vec<Days>> = None;
     for table in BIG_TABLES {
-        let attached = make_native_of(connection, table, today, days).await?;
-        existing = Some(existing.map_or_else(|| attached.clone(), |others| common(&others, &attached)));
+        let own = make_of(connection, kind, table, (today, days)).await?;
+        existing = Some(existing.map_or_else(|| own.clone(), |others| common(&others, &own)));
     }
     Ok(existing.unwrap_or_default())
 }
 
-async fn make_native_of(
+async fn make_of(
     connection: &mut PgConnection,
+    kind: Kind,
     table: &'static str,
-    today: i64,
-    days: &BTreeSet<i64>,
+    (today, days): (i64, &BTreeSet<i64>),
 ) -> Result<Vec<Days>, StoreError> {
-    let mut attached = ranges(connection, statement(ATTACHED).bind(table)).await?;
+    let mut existing = ranges(connection, kind, table).await?;
     for day in days {
-        let Some(made) = plan(today, *day, &attached) else {
+        let Some(planned) = plan(today, *day, &existing) else {
             continue;
         };
-        let name = free_name(connection, table, made.from).await?;
-        sqlx::raw_sql(native_partition(table, &name, made))
-            .execute(&mut *connection)
-            .await?;
-        // For people: nothing is decided by it.
-        let sql = "INSERT INTO time_partition (from_time, to_time) VALUES (to_timestamp($1 * 86400.0), to_timestamp($2 * 86400.0))
-                   ON CONFLICT (from_time) DO UPDATE SET to_time = excluded.to_time";
-        statement(sql)
-            .bind(made.from)
-            .bind(made.to)
-            .execute(&mut *connection)
-            .await?;
-        attached.push(made);
-    }
-    Ok(attached)
-}
-
-/// A partition is named for its first day. One that somebody detached, to keep it elsewhere, still has its name.
-async fn free_name(connection: &mut PgConnection, table: &str, from: i64) -> Result<String, StoreError> {
-    let name = format!("{table}_{}", name_of(from));
-    let sql = "SELECT $1 || suffix FROM (SELECT '' AS suffix, 1 AS number
-                        UNION ALL SELECT '_' || number, number FROM generate_series(2, 100) AS number) AS suffixes
-                WHERE to_regclass($1 || suffix) IS NULL ORDER BY number LIMIT 1";
-    let free = statement(sql).bind(name).fetch_optional(connection).await?;
-    let free = free.ok_or(StoreError::Unexpected(
-        "the names of partitions: a hundred of a day were detached",
-    ))?;
-    Ok(free.try_get(0)?)
-}
-
-/// Made apart and then attached, which locks out neither writers nor readers, as CREATE TABLE … PARTITION OF would.
-fn native_partition(table: &str, name: &str, days: Days) -> AssertSqlSafe<String> {
-    let (from, to) = (name_of(days.from), name_of(days.to));
-    AssertSqlSafe(format!(
-        "CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION); \
-         ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
-    ))
-}
-
-/// TimescaleDB makes a chunk a day by itself. A day that is far off gets a wide one first, so that an odd clock cannot make
-/// thousands: the width of new chunks is changed for as long as it takes to make this one, and a row that is deleted at once
-/// makes it. TimescaleDB cuts it where others are.
-async fn make_wide_chunks(
-    connection: &mut PgConnection,
-    today: i64,
-    days: &BTreeSet<i64>,
-) -> Result<Vec<Days>, StoreError> {
-    let mut existing = ranges(connection, statement(CHUNKS)).await?;
-    let mut recent = Vec::new();
-    for day in days {
-        if is_recent(today, *day) {
-            let to = day + 1;
-            recent.push(Days { from: *day, to });
-        } else if let Some(made) = plan(today, *day, &existing) {
-            let sql = wide_chunk(connection, *day, made.to - made.from).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await?;
-            // It aligns chunks to their width, and cuts them: what was made is not what was planned.
-            existing = ranges(connection, statement(CHUNKS)).await?;
+        match kind {
+            Kind::Native => {
+                native::make(connection, table, planned).await?;
+                existing.push(planned);
+            }
+            Kind::Hypertable => {
+                hypertable::make(connection, table, *day, width_of_aligned(today, *day)).await?;
+                // It aligns and cuts: what was made is not what was planned.
+                existing = hypertable::ranges(connection, table).await?;
+            }
         }
     }
-    existing.extend(recent);
     Ok(existing)
 }
 
-const CHUNKS: &str = "
-SELECT floor(extract(epoch FROM range_start) / 86400)::bigint, ceil(extract(epoch FROM range_end) / 86400)::bigint
-  FROM timescaledb_information.chunks WHERE hypertable_schema = current_schema() AND hypertable_name = 'chunk'";
-
-async fn wide_chunk(connection: &mut PgConnection, day: i64, width_days: i64) -> Result<String, StoreError> {
-    let sql =
-        "SELECT quote_ident(n.nspname), quote_literal(quote_ident(current_schema())), to_timestamp($1 * 86400.0)::text
-                 FROM pg_extension x JOIN pg_namespace n ON n.oid = x.extnamespace WHERE x.extname = 'timescaledb'";
-    let row = statement(sql).bind(day).fetch_one(connection).await?;
-    let (extension, schema, time): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let values = [
-        (
-            "chunk",
-            "stream_id, first_seq, seq, kind, reason, quarantined, first_sample, sample_count, utc_ns, stored_bytes, hash, digest, header, start_time",
-            r"'\x', 0, 0, 2, 0, false, 0, 0, 0, 0, '\x', '\x', '\x'",
-        ),
-        (
-            "chunk_signal",
-            "stream_id, signal, seq, first_sample, sample_count, sample_type, start_time",
-            r"'\x', 0, 0, 0, 0, 0",
-        ),
-        (
-            "envelope",
-            "stream_id, signal, level, bucket, utc_ns, sample_count, finite_count, start_time",
-            r"'\x', 0, 0, 0, 0, 0, 0",
-        ),
-    ];
-    let width = |table: &str, days: i64| {
-        format!(
-            "SELECT {extension}.set_chunk_time_interval(({schema} || '.{table}')::regclass, INTERVAL '{days} days');"
-        )
-    };
-    let make = |(table, columns, row): &(&str, &str, &str)| {
-        let (widen, back) = (width(table, width_days), width(table, 1));
-        format!(
-            "{widen} INSERT INTO {table} ({columns}) VALUES ({row}, '{time}'); {back} DELETE FROM {table} WHERE stream_id = '\\x' AND start_time = '{time}';"
-        )
-    };
-    Ok(values.iter().map(make).collect())
+/// Those of one table.
+pub(super) async fn ranges(
+    connection: &mut PgConnection,
+    kind: Kind,
+    table: &'static str,
+) -> Result<Vec<Days>, StoreError> {
+    match kind {
+        Kind::Native => native::ranges(connection, table).await,
+        Kind::Hypertable => hypertable::ranges(connection, table).await,
+    }
 }

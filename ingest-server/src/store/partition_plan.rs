@@ -53,7 +53,7 @@ fn day_number(date: Date) -> i64 {
 }
 
 /// Is it a day that normal operation has a partition for?
-pub(super) fn is_recent(today: i64, day: i64) -> bool {
+fn is_recent(today: i64, day: i64) -> bool {
     (today - DAILY_DAYS..=today + super::limits::PARTITION_DAYS_AHEAD).contains(&day)
 }
 
@@ -116,6 +116,29 @@ pub(super) fn plan(today: i64, day: i64, existing: &[Days]) -> Option<Days> {
     })
 }
 
+/// TimescaleDB makes partitions that begin at a multiple of their width, counted from 1970, and cuts them where others are. How wide
+/// one for `day` is to be: a day, or about a month or ten years, but never so that it reaches to where they are smaller.
+pub(super) fn width_of_aligned(today: i64, day: i64) -> i64 {
+    if is_recent(today, day) {
+        return 1;
+    }
+    let is_far = (day - today).abs() > MONTHLY_DAYS;
+    let (most, before, after) = if is_far {
+        (3_652, today - MONTHLY_DAYS, today + MONTHLY_DAYS + 1)
+    } else {
+        (30, today - DAILY_DAYS, today + super::limits::PARTITION_DAYS_AHEAD + 1)
+    };
+    let fits = |width: &i64| {
+        let from = day - day.rem_euclid(*width);
+        if day < today {
+            from + width <= before
+        } else {
+            from >= after
+        }
+    };
+    (1..=most).rev().find(fits).unwrap_or(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +185,63 @@ mod tests {
             None,
             "made early by an odd clock, used when its time comes"
         );
+    }
+
+    #[test]
+    fn aligned_partitions_are_wide_far_from_today_and_leave_out_what_is_near() {
+        let made = |day: i64| {
+            let width = width_of_aligned(TODAY, day);
+            let from = day - day.rem_euclid(width);
+            (from, from + width)
+        };
+        assert_eq!(made(TODAY), (TODAY, TODAY + 1));
+        assert_eq!(made(0), (0, 3_652));
+        assert_eq!(made(-1), (-3_652, 0));
+        for day in (-106_752..106_752).filter(|day| !is_recent(TODAY, *day)) {
+            let (from, to) = made(day);
+            assert!((from..to).contains(&day), "{day}");
+            let is_far = (day - TODAY).abs() > MONTHLY_DAYS;
+            let border = if is_far { MONTHLY_DAYS } else { DAILY_DAYS };
+            let ahead = if is_far {
+                MONTHLY_DAYS
+            } else {
+                super::super::limits::PARTITION_DAYS_AHEAD
+            };
+            let near = if day < TODAY {
+                to > TODAY - border
+            } else {
+                from <= TODAY + ahead
+            };
+            assert!(!near, "{day}: {from} to {to}");
+        }
+    }
+
+    /// As TimescaleDB does it.
+    fn cut(day: i64, width: i64, existing: &[Days]) -> Days {
+        let from = day - day.rem_euclid(width);
+        let before = existing.iter().map(|days| days.to).filter(|to| *to <= day).max();
+        let after = existing.iter().map(|days| days.from).filter(|from| *from > day).min();
+        Days {
+            from: before.map_or(from, |before| before.max(from)),
+            to: after.map_or(from + width, |after| after.min(from + width)),
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumps_about_makes_some_hundred_aligned_partitions() {
+        let mut existing: Vec<Days> = Vec::new();
+        for step in 0..200_000i64 {
+            // A prime number of days apart; the second half near today.
+            let day = if step % 2 == 0 {
+                (step * 7_919).rem_euclid(213_000) - 106_500
+            } else {
+                TODAY + (step * 7_919).rem_euclid(2 * MONTHLY_DAYS) - MONTHLY_DAYS
+            };
+            if plan(TODAY, day, &existing).is_some() {
+                existing.push(cut(day, width_of_aligned(TODAY, day), &existing));
+            }
+        }
+        assert!((280..450).contains(&existing.len()), "{} partitions", existing.len());
     }
 
     #[test]

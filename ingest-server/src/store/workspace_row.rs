@@ -5,6 +5,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use wavekeep_proto::id::LedgerId;
 
 use super::error::StoreError;
+use super::retention::Retention;
 use super::statement;
 
 /// What a workspace's big tables are.
@@ -38,6 +39,8 @@ pub struct Workspace {
     pub kind: Kind,
     /// Minted with the schema.
     pub ledger_id: LedgerId,
+    /// When it was read; nothing else of a workspace ever changes.
+    pub retention: Retention,
 }
 
 /// 1 to 40 lower-case letters, digits and underscores, a letter first: a schema's name that needs no quotes.
@@ -59,19 +62,20 @@ fn from_row(row: &PgRow) -> Result<Workspace, StoreError> {
         schema: row.try_get("schema")?,
         kind,
         ledger_id: ledger_id.map_err(|_| StoreError::Unexpected("wavekeep.workspace.ledger_id"))?,
+        retention: Retention::from_column(row.try_get("retention_days")?)?,
     })
 }
 
 /// The one of this name.
 pub(crate) async fn find(connection: &mut PgConnection, name: &str) -> Result<Option<Workspace>, StoreError> {
-    let sql = "SELECT name, schema, kind, ledger_id FROM wavekeep.workspace WHERE name = $1";
+    let sql = "SELECT name, schema, kind, ledger_id, retention_days FROM wavekeep.workspace WHERE name = $1";
     let row = statement(sql).bind(name).fetch_optional(connection).await?;
     row.as_ref().map(from_row).transpose()
 }
 
 /// All of them, by name.
 pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<Workspace>, StoreError> {
-    let sql = "SELECT name, schema, kind, ledger_id FROM wavekeep.workspace ORDER BY name";
+    let sql = "SELECT name, schema, kind, ledger_id, retention_days FROM wavekeep.workspace ORDER BY name";
     statement(sql)
         .fetch_all(connection)
         .await?
@@ -86,21 +90,44 @@ pub(crate) async fn insert(
     workspace: &Workspace,
     actor: &str,
 ) -> Result<(), StoreError> {
-    let sql = "INSERT INTO wavekeep.workspace (name, schema, kind, ledger_id) VALUES ($1, $2, $3, $4)";
+    let sql =
+        "INSERT INTO wavekeep.workspace (name, schema, kind, ledger_id, retention_days) VALUES ($1, $2, $3, $4, $5)";
     let insert = statement(sql)
         .bind(&workspace.name)
         .bind(&workspace.schema)
         .bind(workspace.kind.name());
     insert
         .bind(workspace.ledger_id.as_bytes().as_slice())
+        .bind(workspace.retention.column())
         .execute(&mut *connection)
         .await?;
-    let sql = "INSERT INTO wavekeep.audit (actor, action, workspace) VALUES ($1, 'workspace created', $2)";
+    audit(connection, (actor, "workspace created"), workspace).await
+}
+
+/// Changes how long it keeps what it stores, and says so in the audit.
+pub(crate) async fn set_retention(
+    connection: &mut PgConnection,
+    workspace: &Workspace,
+    actor: &str,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE wavekeep.workspace SET retention_days = $2 WHERE name = $1";
     statement(sql)
-        .bind(actor)
         .bind(&workspace.name)
-        .execute(connection)
+        .bind(workspace.retention.column())
+        .execute(&mut *connection)
         .await?;
+    audit(connection, (actor, "retention set"), workspace).await
+}
+
+async fn audit(
+    connection: &mut PgConnection,
+    (actor, action): (&str, &'static str),
+    workspace: &Workspace,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO wavekeep.audit (actor, action, workspace, detail)
+               VALUES ($1, $2, $3, jsonb_build_object('retention', $4::text))";
+    let insert = statement(sql).bind(actor).bind(action).bind(&workspace.name);
+    insert.bind(workspace.retention.to_string()).execute(connection).await?;
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! One private Postgres for the tests of a file, a workspace for each test, and streams whose chunks tile.
+//! One database for the tests of a file, a workspace for each test, and streams whose chunks tile. The database is a private
+//! Postgres', or TimescaleDB's: see `TestServer`.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeMap;
@@ -17,21 +18,26 @@ use wavekeep_proto::codec::Encoding;
 use wavekeep_proto::hash::{chunk_hash, column_hash, next_digest};
 use wavekeep_proto::id::{Epoch, Hash, Owner, StreamId};
 use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
-use wavekeep_server::devdb::TestDatabase;
+use wavekeep_server::devdb::TestServer;
 use wavekeep_server::ledger::{Entry, Ledger, OpenRequest, OpenedRow, Row};
 use wavekeep_server::rollup::fold::SignalFold;
-use wavekeep_server::store::{Database, PostgresLedger};
+use wavekeep_server::store::{Database, Kind, PostgresLedger};
 use wavekeep_server::validate::{Validator, Verdict};
 use wavekeep_server::workspace;
 
-static DATABASE: OnceCell<TestDatabase> = OnceCell::const_new();
+static SERVER: OnceCell<TestServer> = OnceCell::const_new();
 static WORKSPACES: AtomicU32 = AtomicU32::new(0);
 
 /// The one of this process.
-pub async fn shared() -> &'static TestDatabase {
-    DATABASE
-        .get_or_init(|| async { TestDatabase::start().await.expect("Postgres is installed") })
+pub async fn shared() -> &'static TestServer {
+    SERVER
+        .get_or_init(|| async { TestServer::start().await.expect("Postgres is installed") })
         .await
+}
+
+/// Are the big tables hypertables in this run?
+pub async fn is_timescale() -> bool {
+    shared().await.kind() == Kind::Hypertable
 }
 
 pub fn random<const N: usize>() -> [u8; N] {
