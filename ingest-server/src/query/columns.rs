@@ -17,9 +17,10 @@ use super::folds::{Folding, Sink, is_folded};
 use super::gaps::Missing;
 use super::grid::{Columns, Grid};
 use super::limits;
+use super::locate::Located;
 use super::manifest::Manifest;
 use super::plan::Asked;
-use super::read::{Located, Reader};
+use super::read::Reader;
 use super::want::Want;
 use crate::rollup::Levels;
 use crate::rollup::envelope::{Bucket, Envelope};
@@ -93,13 +94,13 @@ pub(super) async fn send(
         definition: definition.clone(),
         columns: vec![Columns::new(grid); wants.len()],
     };
-    let folding = Folding::new(reader, row, *located, wants.clone(), sink);
+    let mut missing = Missing::new(reader, row, located, &wants);
+    let folding = Folding::new(reader, row, located.clone(), wants.clone(), sink);
     let folding = if is_folded(row, located) {
-        folding.columns(grid, row).await?
+        folding.columns(grid, row, &mut missing).await?
     } else {
         folding.samples().await?
     };
-    let mut missing = Missing::new(reader, row, located, &wants);
     while let Some(gaps) = missing.next().await? {
         manifest.gaps(gaps);
         if let Some(overflow) = manifest.overflow() {

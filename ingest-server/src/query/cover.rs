@@ -1,7 +1,7 @@
 //! Which stored folds make up a range of samples. Pure.
 //!
 //! A range is covered from both ends: points up to the first multiple of the lowest bucket, then ever larger buckets, at most 15 of
-//! a level, and down again. What is left of a point at either end is folded from samples.
+//! a level, and down again.
 //!
 //! # Invariants
 //! - I8: the parts tile the range.
@@ -20,14 +20,7 @@ pub(super) struct Cover {
 }
 
 impl Cover {
-    /// Of from ≤ s < to.
-    pub(super) fn of(levels: Levels, from: u64, to: u64) -> Self {
-        let mut cover = Self::default();
-        cover.add(levels, from, to);
-        cover
-    }
-
-    /// Covers another range too.
+    /// Covers another range too, of from ≤ s < to.
     pub(super) fn add(&mut self, levels: Levels, from: u64, to: u64) {
         let size = bucket_samples(levels.first);
         let (low, high) = (from.div_ceil(size) * size, to / size * size);
@@ -40,7 +33,8 @@ impl Cover {
         self.point(high, to);
     }
 
-    fn point(&mut self, from: u64, to: u64) {
+    /// Points of from ≤ s < to.
+    pub(super) fn point(&mut self, from: u64, to: u64) {
         if from < to {
             self.points.push((from, to));
         }
@@ -77,7 +71,8 @@ mod tests {
         #[test]
         fn i8_the_parts_tile_the_range(rate_hz in prop::sample::select(vec![1.0, 1e3, 1e5, 1e6, 2e6]), from in 0u64..1 << 40, length in 1u64..1 << 40) {
             let levels = Levels::of_rate(rate_hz);
-            let cover = Cover::of(levels, from, from + length);
+            let mut cover = Cover::default();
+            cover.add(levels, from, from + length);
             let mut parts = cover.points.clone();
             for range in &cover.buckets {
                 let size = bucket_samples(range.level);

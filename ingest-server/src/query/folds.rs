@@ -1,4 +1,5 @@
-//! Reads a range of a stream as folds: from stored points and buckets where it can, from samples at the edges.
+//! Reads a range of a stream as folds: from stored points and buckets where it can. The chunks that the range cuts, one at each end
+//! at most, are folded from their samples.
 //!
 //! # Invariants
 //! - I8: every stored sample of the range goes into the sink exactly once, and no other.
@@ -11,12 +12,15 @@ use wavekeep_proto::stream::StreamDefinition;
 use super::cover::Cover;
 use super::decode::ChunkDecoder;
 use super::error::QueryError;
+use super::gaps::Missing;
 use super::grid::Grid;
+use super::locate::Located;
 use super::plan::{self, Span};
-use super::read::{ChunkReader, Located, Reader, StoredChunk};
+use super::read::{ChunkReader, Reader, Reading, StoredChunk, with_columns};
 use super::want::{Want, places};
 use crate::rollup::envelope::Bucket;
 use crate::rollup::{Levels, bucket_samples};
+use crate::store::read_chunk::ChunkRow;
 use crate::store::read_envelope::{BucketRange, BucketRow, ChildrenRow, PointRow};
 use crate::store::read_stream::StreamRow;
 
@@ -63,37 +67,46 @@ impl<S: Sink> Folding<S> {
     }
 
     /// All of it, from samples.
-    pub(super) async fn samples(self) -> Result<Self, QueryError> {
+    pub(super) async fn samples(mut self) -> Result<Self, QueryError> {
         let span = self.located.span;
-        self.raw(span).await
+        let mut chunks = ChunkReader::new(&self.reader, &self.located, self.signals());
+        let mut batch = chunks.next_batch().await?;
+        while let Some(now) = batch {
+            let work = tokio::task::spawn_blocking(move || self.take_chunks(&now, &span));
+            // The next one is read while this one is folded.
+            batch = chunks.next_batch().await?;
+            self = work.await.expect("folding does not panic")?;
+        }
+        Ok(self)
     }
 
-    /// All of it, from as few rows as there are.
-    pub(super) async fn whole(self) -> Result<Self, QueryError> {
-        let Span {
-            from_sample, to_sample, ..
-        } = self.located.span;
-        let cover = Cover::of(self.levels, from_sample, to_sample);
-        self.cover(cover).await
+    /// All of it, from as few rows as there are. What is missing is read in the same transaction.
+    pub(super) async fn whole(self, missing: &mut Missing) -> Result<Self, QueryError> {
+        let middle = self.middle();
+        let mut cover = Cover::default();
+        cover.add(self.levels, middle.0, middle.1);
+        self.read(cover, None, missing).await
     }
 
     /// All of it, no fold crossing a column.
-    pub(super) async fn columns(mut self, grid: Grid, row: &StreamRow) -> Result<Self, QueryError> {
-        let Span {
-            from_sample: from,
-            to_sample: to,
-            ..
-        } = self.located.span;
+    pub(super) async fn columns(self, grid: Grid, row: &StreamRow, missing: &mut Missing) -> Result<Self, QueryError> {
         let Some(level) = grid.level else {
             return self.samples().await;
         };
+        let (from, to) = self.middle();
         let (size, parent) = (bucket_samples(level), bucket_samples(level + 1));
         let (low, high) = (from.div_ceil(size) * size, to / size * size);
         let mut cover = Cover::default();
-        if low >= high || level < self.levels.piece() {
-            // Columns that are no larger than the lowest buckets are folded from points.
-            cover.points.push((from, to));
-            return self.cover(cover).await;
+        if level < self.levels.piece() {
+            // Columns of points alone.
+            cover.point(from, to);
+            return self.read(cover, None, missing).await;
+        }
+        if low >= high {
+            let cut = high.clamp(from, to.max(from));
+            cover.add(self.levels, from, cut);
+            cover.add(self.levels, cut, to);
+            return self.read(cover, None, missing).await;
         }
         // Buckets whose parent is complete are among its children; of the others each has a row, or points.
         let complete = (row.at.next_sample / parent * parent).min(high);
@@ -103,18 +116,85 @@ impl<S: Sink> Folding<S> {
             cover.bucket(level, rest / size, high / size);
             cover.add(self.levels, high, to);
         } else {
-            cover.points.push((rest, to));
+            cover.point(rest, to);
         }
-        cover.points.retain(|(from, to)| from < to);
-        if low < complete {
-            let parents = BucketRange {
+        let children = Children {
+            parents: BucketRange {
                 level: level + 1,
                 from: low / parent,
                 to: complete.div_ceil(parent),
-            };
-            self.children(parents, size, (low, complete)).await?;
+            },
+            size,
+            samples: (low, complete),
+        };
+        let children = (low < complete).then_some(children);
+        self.read(cover, children, missing).await
+    }
+
+    /// The numbers of the signals that are read.
+    fn signals(&self) -> Vec<u16> {
+        let numbers = places(&self.wants)
+            .into_iter()
+            .map(|place| self.definition.signals[place].number);
+        numbers.collect()
+    }
+
+    /// The chunks that the range cuts, at one end or both.
+    fn cut_chunks(&self) -> Vec<ChunkRow> {
+        let (first, last) = &self.located.ends;
+        let span = &self.located.span;
+        let is_cut = |chunk: &ChunkRow| {
+            let (from, end) = (chunk.header.first_sample, chunk.header.end_sample());
+            (from < span.from_sample && span.from_sample < end) || (from < span.to_sample && span.to_sample < end)
+        };
+        let mut cut: Vec<ChunkRow> = [first, last]
+            .into_iter()
+            .filter(|chunk| is_cut(chunk))
+            .cloned()
+            .collect();
+        cut.dedup_by_key(|chunk| chunk.header.seq);
+        cut
+    }
+
+    /// What lies between the chunks that the range cuts: whole chunks.
+    fn middle(&self) -> (u64, u64) {
+        let span = &self.located.span;
+        let (mut from, mut to) = (span.from_sample, span.to_sample);
+        for chunk in self.cut_chunks() {
+            let header = &chunk.header;
+            if header.first_sample < span.from_sample {
+                from = from.max(header.end_sample());
+            }
+            if span.to_sample < header.end_sample() {
+                to = to.min(header.first_sample);
+            }
         }
-        self.cover(cover).await
+        (from, to.max(from))
+    }
+
+    /// Everything from one transaction; then the chunks that the range cuts are folded on a blocking thread.
+    async fn read(
+        mut self,
+        cover: Cover,
+        children: Option<Children>,
+        missing: &mut Missing,
+    ) -> Result<Self, QueryError> {
+        let mut reading = self.reader.begin().await?;
+        if let Some(children) = children {
+            self.children(&mut reading, children).await?;
+        }
+        self.cover(&mut reading, cover).await?;
+        let signals = self.signals();
+        let cut = self.cut_chunks();
+        let cut = with_columns(&mut reading, self.located.place, &signals, cut).await?;
+        missing.read_ahead(&mut reading).await?;
+        reading.tx.rollback().await;
+        if cut.is_empty() {
+            return Ok(self);
+        }
+        let span = self.located.span;
+        let work = tokio::task::spawn_blocking(move || self.take_chunks(&cut, &span));
+        work.await.expect("folding does not panic")
     }
 
     fn want_of(&self, number: u32) -> Option<usize> {
@@ -125,7 +205,8 @@ impl<S: Sink> Folding<S> {
         utc_ns.saturating_add(self.definition.duration_ns(samples))
     }
 
-    fn take_children(&mut self, row: &ChildrenRow, size: u64, (low, high): (u64, u64)) {
+    fn take_children(&mut self, row: &ChildrenRow, children: &Children) {
+        let (size, (low, high)) = (children.size, children.samples);
         let Some(want) = self.want_of(row.signal) else { return };
         let start = row.bucket * size * 16;
         for (place, child) in row.children.iter().enumerate() {
@@ -144,10 +225,10 @@ impl<S: Sink> Folding<S> {
         }
     }
 
-    /// Takes the points that lie in the range, and answers what is left of those that it cuts.
-    fn take_points(&mut self, row: &PointRow, (from, to): (u64, u64)) -> Result<Vec<(u64, u64)>, QueryError> {
+    /// Takes the points of a chunk that lie in the range, which cuts none.
+    fn take_points(&mut self, row: &PointRow, (from, to): (u64, u64)) -> Result<(), QueryError> {
         let Some(want) = self.want_of(row.signal) else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let size = bucket_samples(self.levels.point);
         let (first, end) = (row.first_sample, row.first_sample + row.whole.sample_count);
@@ -159,7 +240,6 @@ impl<S: Sink> Folding<S> {
             );
             return Err(QueryError::Damaged(damaged));
         }
-        let mut cut = Vec::new();
         for (cell, envelope) in cells.zip(&row.points) {
             let (low, high) = ((cell * size).max(first), ((cell + 1) * size).min(end));
             if from <= low && high <= to {
@@ -170,96 +250,70 @@ impl<S: Sink> Folding<S> {
                 };
                 let utc_ns = self.after(row.utc_ns, low - first);
                 self.sink.take(want, (low, utc_ns), &part);
-            } else if low < to && from < high {
-                cut.push((low.max(from), high.min(to)));
             }
         }
-        Ok(cut)
+        Ok(())
     }
 
-    /// Those of the range, from the rows of their parents.
-    async fn children(&mut self, mut parents: BucketRange, size: u64, range: (u64, u64)) -> Result<(), QueryError> {
-        let (reader, numbers) = (self.reader.clone(), self.numbers.clone());
+    /// Children of complete buckets.
+    async fn children(&mut self, reading: &mut Reading, children: Children) -> Result<(), QueryError> {
+        let mut parents = children.parents;
         while parents.from < parents.to {
-            let (rows, rest) = reader.children(self.located.place, &numbers, parents).await?;
-            rows.iter().for_each(|row| self.take_children(row, size, range));
+            let (rows, rest) = reading.children(self.located.place, &self.numbers, parents).await?;
+            rows.iter().for_each(|row| self.take_children(row, &children));
             parents = rest;
         }
         Ok(())
     }
 
-    async fn cover(mut self, cover: Cover) -> Result<Self, QueryError> {
-        let reader = self.reader.clone();
-        let (place, numbers) = (self.located.place, self.numbers.clone());
-        for row in reader.buckets(place, &numbers, &cover.buckets).await? {
-            self.take_bucket(&row);
+    async fn cover(&mut self, reading: &mut Reading, cover: Cover) -> Result<(), QueryError> {
+        let place = self.located.place;
+        if !cover.buckets.is_empty() {
+            for row in reading.buckets(place, &self.numbers, &cover.buckets).await? {
+                self.take_bucket(&row);
+            }
         }
-        // Of each chunk that an end of a range cuts a point of: its seq, and the samples.
-        let mut cuts: Vec<(u64, (u64, u64))> = Vec::new();
         for range in cover.points {
             let mut page = None;
             loop {
-                let (rows, next) = reader.points(place, &numbers, range, page).await?;
-                for row in &rows {
-                    let cut = self.take_points(row, range)?;
-                    cuts.extend(cut.into_iter().map(|samples| (row.seq, samples)));
-                }
+                let (rows, next) = reading.points(place, &self.numbers, range, page).await?;
+                rows.iter().try_for_each(|row| self.take_points(row, range))?;
                 page = next;
                 if page.is_none() {
                     break;
                 }
             }
         }
-        cuts.sort_unstable();
-        cuts.dedup();
-        for (seq, (from_sample, to_sample)) in cuts {
-            let span = Span {
-                first_seq: seq,
-                last_seq: seq,
-                from_sample,
-                to_sample,
-            };
-            self = self.raw(span).await?;
-        }
-        Ok(self)
-    }
-
-    /// The samples of a span, decoded and folded on blocking threads; the next batch is read meanwhile.
-    async fn raw(mut self, span: Span) -> Result<Self, QueryError> {
-        let located = Located { span, ..self.located };
-        let needed = places(&self.wants);
-        let signals = needed.iter().map(|place| self.definition.signals[*place].number);
-        let mut chunks = ChunkReader::new(&self.reader, &located, signals.collect());
-        let mut batch = chunks.next_batch().await?;
-        while let Some(now) = batch {
-            let needed = needed.clone();
-            let work = tokio::task::spawn_blocking(move || {
-                let mut taken = Ok(());
-                for chunk in &now {
-                    taken = taken.and_then(|()| self.take_chunk(&needed, chunk, &span));
-                }
-                taken.map(|()| self)
-            });
-            batch = chunks.next_batch().await?;
-            self = work.await.expect("folding does not panic")?;
-        }
-        Ok(self)
-    }
-
-    fn take_chunk(&mut self, needed: &[usize], chunk: &StoredChunk, span: &Span) -> Result<(), QueryError> {
-        let header = &chunk.row.header;
-        let (from, to) = plan::cut(header, span);
-        if from == to {
-            return Ok(());
-        }
-        self.decoder.decode(&self.definition, needed, chunk)?;
-        let range = (from - header.first_sample) as usize..(to - header.first_sample) as usize;
-        let at = (from, plan::time_ns(&self.definition, header, from));
-        for (place, want) in self.wants.iter().enumerate() {
-            if let Some(samples) = self.decoder.samples(*want, range.clone()) {
-                self.sink.take_samples(place, at, samples);
-            }
-        }
         Ok(())
     }
+
+    /// The samples of some chunks that lie in the span. CPU work.
+    fn take_chunks(mut self, chunks: &[StoredChunk], span: &Span) -> Result<Self, QueryError> {
+        let needed = places(&self.wants);
+        for chunk in chunks {
+            let header = &chunk.row.header;
+            let (from, to) = plan::cut(header, span);
+            if from == to {
+                continue;
+            }
+            self.decoder.decode(&self.definition, &needed, chunk)?;
+            let range = (from - header.first_sample) as usize..(to - header.first_sample) as usize;
+            let at = (from, plan::time_ns(&self.definition, header, from));
+            for (place, want) in self.wants.iter().enumerate() {
+                if let Some(samples) = self.decoder.samples(*want, range.clone()) {
+                    self.sink.take_samples(place, at, samples);
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Which children of complete buckets are read.
+struct Children {
+    parents: BucketRange,
+    /// Samples of a child.
+    size: u64,
+    /// Those that begin in from ≤ s < to.
+    samples: (u64, u64),
 }

@@ -12,8 +12,9 @@ use wavekeep_proto::v1;
 
 use super::answer::Parts;
 use super::error::QueryError;
+use super::locate::Located;
 use super::plan::{self, Asked, Span};
-use super::read::{Located, Reader};
+use super::read::{Reader, Reading};
 use super::want::{Want, places};
 use crate::store::read_chunk::ChunkRow;
 use crate::store::read_gap::GapRow;
@@ -65,6 +66,8 @@ pub(super) struct Missing {
     /// All of them.
     signals: Vec<u16>,
     joiner: Joiner,
+    /// A page that was read ahead.
+    ready: Option<Vec<v1::Gap>>,
     /// None: all pages were read.
     after: Option<u64>,
     over: bool,
@@ -85,10 +88,11 @@ impl Missing {
         Self {
             reader: reader.clone(),
             definition: row.definition.clone(),
-            located: *located,
+            located: located.clone(),
             wants: wants.iter().map(|want| numbers(want.places())).collect(),
             signals: numbers(places(wants)),
             joiner: Joiner::default(),
+            ready: None,
             after: Some(located.span.first_seq - 1),
             over: false,
             of_wants: vec![0; wants.len()],
@@ -98,18 +102,40 @@ impl Missing {
 
     /// The next gaps, joined, in order; None after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<v1::Gap>>, QueryError> {
+        if let Some(ready) = self.ready.take() {
+            return Ok(Some(ready));
+        }
         let Some(after) = self.after else {
             let over = std::mem::replace(&mut self.over, true);
             return Ok((!over).then(|| std::mem::take(&mut self.joiner.waiting)));
         };
+        let mut reading = self.reader.begin().await?;
+        let gaps = self.page(&mut reading, after).await?;
+        reading.tx.rollback().await;
+        Ok(Some(gaps))
+    }
+
+    /// Reads the first page in a transaction that is under way.
+    pub(super) async fn read_ahead(&mut self, reading: &mut Reading) -> Result<(), QueryError> {
+        if let Some(after) = self.after {
+            self.ready = Some(self.page(reading, after).await?);
+        }
+        Ok(())
+    }
+
+    async fn page(&mut self, reading: &mut Reading, after: u64) -> Result<Vec<v1::Gap>, QueryError> {
         let seqs = (after, self.located.span.last_seq);
-        let (rows, next) = self.reader.gaps(self.located.place, &self.signals, seqs).await?;
+        let (rows, next) = self
+            .reader
+            .clone()
+            .gaps(reading, self.located.place, &self.signals, seqs)
+            .await?;
         self.after = next;
         // A page holds all rows of a chunk.
         rows.chunk_by(|one, other| one.seq == other.seq)
             .for_each(|rows| self.count(rows));
         let gaps = rows.iter().filter_map(|row| cut(&self.definition, row, &self.located));
-        Ok(Some(gaps.filter_map(|gap| self.joiner.join(gap)).collect()))
+        Ok(gaps.filter_map(|gap| self.joiner.join(gap)).collect())
     }
 
     /// All pages, for the counts alone.

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use wavekeep_proto::v1;
 
 use super::limits;
+use super::locate::Located;
 use super::plan::Span;
-use super::read::{Located, StoredChunk};
+use super::read::StoredChunk;
 
 /// Grows with every chunk that is sent.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ impl Manifest {
         stream.gap_sample_count = missing;
         stream.sample_count = stream.to_sample - stream.from_sample - missing;
         stream.last_seq = located.span.last_seq;
-        stream.digest = located.digest.to_vec().into();
+        stream.digest = located.ends.1.digest.to_vec().into();
     }
 
     /// What is missing in the stream that was begun last.

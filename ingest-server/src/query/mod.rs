@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `plan`, `filter` | pure: from a request to what has to be read |
-//! | `read` | streams, ranges and chunks from the store, batch by batch |
+//! | `read`, `locate` | streams and chunks from the store, batch by batch; where a range of time lies |
 //! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
 //! | `listing`, `gaps` | devices, streams; what is missing |
 //! | `chunks`, `first_samples` | chunks, and what they start with |
@@ -31,6 +31,7 @@ mod gaps;
 mod grid;
 pub mod limits;
 mod listing;
+mod locate;
 mod manifest;
 mod plan;
 mod read;

@@ -48,6 +48,7 @@ fn row(definition: StreamDefinition, watermark: u64) -> StreamRow {
         gap_sample_count: 0,
         stored_bytes: 0,
         quarantined: 0,
+        time_stepped: false,
         folded_seq: 0,
         succeeded_at: None,
     }

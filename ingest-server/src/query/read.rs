@@ -12,13 +12,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent};
-use wavekeep_proto::hash::definition_hash;
-use wavekeep_proto::id::Hash;
 use wavekeep_proto::nearest::nearest;
 
 use super::error::QueryError;
 use super::limits;
-use super::plan::{self, Asked, Range, Source, Span};
+use super::locate::Located;
+use super::plan::{Asked, Source};
 use crate::store::read_chunk::{self, ChunkRow, PayloadRow, Place};
 use crate::store::read_gap::{self, GapRow};
 use crate::store::read_stream::{self, DeviceRow, StreamRow};
@@ -36,19 +35,6 @@ pub(super) struct Reader {
     database: Database,
     workspace: Arc<Workspace>,
     transactions: Arc<Semaphore>,
-}
-
-/// A range of a stream, found in its chunks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Located {
-    pub(super) place: Place,
-    pub(super) span: Span,
-    /// The digest before the first chunk; None where retention removed the row that holds it.
-    pub(super) digest_before: Option<Hash>,
-    /// The digest after the last one.
-    pub(super) digest: Hash,
-    /// UTC of the range's first sample and of its end, in nanoseconds.
-    pub(super) times_ns: (i64, i64),
 }
 
 /// A chunk with the columns asked for.
@@ -104,15 +90,21 @@ impl Reader {
 
     /// The streams asked for, in order of time. A name that is not there is an error; a time without streams is none.
     pub(super) async fn streams(&self, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
+        let mut reading = self.begin().await?;
+        let rows = self.streams_in(&mut reading, asked).await?;
+        reading.tx.rollback().await;
+        Ok(rows)
+    }
+
+    /// The same, as one transaction sees them.
+    pub(super) async fn streams_in(&self, reading: &mut Reading, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
         let Some(filter) = asked.streams() else {
             return Ok(Vec::new());
         };
-        let mut reading = self.begin().await?;
         let rows = read_stream::select(reading.tx.connection(), &filter, limits::STREAMS_MAX + 1).await?;
         if rows.is_empty() {
             require_known(&mut reading.tx, asked).await?;
         }
-        reading.tx.rollback().await;
         if rows.len() > limits::STREAMS_MAX {
             return Err(QueryError::TooMuch(format!(
                 "that would be more than {} streams: choose a device, a run or a shorter time",
@@ -120,42 +112,6 @@ impl Reader {
             )));
         }
         asked.with_signals(rows)
-    }
-
-    /// Finds the range asked for in a stream; None where it holds nothing.
-    pub(super) async fn locate(&self, asked: &Asked, row: &StreamRow) -> Result<Option<Located>, QueryError> {
-        let Some(times_ns) = row.times_ns else {
-            return Ok(None);
-        };
-        let place = Place {
-            stream: row.id(),
-            times_ns,
-        };
-        let mut reading = self.begin().await?;
-        let ends = ends(&mut reading.tx, asked, row, place).await?;
-        let Some((first, last)) = ends else {
-            reading.tx.rollback().await;
-            return Ok(None);
-        };
-        let first_seq = first.header.first_seq;
-        let before = read_chunk::before(reading.tx.connection(), place, first_seq).await?;
-        reading.tx.rollback().await;
-        let digest_before = match before {
-            _ if first_seq == 1 => Some(definition_hash(&row.definition)),
-            Some(before) if before.header.seq + 1 == first_seq => Some(before.digest),
-            _ => None,
-        };
-        let span = plan::span(&row.definition, asked.range, &first.header, &last.header);
-        Ok(span.map(|span| Located {
-            place,
-            span,
-            digest_before,
-            digest: last.digest,
-            times_ns: (
-                plan::time_ns(&row.definition, &first.header, span.from_sample),
-                plan::time_ns(&row.definition, &last.header, span.to_sample),
-            ),
-        }))
     }
 
     /// Chunks without their samples, with the bytes of each present column. `backwards`: the newest first.
@@ -200,13 +156,12 @@ impl Reader {
     /// that was all).
     pub(super) async fn gaps(
         &self,
+        reading: &mut Reading,
         place: Place,
         signals: &[u16],
         seqs: (u64, u64),
     ) -> Result<(Vec<GapRow>, Option<u64>), QueryError> {
-        let mut reading = self.begin().await?;
         let mut rows = read_gap::page(reading.tx.connection(), place, signals, seqs, limits::PAGE_GAPS).await?;
-        reading.tx.rollback().await;
         if rows.len() < limits::PAGE_GAPS {
             return Ok((rows, None));
         }
@@ -215,6 +170,51 @@ impl Reader {
         rows.retain(|row| row.seq < last);
         Ok((rows, Some(last - 1)))
     }
+}
+
+/// Chunks whose headers are known, with these columns.
+pub(super) async fn with_columns(
+    reading: &mut Reading,
+    place: Place,
+    signals: &[u16],
+    rows: Vec<ChunkRow>,
+) -> Result<Vec<StoredChunk>, QueryError> {
+    let seqs: Vec<u64> = rows.iter().map(|row| row.header.seq).collect();
+    let payloads = if signals.is_empty() || rows.is_empty() {
+        Vec::new()
+    } else {
+        read_chunk::payloads_of(reading.tx.connection(), place, signals, &seqs).await?
+    };
+    join(place, signals, rows, payloads)
+}
+
+/// Headers and columns, both in order.
+fn join(
+    place: Place,
+    signals: &[u16],
+    rows: Vec<ChunkRow>,
+    payloads: Vec<PayloadRow>,
+) -> Result<Vec<StoredChunk>, QueryError> {
+    let mut payloads = payloads.into_iter().peekable();
+    let mut chunks = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut columns = Vec::new();
+        for signal in present(&row, signals) {
+            let payload = payloads.next_if(|payload| (payload.seq, payload.signal) == (row.header.seq, signal));
+            let payload =
+                payload.ok_or_else(|| damaged(place, &format!("seq {} has lost a column", row.header.seq)))?;
+            columns.push(payload.payload);
+        }
+        chunks.push(StoredChunk { row, columns });
+    }
+    if payloads.next().is_some() {
+        return Err(damaged(place, "there is a column that no chunk names"));
+    }
+    Ok(chunks)
+}
+
+fn damaged(place: Place, what: &str) -> QueryError {
+    QueryError::Damaged(format!("stream {} is not whole: {what}", place.stream))
 }
 
 async fn workspace_names(database: &Database) -> Result<Vec<String>, QueryError> {
@@ -244,69 +244,6 @@ async fn require_known(tx: &mut Transaction, asked: &Asked) -> Result<(), QueryE
         let names = read_stream::names(tx.connection(), of_runs, limits::NAMES_COMPARED_MAX).await?;
         let (name, nearest) = (name.to_owned(), nearest(name, names));
         return Err(QueryError::Unknown { kind, name, nearest });
-    }
-    Ok(())
-}
-
-/// The first and the last chunk that the range asked for touches.
-async fn ends(
-    tx: &mut Transaction,
-    asked: &Asked,
-    row: &StreamRow,
-    place: Place,
-) -> Result<Option<(ChunkRow, ChunkRow)>, QueryError> {
-    let (range, last_seq) = (asked.range, asked.last_seq(row));
-    let connection = tx.connection();
-    let within = if range.is_open() {
-        None
-    } else {
-        read_chunk::started_within(connection, place, last_seq, range.from_ns, range.to_ns).await?
-    };
-    let lowest = within.map(|(low, _)| low);
-    let mut first = match (range.from_ns, lowest) {
-        (None, _) => read_chunk::first(connection, place, (1, last_seq)).await?,
-        (Some(_), Some(low)) => read_chunk::first(connection, place, (low, last_seq)).await?,
-        (Some(_), None) => None,
-    };
-    if let Some(from_ns) = range.from_ns {
-        // Chunks that start before the range may reach into it.
-        let started = read_chunk::started_at(connection, place, last_seq, from_ns).await?;
-        let before = match lowest {
-            Some(low) => read_chunk::before(connection, place, low).await?,
-            None => None,
-        };
-        for chunk in [started, before].into_iter().flatten() {
-            let ends_ns = plan::time_ns(&row.definition, &chunk.header, chunk.header.end_sample());
-            let earlier = first.as_ref().is_none_or(|first| chunk.header.seq < first.header.seq);
-            if ends_ns > from_ns && earlier {
-                first = Some(chunk);
-            }
-        }
-    }
-    let Some(first) = first else {
-        return Ok(None);
-    };
-    let last = match range.to_ns {
-        None => last_seq,
-        Some(_) => within.map_or(first.header.seq, |(_, high)| high.max(first.header.seq)),
-    };
-    let last = read_chunk::before(connection, place, last + 1).await?;
-    require_tail(range, row, last_seq, last.as_ref().map_or(0, |last| last.header.seq))?;
-    Ok(last.map(|last| (first, last)))
-}
-
-/// The watermark is a chunk's seq, so a range that reaches to the stream's end ends with that chunk: what is found before it alone
-/// would look complete. (What retention has dropped is missing at the other end, which the answer shows by its first seq.)
-fn require_tail(range: Range, row: &StreamRow, last_seq: u64, found_seq: u64) -> Result<(), QueryError> {
-    let ends_ns = row.times_ns.map_or(i64::MIN, |(_, last)| last);
-    let to_the_end = range
-        .to_ns
-        .is_none_or(|to_ns| range.from_ns.is_none() && to_ns >= ends_ns);
-    if to_the_end && last_seq == row.at.seq && found_seq < last_seq {
-        return Err(QueryError::Damaged(format!(
-            "stream {} is not whole: the chunks after seq {found_seq}, up to {last_seq}, are missing",
-            row.id()
-        )));
     }
     Ok(())
 }
@@ -357,22 +294,7 @@ impl ChunkReader {
         };
         reading.tx.rollback().await;
         self.after = range.1;
-        let mut payloads = payloads.into_iter().peekable();
-        let mut chunks = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut columns = Vec::new();
-            for signal in present(&row, &self.signals) {
-                let payload = payloads.next_if(|payload| (payload.seq, payload.signal) == (row.header.seq, signal));
-                let payload =
-                    payload.ok_or_else(|| self.damaged(&format!("seq {} has lost a column", row.header.seq)))?;
-                columns.push(payload.payload);
-            }
-            chunks.push(StoredChunk { row, columns });
-        }
-        if payloads.next().is_some() {
-            return Err(self.damaged("there is a column that no chunk names"));
-        }
-        Ok(Some(chunks))
+        Ok(Some(join(self.place, &self.signals, rows, payloads)?))
     }
 
     /// Headers whose columns are read together: at least one.
@@ -384,19 +306,18 @@ impl ChunkReader {
                 break;
             }
             if row.header.first_seq != after + 1 {
-                return Err(self.damaged(&format!("seq {} is missing", after + 1)));
+                return Err(damaged(self.place, &format!("seq {} is missing", after + 1)));
             }
             after = row.header.seq;
             rows.extend(self.page.pop_front());
         }
         if rows.is_empty() {
-            return Err(self.damaged(&format!("the chunks after seq {after} are missing")));
+            return Err(damaged(
+                self.place,
+                &format!("the chunks after seq {after} are missing"),
+            ));
         }
         Ok(rows)
-    }
-
-    fn damaged(&self, what: &str) -> QueryError {
-        QueryError::Damaged(format!("stream {} is not whole: {what}", self.place.stream))
     }
 }
 

@@ -6,33 +6,27 @@
 
 use super::error::QueryError;
 use super::limits;
-use super::read::Reader;
+use super::read::Reading;
 use crate::store::read_chunk::Place;
 use crate::store::read_envelope::{self, BucketRange, BucketRow, ChildrenRow, PointRow};
 
 /// Where the pages of a range of points go on: the next seq, and the last one.
 pub(super) type Page = (u64, u64);
 
-impl Reader {
+impl Reading {
     /// Complete buckets of a few ranges.
     pub(super) async fn buckets(
-        &self,
+        &mut self,
         place: Place,
         signals: &[u32],
         ranges: &[BucketRange],
     ) -> Result<Vec<BucketRow>, QueryError> {
-        if ranges.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut reading = self.begin().await?;
-        let rows = read_envelope::buckets(reading.tx.connection(), place, signals, ranges).await?;
-        reading.tx.rollback().await;
-        Ok(rows)
+        Ok(read_envelope::buckets(self.tx.connection(), place, signals, ranges).await?)
     }
 
     /// The children of complete buckets, and those of the range that are still to be read.
     pub(super) async fn children(
-        &self,
+        &mut self,
         place: Place,
         signals: &[u32],
         range: BucketRange,
@@ -42,35 +36,30 @@ impl Reader {
             to: range.to.min(range.from + buckets),
             ..range
         };
-        let mut reading = self.begin().await?;
-        let rows = read_envelope::children(reading.tx.connection(), place, signals, page).await?;
-        reading.tx.rollback().await;
+        let rows = read_envelope::children(self.tx.connection(), place, signals, page).await?;
         let rest = BucketRange { from: page.to, ..range };
         Ok((rows, rest))
     }
 
     /// The points of the chunks that hold samples of a range, from the first page on; None for the next: that was the last.
     pub(super) async fn points(
-        &self,
+        &mut self,
         place: Place,
         signals: &[u32],
         samples: (u64, u64),
         page: Option<Page>,
     ) -> Result<(Vec<PointRow>, Option<Page>), QueryError> {
-        let mut reading = self.begin().await?;
-        let connection = reading.tx.connection();
+        let connection = self.tx.connection();
         let page = match page {
             Some(page) => Some(page),
             None => read_envelope::seqs(connection, place, samples).await?,
         };
         let Some((first, last)) = page else {
-            reading.tx.rollback().await;
             return Ok((Vec::new(), None));
         };
         let chunks = (limits::FOLD_ROWS / signals.len().max(1)).clamp(1, limits::PAGE_CHUNKS) as u64;
         let until = last.min(first + chunks - 1);
         let rows = read_envelope::points(connection, place, signals, (first, until)).await?;
-        reading.tx.rollback().await;
         Ok((rows, (until < last).then_some((until + 1, last))))
     }
 }

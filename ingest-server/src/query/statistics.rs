@@ -15,8 +15,9 @@ use super::folds::{Folding, Sink, is_folded};
 use super::gaps::Missing;
 use super::limits;
 use super::listing;
+use super::locate::Located;
 use super::plan::Asked;
-use super::read::{Located, Reader};
+use super::read::Reader;
 use super::want::Want;
 use crate::rollup::envelope::Bucket;
 
@@ -86,10 +87,7 @@ impl Sink for Folds {
 /// Answers for every signal asked for, in order of time and of the definitions.
 pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::GetStatisticsResponse, QueryError> {
     let mut all: Vec<Folded> = Vec::new();
-    for row in reader.streams(asked).await? {
-        let Some(located) = reader.locate(asked, &row).await? else {
-            continue;
-        };
+    for (row, located) in reader.located(asked).await? {
         let wants = Want::all(asked, &row.definition, true);
         let places = wants
             .iter()
@@ -100,13 +98,14 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
             folds: places.iter().map(|place| all[*place].fold).collect(),
         };
         let before: Vec<u64> = sink.folds.iter().map(|fold| fold.sample_count).collect();
-        let folding = Folding::new(reader, &row, located, wants.clone(), sink);
+        let mut missing = Missing::new(reader, &row, &located, &wants);
+        let folding = Folding::new(reader, &row, located.clone(), wants.clone(), sink);
         let folding = if is_folded(&row, &located) {
-            folding.whole().await?
+            folding.whole(&mut missing).await?
         } else {
             folding.samples().await?
         };
-        let missing = Missing::new(reader, &row, &located, &wants).counted().await?;
+        let missing = missing.counted().await?;
         for (want, (place, fold)) in places.into_iter().zip(folding.sink.folds).enumerate() {
             let samples = fold.sample_count - before[want];
             missing.require_all_named(want, samples)?;

@@ -16,9 +16,10 @@ use super::columns;
 use super::error::QueryError;
 use super::gaps;
 use super::listing;
+use super::locate::Located;
 use super::manifest::Manifest;
 use super::plan::{self, Asked};
-use super::read::{ChunkReader, Located, Reader, StoredChunk};
+use super::read::{ChunkReader, Reader, StoredChunk};
 use crate::rollup::{POWER_NAME, power};
 use crate::store::read_stream::StreamRow;
 
@@ -72,9 +73,9 @@ impl Wanted {
 }
 
 /// Only what is stored has samples to send.
-pub(super) fn require_stored(asked: &Asked, rows: &[StreamRow]) -> Result<(), QueryError> {
+fn require_stored(asked: &Asked, located: &[(StreamRow, Located)]) -> Result<(), QueryError> {
     let derived = asked.signals.iter().any(|signal| signal == POWER_NAME);
-    if derived && rows.iter().any(|row| power(&row.definition).is_some()) {
+    if derived && located.iter().any(|(row, _)| power(&row.definition).is_some()) {
         return Err(QueryError::Invalid(
             "power is derived, not stored: read current and voltage and multiply them, or ask for points or statistics"
                 .into(),
@@ -94,15 +95,9 @@ pub(super) async fn send(
     wanted: Wanted,
     parts: Parts<v1::WaveformPart>,
 ) -> Result<(), QueryError> {
-    let rows = reader.streams(&asked).await?;
+    let located = reader.located(&asked).await?;
     if wanted.points_max == 0 {
-        require_stored(&asked, &rows)?;
-    }
-    let mut located = Vec::new();
-    for row in &rows {
-        if let Some(range) = reader.locate(&asked, row).await? {
-            located.push((row, range));
-        }
+        require_stored(&asked, &located)?;
     }
     if located.is_empty() {
         return Err(listing::nothing(&reader, &asked).await);
@@ -116,9 +111,9 @@ pub(super) async fn send(
         let points = columns::share(wanted.points_max, &times, which);
         if wanted.points_max == 0 || columns::has_few_samples(&asked, row, range, points) {
             let answer = (&wanted.accepted, &mut manifest, &parts);
-            send_chunks(&reader, (*row, range), &asked, answer).await?;
+            send_chunks(&reader, (row, range), &asked, answer).await?;
         } else {
-            columns::send(&reader, (*row, range), &asked, points, (&mut manifest, &parts)).await?;
+            columns::send(&reader, (row, range), &asked, points, (&mut manifest, &parts)).await?;
         }
     }
     parts.send(part(Part::Manifest(manifest.finish()))).await

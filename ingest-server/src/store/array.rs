@@ -57,13 +57,6 @@ pub(super) fn counts(row: &PgRow, column: &'static str) -> Result<Option<Vec<u64
     all(elements, count, column)
 }
 
-/// Of bigint[] without NULLs, none of them negative.
-pub(super) fn large_counts(row: &PgRow, column: &'static str) -> Result<Option<Vec<u64>>, StoreError> {
-    let elements = elements::<8>(row, column)?;
-    let count = |element: Option<[u8; 8]>| element.and_then(|bytes| u64::try_from(i64::from_be_bytes(bytes)).ok());
-    all(elements, count, column)
-}
-
 fn all<const N: usize>(
     elements: Option<Vec<Option<[u8; N]>>>,
     count: impl Fn(Option<[u8; N]>) -> Option<u64>,

@@ -10,7 +10,6 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 const BYTEA_OID: u32 = 17;
-const INT8_OID: u32 = 20;
 const INT4_OID: u32 = 23;
 const FLOAT8_OID: u32 = 701;
 
@@ -163,11 +162,6 @@ impl<'c> BinaryCopy<'c> {
             FLOAT8_OID,
             values.map(|value| value.map(|value| value.to_bits().to_be_bytes())),
         );
-    }
-
-    /// bigint[].
-    pub(super) fn i64s(&mut self, values: impl ExactSizeIterator<Item = i64> + Clone) {
-        self.array(INT8_OID, values.map(|value| Some(value.to_be_bytes())));
     }
 
     /// integer[].

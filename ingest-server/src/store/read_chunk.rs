@@ -163,6 +163,49 @@ pub(crate) async fn started_at(
     one(connection, query).await
 }
 
+/// Of the chunks up to `last`, the last that starts before this time, to the microsecond, with the one before it and a few that
+/// follow; the first ones where none does. In order.
+pub(crate) async fn around_start(
+    connection: &mut PgConnection,
+    place: Place,
+    last: u64,
+    time_ns: i64,
+) -> Result<Vec<ChunkRow>, StoreError> {
+    let sql = columns!(
+        " AND seq <= $4
+          AND seq >= coalesce((SELECT seq FROM chunk
+                                WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND start_time < $5
+                                ORDER BY start_time DESC, seq DESC LIMIT 1), 1) - 1
+          ORDER BY seq LIMIT 4"
+    );
+    let query = placed(sql, place)
+        .bind(bigint(last, "the seq")?)
+        .bind(Timestamp::of_ns(time_ns));
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Of the chunks up to `last`, the last two before the first that starts after this time, to the microsecond; the last one first.
+pub(crate) async fn around_end(
+    connection: &mut PgConnection,
+    place: Place,
+    last: u64,
+    time_ns: i64,
+) -> Result<Vec<ChunkRow>, StoreError> {
+    let sql = columns!(
+        " AND seq <= $4
+          AND seq < coalesce((SELECT seq FROM chunk
+                               WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND start_time > $5
+                               ORDER BY start_time, seq LIMIT 1), $4 + 1)
+          ORDER BY seq DESC LIMIT 2"
+    );
+    let query = placed(sql, place)
+        .bind(bigint(last, "the seq")?)
+        .bind(Timestamp::of_ns(time_ns));
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(from_row).collect()
+}
+
 // `seq + 0`: the smallest of the few that an index on time finds, not the first of an index on seq that happens to fit.
 const STARTED_WITHIN: &str = "
 SELECT min(seq + 0), max(seq + 0) FROM chunk
@@ -200,6 +243,30 @@ SELECT seq, signal, payload FROM chunk_signal
    AND start_time BETWEEN $2 AND $3
  ORDER BY seq, signal";
 
+const PAYLOADS_OF: &str = "
+SELECT seq, signal, payload FROM chunk_signal
+ WHERE stream_id = $1 AND signal = ANY($4) AND seq = ANY($5) AND payload IS NOT NULL
+   AND start_time BETWEEN $2 AND $3
+ ORDER BY seq, signal";
+
+/// The same, of chunks with these seqs.
+pub(crate) async fn payloads_of(
+    connection: &mut PgConnection,
+    place: Place,
+    signals: &[u16],
+    seqs: &[u64],
+) -> Result<Vec<PayloadRow>, StoreError> {
+    let seqs = seqs
+        .iter()
+        .map(|seq| bigint(*seq, "the seq"))
+        .collect::<Result<Vec<_>, _>>()?;
+    let query = placed(PAYLOADS_OF, place)
+        .bind(signals.iter().copied().map(i32::from).collect::<Vec<_>>())
+        .bind(seqs);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    rows.iter().map(payload_row).collect()
+}
+
 const PAYLOAD_SIZES: &str = "
 SELECT seq, signal, octet_length(payload)::bigint AS size FROM chunk_signal
  WHERE stream_id = $1 AND seq BETWEEN $4 AND $5 AND payload IS NOT NULL
@@ -224,12 +291,13 @@ pub(crate) async fn payloads(
         .bind(bigint(first, "the seq")?)
         .bind(bigint(last, "the seq")?);
     let rows = within_limit(query.fetch_all(connection)).await?;
-    let payload = |row: &PgRow| {
-        let (seq, signal) = payload_place(row)?;
-        let payload = Bytes::from(row.try_get::<Vec<u8>, _>("payload")?);
-        Ok(PayloadRow { seq, signal, payload })
-    };
-    rows.iter().map(payload).collect()
+    rows.iter().map(payload_row).collect()
+}
+
+fn payload_row(row: &PgRow) -> Result<PayloadRow, StoreError> {
+    let (seq, signal) = payload_place(row)?;
+    let payload = Bytes::from(row.try_get::<Vec<u8>, _>("payload")?);
+    Ok(PayloadRow { seq, signal, payload })
 }
 
 /// The sizes of the present columns: seq, bytes; in order of seq and signal.
@@ -281,6 +349,9 @@ mod tests {
         let range = (Some(DECADE_NS), Some(DECADE_NS + 1));
         started_within(sql, place, 9, range.0, range.1).await.expect("it reads");
         payloads(sql, place, &[1], (0, 9)).await.expect("it reads");
+        payloads_of(sql, place, &[1], &[0, 9]).await.expect("it reads");
+        around_start(sql, place, 9, DECADE_NS).await.expect("it reads");
+        around_end(sql, place, 9, DECADE_NS).await.expect("it reads");
         payload_sizes(sql, place, (0, 9)).await.expect("it reads");
         read_gap::page(sql, place, &[1], (0, 9), 5).await.expect("it reads");
         chunk::row_at(sql, place.stream, 9, place.times_ns)

@@ -9,6 +9,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::array;
+use super::envelope::unpacked;
 use super::error::StoreError;
 use super::read_chunk::Place;
 use super::timestamp::Timestamp;
@@ -244,7 +245,7 @@ pub(crate) async fn buckets(
 }
 
 const CHILDREN: &str = "
-SELECT signal, bucket, utc_ns, child_sample_count, child_finite_count, child_min, child_max, child_sum, child_sumsq
+SELECT signal, bucket, utc_ns, children
   FROM envelope
  WHERE stream_id = $1 AND signal = ANY($4) AND level = $5::smallint AND bucket >= $6 AND bucket < $7
    AND start_time BETWEEN $2 AND $3
@@ -271,29 +272,11 @@ pub(crate) async fn children(
 }
 
 fn children_row(row: &PgRow) -> Result<ChildrenRow, StoreError> {
-    const COLUMN: &str = "envelope.child_min";
-    let counts = |column| array::large_counts(row, column)?.ok_or(StoreError::Unexpected(COLUMN));
-    let sample_counts = counts("child_sample_count")?;
-    let array = |column| array::f64s(row, column);
-    let arrays = [
-        array("child_min")?,
-        array("child_max")?,
-        array("child_sum")?,
-        array("child_sumsq")?,
-    ];
-    let children = envelopes(counts("child_finite_count")?, arrays, COLUMN)?;
-    if children.len() != 16 || sample_counts.len() != 16 {
-        return Err(StoreError::Unexpected(COLUMN));
-    }
-    let child = |(envelope, sample_count)| Bucket {
-        sample_count,
-        envelope,
-        exact: None,
-    };
+    let children = unpacked(row.try_get("children")?);
     Ok(ChildrenRow {
         signal: signal(row)?,
         bucket: unsigned(row.try_get("bucket")?, "envelope.bucket")?,
         utc_ns: row.try_get("utc_ns")?,
-        children: children.into_iter().zip(sample_counts).map(child).collect(),
+        children: children.ok_or(StoreError::Unexpected("envelope.children"))?,
     })
 }

@@ -43,6 +43,8 @@ pub(crate) struct StreamRow {
     pub(crate) gap_sample_count: u64,
     pub(crate) stored_bytes: u64,
     pub(crate) quarantined: u64,
+    /// Some chunk starts before the one that it follows, or nobody knows.
+    pub(crate) time_stepped: bool,
     /// Up to here all envelopes are written.
     pub(crate) folded_seq: u64,
     /// The lowest seq after which a successor continues it.
@@ -57,7 +59,7 @@ impl StreamRow {
 
 const SELECT: &str = "
 SELECT s.definition, s.labels::text AS labels, s.run, s.watermark, s.next_sample, s.digest, s.ended, s.end_reason,
-       s.first_time_ns, s.last_time_ns, s.sample_count, s.gap_sample_count, s.stored_bytes, s.quarantined, s.folded_seq, p.succeeded_at
+       s.first_time_ns, s.last_time_ns, s.sample_count, s.gap_sample_count, s.stored_bytes, s.quarantined, s.folded_seq, s.time_stepped, p.succeeded_at
   FROM stream s
   LEFT JOIN (SELECT predecessor_id, min(predecessor_seq) AS succeeded_at FROM stream
               WHERE predecessor_id IS NOT NULL GROUP BY predecessor_id) p ON p.predecessor_id = s.id
@@ -114,6 +116,7 @@ fn from_row(row: &PgRow) -> Result<StreamRow, StoreError> {
         gap_sample_count: count("gap_sample_count")?,
         stored_bytes: count("stored_bytes")?,
         quarantined: count("quarantined")?,
+        time_stepped: row.try_get("time_stepped")?,
         folded_seq: count("folded_seq")?,
         succeeded_at: succeeded_at
             .map(|seq| unsigned(seq, "stream.predecessor_seq"))

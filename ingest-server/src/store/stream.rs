@@ -41,13 +41,17 @@ UPDATE stream s
        first_time_ns = least(s.first_time_ns, e.first_time_ns), last_time_ns = greatest(s.last_time_ns, e.last_time_ns),
        sample_count = s.sample_count + e.sample_count, chunk_count = s.chunk_count + e.chunk_count,
        stored_bytes = s.stored_bytes + e.stored_bytes, quarantined = s.quarantined + e.quarantined, committed_at = now(),
-       folded_seq = CASE WHEN e.folded AND s.folded_seq = s.watermark THEN e.seq ELSE s.folded_seq END
+       folded_seq = CASE WHEN e.folded AND s.folded_seq = s.watermark THEN e.seq ELSE s.folded_seq END,
+       last_start_ns = e.last_start_ns,
+       time_stepped = s.time_stepped OR e.time_stepped OR coalesce(e.first_start_ns < s.last_start_ns, false)
   FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[], $8::bytea[],
               $9::boolean[], $10::smallint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[],
-              $16::bigint[], $17::boolean[])
+              $16::bigint[], $17::boolean[], $18::bigint[], $19::bigint[],
+              $20::boolean[])
        WITH ORDINALITY
     AS e(id, owner, watermark_before, first_sample, digest_before, seq, next_sample, digest, ended, end_reason,
-         first_time_ns, last_time_ns, sample_count, chunk_count, stored_bytes, quarantined, folded, place)
+         first_time_ns, last_time_ns, sample_count, chunk_count, stored_bytes, quarantined, folded, first_start_ns, last_start_ns,
+         time_stepped, place)
  WHERE s.id = e.id AND s.owner = e.owner AND s.watermark = e.watermark_before AND s.next_sample = e.first_sample
    AND s.digest = e.digest_before AND NOT s.ended
 RETURNING e.place";
@@ -221,6 +225,10 @@ pub(super) async fn lock_rows(
 #[derive(Debug, Default)]
 struct Added {
     times_ns: Option<(i64, i64)>,
+    /// Of the first row, and of the last.
+    starts_ns: Option<(i64, i64)>,
+    /// Does a row start before the one that it follows?
+    time_stepped: bool,
     samples: u64,
     bytes: u64,
     quarantined: i64,
@@ -234,6 +242,9 @@ impl Added {
             let end_ns = facts.map_or(header.utc_ns, |facts| facts.time_after(header.utc_ns, header.count));
             let (first, last) = added.times_ns.unwrap_or((header.utc_ns, end_ns));
             added.times_ns = Some((first.min(header.utc_ns), last.max(end_ns)));
+            let (first_start, last_start) = added.starts_ns.unwrap_or((header.utc_ns, header.utc_ns));
+            added.time_stepped |= header.utc_ns < last_start;
+            added.starts_ns = Some((first_start, header.utc_ns));
             if row.quarantine.is_some() {
                 added.quarantined += 1;
             } else if header.kind == ChunkKind::Samples {
@@ -308,7 +319,20 @@ pub(super) async fn advance(
         .bind(entries.iter().map(|entry| entry.rows.len() as i64).collect::<Vec<_>>())
         .bind(counts(|added| added.bytes, "the number of bytes")?)
         .bind(added.iter().map(|added| added.quarantined).collect::<Vec<_>>())
-        .bind(entries.iter().map(is_folded).collect::<Vec<_>>());
+        .bind(entries.iter().map(is_folded).collect::<Vec<_>>())
+        .bind(
+            added
+                .iter()
+                .map(|added| added.starts_ns.map(|starts| starts.0))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            added
+                .iter()
+                .map(|added| added.starts_ns.map(|starts| starts.1))
+                .collect::<Vec<_>>(),
+        )
+        .bind(added.iter().map(|added| added.time_stepped).collect::<Vec<_>>());
     let mut moved = vec![false; entries.len()];
     for row in query.fetch_all(connection).await? {
         let place: i64 = row.try_get("place")?;

@@ -1,0 +1,244 @@
+//! Where a range of time lies in a stream: its first chunk, its last one, and the samples that they are cut to.
+//!
+//! Chunks follow each other by seq. Where time never stepped back they follow each other by time too, and both ends are found by
+//! index, however much lies between. Where it did, everything between the lowest and the highest seq that start in the range is part of
+//! it.
+//!
+//! # Invariants
+//! - I4: the range is without a hole: whatever lies between its chunks belongs to it.
+
+use wavekeep_proto::hash::definition_hash;
+use wavekeep_proto::id::Hash;
+
+use super::error::QueryError;
+use super::limits;
+use super::plan::{self, Asked, Range, Span};
+use super::read::{Reader, Reading};
+use crate::store::Transaction;
+use crate::store::read_chunk::{self, ChunkRow, Place};
+use crate::store::read_stream::StreamRow;
+
+/// A range of a stream, found in its chunks.
+#[derive(Debug, Clone)]
+pub(super) struct Located {
+    pub(super) place: Place,
+    pub(super) span: Span,
+    /// The digest before the first chunk; None where retention removed the row that holds it.
+    pub(super) digest_before: Option<Hash>,
+    /// UTC of the range's first sample and of its end, in nanoseconds.
+    pub(super) times_ns: (i64, i64),
+    /// The first chunk and the last one.
+    pub(super) ends: (ChunkRow, ChunkRow),
+}
+
+/// The first chunk of a range, and the one before it where that was read too.
+struct First {
+    chunk: ChunkRow,
+    before: Option<ChunkRow>,
+}
+
+impl Reader {
+    /// Finds the range asked for in a stream; None where it holds nothing.
+    pub(super) async fn locate(&self, asked: &Asked, row: &StreamRow) -> Result<Option<Located>, QueryError> {
+        let mut reading = self.begin().await?;
+        let located = self.locate_in(&mut reading, asked, row).await?;
+        reading.tx.rollback().await;
+        Ok(located)
+    }
+
+    /// The streams asked for that hold something of the range, and where.
+    pub(super) async fn located(&self, asked: &Asked) -> Result<Vec<(StreamRow, Located)>, QueryError> {
+        let mut reading = self.begin().await?;
+        let mut all = Vec::new();
+        for row in self.streams_in(&mut reading, asked).await? {
+            if let Some(located) = self.locate_in(&mut reading, asked, &row).await? {
+                all.push((row, located));
+            }
+        }
+        reading.tx.rollback().await;
+        Ok(all)
+    }
+
+    async fn locate_in(
+        &self,
+        reading: &mut Reading,
+        asked: &Asked,
+        row: &StreamRow,
+    ) -> Result<Option<Located>, QueryError> {
+        let Some(times_ns) = row.times_ns else {
+            return Ok(None);
+        };
+        let place = Place {
+            stream: row.id(),
+            times_ns,
+        };
+        let ends = if row.time_stepped {
+            ends_of_all(&mut reading.tx, asked, row, place).await?
+        } else {
+            ends(&mut reading.tx, asked, row, place).await?
+        };
+        let Some((first, last)) = ends else {
+            return Ok(None);
+        };
+        let first_seq = first.chunk.header.first_seq;
+        let digest_before = match first.before {
+            _ if first_seq == 1 => Some(definition_hash(&row.definition)),
+            Some(before) if before.header.seq + 1 == first_seq => Some(before.digest),
+            _ => {
+                let before = read_chunk::before(reading.tx.connection(), place, first_seq).await?;
+                before
+                    .filter(|before| before.header.seq + 1 == first_seq)
+                    .map(|before| before.digest)
+            }
+        };
+        let (definition, first) = (&row.definition, first.chunk);
+        let span = plan::span(definition, asked.range, &first.header, &last.header);
+        Ok(span.map(|span| Located {
+            place,
+            span,
+            digest_before,
+            times_ns: (
+                plan::time_ns(definition, &first.header, span.from_sample),
+                plan::time_ns(definition, &last.header, span.to_sample),
+            ),
+            ends: (first, last),
+        }))
+    }
+}
+
+/// Both ends, where chunks are in order of time.
+async fn ends(
+    tx: &mut Transaction,
+    asked: &Asked,
+    row: &StreamRow,
+    place: Place,
+) -> Result<Option<(First, ChunkRow)>, QueryError> {
+    let (range, last_seq) = (asked.range, asked.last_seq(row));
+    let Some(first) = first_of(tx, row, place, last_seq, range.from_ns).await? else {
+        return Ok(None);
+    };
+    let last = match range.to_ns {
+        None => read_chunk::before(tx.connection(), place, last_seq + 1).await?,
+        Some(to_ns) => last_of(tx, place, last_seq, to_ns).await?,
+    };
+    require_tail(range, row, last_seq, last.as_ref().map_or(0, |last| last.header.seq))?;
+    let last = last.filter(|last| last.header.seq >= first.chunk.header.seq);
+    Ok(last.map(|last| (first, last)))
+}
+
+/// The first chunk that ends after a time. Microseconds decide where to begin, and nanoseconds which it is.
+async fn first_of(
+    tx: &mut Transaction,
+    row: &StreamRow,
+    place: Place,
+    last_seq: u64,
+    from_ns: Option<i64>,
+) -> Result<Option<First>, QueryError> {
+    let connection = tx.connection();
+    let Some(from_ns) = from_ns else {
+        let chunk = read_chunk::first(connection, place, (1, last_seq)).await?;
+        return Ok(chunk.map(|chunk| First { chunk, before: None }));
+    };
+    let mut page = read_chunk::around_start(connection, place, last_seq, from_ns).await?;
+    let mut before = None;
+    loop {
+        let Some(last) = page.last().map(|chunk| chunk.header.seq) else {
+            return Ok(None);
+        };
+        for chunk in page {
+            let ends_ns = plan::time_ns(&row.definition, &chunk.header, chunk.header.end_sample());
+            if ends_ns > from_ns {
+                return Ok(Some(First { chunk, before }));
+            }
+            before = Some(chunk);
+        }
+        page = read_chunk::page(connection, place, (last, last_seq), limits::PAGE_CHUNKS).await?;
+    }
+}
+
+/// The last chunk that starts before a time.
+async fn last_of(
+    tx: &mut Transaction,
+    place: Place,
+    last_seq: u64,
+    to_ns: i64,
+) -> Result<Option<ChunkRow>, QueryError> {
+    let connection = tx.connection();
+    let mut page = read_chunk::around_end(connection, place, last_seq, to_ns).await?;
+    loop {
+        let Some(lowest) = page.last().map(|chunk| chunk.header.seq) else {
+            return Ok(None);
+        };
+        if let Some(chunk) = page.into_iter().find(|chunk| chunk.header.utc_ns < to_ns) {
+            return Ok(Some(chunk));
+        }
+        page = read_chunk::page_backwards(connection, place, (1, lowest), limits::PAGE_CHUNKS).await?;
+    }
+}
+
+/// The first and the last chunk that the range touches, where chunks are in any order of time.
+async fn ends_of_all(
+    tx: &mut Transaction,
+    asked: &Asked,
+    row: &StreamRow,
+    place: Place,
+) -> Result<Option<(First, ChunkRow)>, QueryError> {
+    let (range, last_seq) = (asked.range, asked.last_seq(row));
+    let connection = tx.connection();
+    let within = if range.is_open() {
+        None
+    } else {
+        read_chunk::started_within(connection, place, last_seq, range.from_ns, range.to_ns).await?
+    };
+    let lowest = within.map(|(low, _)| low);
+    let mut first = match (range.from_ns, lowest) {
+        (None, _) => read_chunk::first(connection, place, (1, last_seq)).await?,
+        (Some(_), Some(low)) => read_chunk::first(connection, place, (low, last_seq)).await?,
+        (Some(_), None) => None,
+    };
+    if let Some(from_ns) = range.from_ns {
+        // Chunks that start before the range may reach into it.
+        let started = read_chunk::started_at(connection, place, last_seq, from_ns).await?;
+        let before = match lowest {
+            Some(low) => read_chunk::before(connection, place, low).await?,
+            None => None,
+        };
+        for chunk in [started, before].into_iter().flatten() {
+            let ends_ns = plan::time_ns(&row.definition, &chunk.header, chunk.header.end_sample());
+            let earlier = first.as_ref().is_none_or(|first| chunk.header.seq < first.header.seq);
+            if ends_ns > from_ns && earlier {
+                first = Some(chunk);
+            }
+        }
+    }
+    let Some(first) = first else {
+        return Ok(None);
+    };
+    let last = match range.to_ns {
+        None => last_seq,
+        Some(_) => within.map_or(first.header.seq, |(_, high)| high.max(first.header.seq)),
+    };
+    let last = read_chunk::before(connection, place, last + 1).await?;
+    require_tail(range, row, last_seq, last.as_ref().map_or(0, |last| last.header.seq))?;
+    let first = First {
+        chunk: first,
+        before: None,
+    };
+    Ok(last.map(|last| (first, last)))
+}
+
+/// The watermark is a chunk's seq, so a range that reaches to the stream's end ends with that chunk: what is found before it alone
+/// would look complete. (What retention has dropped is missing at the other end, which the answer shows by its first seq.)
+fn require_tail(range: Range, row: &StreamRow, last_seq: u64, found_seq: u64) -> Result<(), QueryError> {
+    let ends_ns = row.times_ns.map_or(i64::MIN, |(_, last)| last);
+    let to_the_end = range
+        .to_ns
+        .is_none_or(|to_ns| range.from_ns.is_none() && to_ns >= ends_ns);
+    if to_the_end && last_seq == row.at.seq && found_seq < last_seq {
+        return Err(QueryError::Damaged(format!(
+            "stream {} is not whole: the chunks after seq {found_seq}, up to {last_seq}, are missing",
+            row.id()
+        )));
+    }
+    Ok(())
+}
