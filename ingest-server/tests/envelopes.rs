@@ -21,7 +21,7 @@ async fn assert_envelopes(fixture: &Fixture, captured: &Captured, what: &str) {
     let stream = captured.stream.definition.id.to_vec();
     let sql =
         "SELECT signal, level::integer AS level, bucket, utc_ns, sample_count, finite_count, min, max, sum, sumsq,
-                      child_sample_count, child_finite_count, child_min, child_max, child_sum, child_sumsq
+                      children
                  FROM envelope WHERE stream_id = $1";
     let rows = sqlx::query(sql)
         .bind(stream)
@@ -70,18 +70,27 @@ async fn assert_envelopes(fixture: &Fixture, captured: &Captured, what: &str) {
             "{what}: {} is not {ns}",
             row.get::<i64, _>("utc_ns")
         );
-        let child_min: Vec<Option<f64>> = row.get("child_min");
-        let child_sums: Vec<Option<f64>> = row.get("child_sumsq");
-        let child_counts: Vec<i64> = row.get("child_sample_count");
-        for child in 0..16 {
-            let from = start + child as u64 * (size / 16);
-            let (stored, fold) = captured.truth(from, from + size / 16, signal == POWER);
-            assert_eq!(child_counts[child] as u64, stored, "{what}");
-            assert_eq!(child_min[child], (fold.count > 0).then_some(fold.min), "{what}");
-            assert_eq!(child_sums[child], Some(fold.sumsq), "{what}");
-        }
+        assert_children(captured, (start, size / 16), signal == POWER, row.get("children"), what);
     }
     assert!(expected.is_empty(), "{what}: missing {:?}", expected.first());
+}
+
+/// As the comment of the column has it.
+fn assert_children(captured: &Captured, (start, size): (u64, u64), squared: bool, children: &[u8], what: &str) {
+    let (words, rest) = children.as_chunks::<8>();
+    assert!(words.len() == 16 * 6 && rest.is_empty(), "{what}");
+    for (child, words) in words.chunks(6).enumerate() {
+        let from = start + child as u64 * size;
+        let (stored, fold) = captured.truth(from, from + size, squared);
+        assert_eq!(u64::from_be_bytes(words[0]), stored, "{what}");
+        assert_eq!(u64::from_be_bytes(words[1]), fold.count, "{what}");
+        let values = [2, 3, 4, 5].map(|at: usize| f64::from_be_bytes(words[at]));
+        if stored > 0 {
+            assert_eq!(values, [fold.min, fold.max, fold.sum, fold.sumsq], "{what}");
+        } else {
+            assert_eq!(values, [0.0; 4], "{what}");
+        }
+    }
 }
 
 /// Random chunks in random groups; now and then another owner (the same server, or one that has just started) goes on, and a group
@@ -139,7 +148,7 @@ async fn i8_envelopes_of_fast_streams_are_the_folds_of_their_samples() {
 async fn forget(fixture: &Fixture) {
     let forget = "UPDATE stream SET folded_seq = 0; DELETE FROM envelope; DELETE FROM chunk_signal WHERE signal = 65536;
                   UPDATE chunk_signal SET finite_count = NULL, min = NULL, max = NULL, sum = NULL, sumsq = NULL,
-                      point_level = NULL, point_count = NULL, point_min = NULL, point_max = NULL, point_sum = NULL, point_sumsq = NULL";
+                      point_level = NULL, point_count = NULL, point_min = NULL, point_max = NULL, point_sum = NULL, point_sumsq = NULL, utc_ns = NULL";
     let mut connection = common::connect(&fixture.url, &fixture.workspace).await;
     sqlx::raw_sql(forget)
         .execute(&mut connection)

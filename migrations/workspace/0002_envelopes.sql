@@ -11,6 +11,10 @@ ALTER TABLE stream ALTER COLUMN time_stepped SET DEFAULT false;
 COMMENT ON COLUMN stream.last_start_ns IS 'The start of the last chunk.';
 COMMENT ON COLUMN stream.time_stepped IS 'Some chunk starts before the one that it follows: the clock was set back.';
 
+-- Points have times without a look at their chunk's row.
+ALTER TABLE chunk_signal ADD COLUMN utc_ns bigint;
+COMMENT ON COLUMN chunk_signal.utc_ns IS 'UTC of the first sample, exact; NULL where it is not folded yet.';
+
 -- Sixteen buckets as arrays take Postgres six times as long to send as one string of bytes: see docs/adr/0009.
 ALTER TABLE envelope
     DROP COLUMN child_sample_count, DROP COLUMN child_finite_count, DROP COLUMN child_min, DROP COLUMN child_max,

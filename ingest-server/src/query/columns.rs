@@ -20,7 +20,7 @@ use super::limits;
 use super::locate::Located;
 use super::manifest::Manifest;
 use super::plan::Asked;
-use super::read::Reader;
+use super::read::{Reader, Reading};
 use super::want::Want;
 use crate::rollup::Levels;
 use crate::rollup::envelope::{Bucket, Envelope};
@@ -68,7 +68,7 @@ impl Sink for Drawing {
 
 /// Sends the columns of one stream, signal after signal.
 pub(super) async fn send(
-    reader: &Reader,
+    (reader, reading): (&Reader, Option<Reading>),
     (row, located): (&StreamRow, &Located),
     asked: &Asked,
     points_max: u64,
@@ -94,13 +94,14 @@ pub(super) async fn send(
         definition: definition.clone(),
         columns: vec![Columns::new(grid); wants.len()],
     };
-    let mut missing = Missing::new(reader, row, located, &wants);
-    let folding = Folding::new(reader, row, located.clone(), wants.clone(), sink);
+    let folding = Folding::new((reader, reading), row, located, &wants, sink);
     let folding = if is_folded(row, located) {
-        folding.columns(grid, row, &mut missing).await?
+        folding.columns(grid, row).await?
     } else {
         folding.samples().await?
     };
+    let mut missing = Missing::new(reader, row, located, &wants);
+    missing.found(folding.sink.columns.iter().map(|columns| columns.sample_count));
     while let Some(gaps) = missing.next().await? {
         manifest.gaps(gaps);
         if let Some(overflow) = manifest.overflow() {

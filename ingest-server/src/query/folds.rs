@@ -12,7 +12,6 @@ use wavekeep_proto::stream::StreamDefinition;
 use super::cover::Cover;
 use super::decode::ChunkDecoder;
 use super::error::QueryError;
-use super::gaps::Missing;
 use super::grid::Grid;
 use super::locate::Located;
 use super::plan::{self, Span};
@@ -42,6 +41,8 @@ pub(super) struct Folding<S> {
     /// Their numbers in the tables of folds.
     numbers: Vec<u32>,
     decoder: ChunkDecoder,
+    /// A transaction that is under way, to be read in.
+    reading: Option<Reading>,
     pub(super) sink: S,
 }
 
@@ -51,15 +52,22 @@ pub(super) fn is_folded(row: &StreamRow, located: &Located) -> bool {
 }
 
 impl<S: Sink> Folding<S> {
-    /// Of the range that was located.
-    pub(super) fn new(reader: &Reader, row: &StreamRow, located: Located, wants: Vec<Want>, sink: S) -> Self {
+    /// Of the range that was located, perhaps in a transaction that is still under way.
+    pub(super) fn new(
+        (reader, reading): (&Reader, Option<Reading>),
+        row: &StreamRow,
+        located: &Located,
+        wants: &[Want],
+        sink: S,
+    ) -> Self {
         let definition = row.definition.clone();
         Self {
             reader: reader.clone(),
-            located,
+            reading,
+            located: located.clone(),
             levels: Levels::of(&definition),
             numbers: wants.iter().map(|want| want.number(&definition)).collect(),
-            wants,
+            wants: wants.to_vec(),
             definition,
             decoder: ChunkDecoder::default(),
             sink,
@@ -68,6 +76,9 @@ impl<S: Sink> Folding<S> {
 
     /// All of it, from samples.
     pub(super) async fn samples(mut self) -> Result<Self, QueryError> {
+        if let Some(reading) = self.reading.take() {
+            reading.tx.rollback().await;
+        }
         let span = self.located.span;
         let mut chunks = ChunkReader::new(&self.reader, &self.located, self.signals());
         let mut batch = chunks.next_batch().await?;
@@ -80,16 +91,16 @@ impl<S: Sink> Folding<S> {
         Ok(self)
     }
 
-    /// All of it, from as few rows as there are. What is missing is read in the same transaction.
-    pub(super) async fn whole(self, missing: &mut Missing) -> Result<Self, QueryError> {
+    /// All of it, from as few rows as there are.
+    pub(super) async fn whole(self) -> Result<Self, QueryError> {
         let middle = self.middle();
         let mut cover = Cover::default();
         cover.add(self.levels, middle.0, middle.1);
-        self.read(cover, None, missing).await
+        self.read(cover, None).await
     }
 
     /// All of it, no fold crossing a column.
-    pub(super) async fn columns(self, grid: Grid, row: &StreamRow, missing: &mut Missing) -> Result<Self, QueryError> {
+    pub(super) async fn columns(self, grid: Grid, row: &StreamRow) -> Result<Self, QueryError> {
         let Some(level) = grid.level else {
             return self.samples().await;
         };
@@ -100,13 +111,13 @@ impl<S: Sink> Folding<S> {
         if level < self.levels.piece() {
             // Columns of points alone.
             cover.point(from, to);
-            return self.read(cover, None, missing).await;
+            return self.read(cover, None).await;
         }
         if low >= high {
             let cut = high.clamp(from, to.max(from));
             cover.add(self.levels, from, cut);
             cover.add(self.levels, cut, to);
-            return self.read(cover, None, missing).await;
+            return self.read(cover, None).await;
         }
         // Buckets whose parent is complete are among its children; of the others each has a row, or points.
         let complete = (row.at.next_sample / parent * parent).min(high);
@@ -128,7 +139,7 @@ impl<S: Sink> Folding<S> {
             samples: (low, complete),
         };
         let children = (low < complete).then_some(children);
-        self.read(cover, children, missing).await
+        self.read(cover, children).await
     }
 
     /// The numbers of the signals that are read.
@@ -173,13 +184,11 @@ impl<S: Sink> Folding<S> {
     }
 
     /// Everything from one transaction; then the chunks that the range cuts are folded on a blocking thread.
-    async fn read(
-        mut self,
-        cover: Cover,
-        children: Option<Children>,
-        missing: &mut Missing,
-    ) -> Result<Self, QueryError> {
-        let mut reading = self.reader.begin().await?;
+    async fn read(mut self, cover: Cover, children: Option<Children>) -> Result<Self, QueryError> {
+        let mut reading = match self.reading.take() {
+            Some(reading) => reading,
+            None => self.reader.begin().await?,
+        };
         if let Some(children) = children {
             self.children(&mut reading, children).await?;
         }
@@ -187,7 +196,6 @@ impl<S: Sink> Folding<S> {
         let signals = self.signals();
         let cut = self.cut_chunks();
         let cut = with_columns(&mut reading, self.located.place, &signals, cut).await?;
-        missing.read_ahead(&mut reading).await?;
         reading.tx.rollback().await;
         if cut.is_empty() {
             return Ok(self);

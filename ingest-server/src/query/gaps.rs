@@ -66,8 +66,6 @@ pub(super) struct Missing {
     /// All of them.
     signals: Vec<u16>,
     joiner: Joiner,
-    /// A page that was read ahead.
-    ready: Option<Vec<v1::Gap>>,
     /// None: all pages were read.
     after: Option<u64>,
     over: bool,
@@ -92,7 +90,6 @@ impl Missing {
             wants: wants.iter().map(|want| numbers(want.places())).collect(),
             signals: numbers(places(wants)),
             joiner: Joiner::default(),
-            ready: None,
             after: Some(located.span.first_seq - 1),
             over: false,
             of_wants: vec![0; wants.len()],
@@ -102,9 +99,6 @@ impl Missing {
 
     /// The next gaps, joined, in order; None after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<v1::Gap>>, QueryError> {
-        if let Some(ready) = self.ready.take() {
-            return Ok(Some(ready));
-        }
         let Some(after) = self.after else {
             let over = std::mem::replace(&mut self.over, true);
             return Ok((!over).then(|| std::mem::take(&mut self.joiner.waiting)));
@@ -115,12 +109,12 @@ impl Missing {
         Ok(Some(gaps))
     }
 
-    /// Reads the first page in a transaction that is under way.
-    pub(super) async fn read_ahead(&mut self, reading: &mut Reading) -> Result<(), QueryError> {
-        if let Some(after) = self.after {
-            self.ready = Some(self.page(reading, after).await?);
+    /// So many samples of each want were found: where they are all, nothing is missing, and there is nothing to look for.
+    pub(super) fn found(&mut self, samples: impl IntoIterator<Item = u64>) {
+        let length = self.located.span.to_sample - self.located.span.from_sample;
+        if samples.into_iter().all(|samples| samples == length) {
+            (self.after, self.over) = (None, true);
         }
-        Ok(())
     }
 
     async fn page(&mut self, reading: &mut Reading, after: u64) -> Result<Vec<v1::Gap>, QueryError> {

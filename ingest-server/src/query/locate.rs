@@ -46,8 +46,9 @@ impl Reader {
         Ok(located)
     }
 
-    /// The streams asked for that hold something of the range, and where.
-    pub(super) async fn located(&self, asked: &Asked) -> Result<Vec<(StreamRow, Located)>, QueryError> {
+    /// The streams asked for that hold something of the range, and where; with the transaction that found them, in which more can be
+    /// read at once. It must not wait for a caller.
+    pub(super) async fn located(&self, asked: &Asked) -> Result<(Vec<(StreamRow, Located)>, Reading), QueryError> {
         let mut reading = self.begin().await?;
         let mut all = Vec::new();
         for row in self.streams_in(&mut reading, asked).await? {
@@ -55,8 +56,7 @@ impl Reader {
                 all.push((row, located));
             }
         }
-        reading.tx.rollback().await;
-        Ok(all)
+        Ok((all, reading))
     }
 
     async fn locate_in(

@@ -87,7 +87,9 @@ impl Sink for Folds {
 /// Answers for every signal asked for, in order of time and of the definitions.
 pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::GetStatisticsResponse, QueryError> {
     let mut all: Vec<Folded> = Vec::new();
-    for (row, located) in reader.located(asked).await? {
+    let (located, reading) = reader.located(asked).await?;
+    let mut reading = Some(reading);
+    for (row, located) in located {
         let wants = Want::all(asked, &row.definition, true);
         let places = wants
             .iter()
@@ -98,13 +100,15 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
             folds: places.iter().map(|place| all[*place].fold).collect(),
         };
         let before: Vec<u64> = sink.folds.iter().map(|fold| fold.sample_count).collect();
-        let mut missing = Missing::new(reader, &row, &located, &wants);
-        let folding = Folding::new(reader, &row, located.clone(), wants.clone(), sink);
+        let folding = Folding::new((reader, reading.take()), &row, &located, &wants, sink);
         let folding = if is_folded(&row, &located) {
-            folding.whole(&mut missing).await?
+            folding.whole().await?
         } else {
             folding.samples().await?
         };
+        let found = folding.sink.folds.iter().zip(&before);
+        let mut missing = Missing::new(reader, &row, &located, &wants);
+        missing.found(found.map(|(fold, before)| fold.sample_count - before));
         let missing = missing.counted().await?;
         for (want, (place, fold)) in places.into_iter().zip(folding.sink.folds).enumerate() {
             let samples = fold.sample_count - before[want];
@@ -112,6 +116,9 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
             all[place].gap_sample_count += missing.of_wants[want];
             all[place].fold = fold;
         }
+    }
+    if let Some(reading) = reading {
+        reading.tx.rollback().await;
     }
     if all.is_empty() {
         return Err(listing::nothing(reader, asked).await);

@@ -95,7 +95,13 @@ pub(super) async fn send(
     wanted: Wanted,
     parts: Parts<v1::WaveformPart>,
 ) -> Result<(), QueryError> {
-    let located = reader.located(&asked).await?;
+    let (located, reading) = reader.located(&asked).await?;
+    let mut reading = Some(reading);
+    // Only a picture is read in the same transaction, and that of the first stream, before anything waits for the caller.
+    let is_picture = wanted.points_max > 0 && !located.is_empty();
+    if let Some(reading) = reading.take_if(|_| !is_picture) {
+        reading.tx.rollback().await;
+    }
     if wanted.points_max == 0 {
         require_stored(&asked, &located)?;
     }
@@ -110,10 +116,20 @@ pub(super) async fn send(
         manifest.begin(range);
         let points = columns::share(wanted.points_max, &times, which);
         if wanted.points_max == 0 || columns::has_few_samples(&asked, row, range, points) {
+            if let Some(reading) = reading.take() {
+                reading.tx.rollback().await;
+            }
             let answer = (&wanted.accepted, &mut manifest, &parts);
             send_chunks(&reader, (row, range), &asked, answer).await?;
         } else {
-            columns::send(&reader, (row, range), &asked, points, (&mut manifest, &parts)).await?;
+            columns::send(
+                (&reader, reading.take()),
+                (row, range),
+                &asked,
+                points,
+                (&mut manifest, &parts),
+            )
+            .await?;
         }
     }
     parts.send(part(Part::Manifest(manifest.finish()))).await

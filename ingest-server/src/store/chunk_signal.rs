@@ -20,9 +20,9 @@ use crate::rollup::fold::{Points, SignalFold};
 const COPY: &str =
     "COPY chunk_signal (stream_id, signal, seq, start_time, first_sample, sample_count, sample_type, encoding,
                                        absent_reason, hash, payload, finite_count, min, max, min_exact, max_exact, sum, sumsq,
-                                       point_level, point_count, point_min, point_max, point_sum, point_sumsq)
+                                       utc_ns, point_level, point_count, point_min, point_max, point_sum, point_sumsq)
      FROM STDIN (FORMAT binary)";
-const FIELDS: i16 = 24;
+const FIELDS: i16 = 25;
 
 /// Stores the columns of every chunk that is not in quarantine.
 pub(super) async fn copy(
@@ -69,14 +69,14 @@ async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &F
                 copy.bytes(hash.as_bytes());
                 copy.payload(payloads.next().expect("I13: a present column has its bytes"))
                     .await?;
-                folded(copy, level, fold_of(column.signal.into()))?;
+                folded(copy, header.utc_ns, level, fold_of(column.signal.into()))?;
             }
             ColumnContent::Absent(reason) => {
                 copy.null();
                 copy.i16(reason as i16);
                 copy.null();
                 copy.null();
-                folded(copy, level, None)?;
+                folded(copy, header.utc_ns, level, None)?;
             }
         }
     }
@@ -90,7 +90,7 @@ async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &F
         for _ in 0..4 {
             copy.null();
         }
-        folded(copy, level, Some(power))?;
+        folded(copy, header.utc_ns, level, Some(power))?;
         rows += 1;
     }
     Ok(rows)
@@ -115,10 +115,10 @@ async fn place(
     Ok(())
 }
 
-/// The last 13 fields; all NULL where there is no fold.
-fn folded(copy: &mut BinaryCopy<'_>, level: i16, fold: Option<&SignalFold>) -> Result<(), StoreError> {
+/// The last 14 fields; all NULL where there is no fold.
+fn folded(copy: &mut BinaryCopy<'_>, utc_ns: i64, level: i16, fold: Option<&SignalFold>) -> Result<(), StoreError> {
     let Some(SignalFold { whole, points, .. }) = fold else {
-        for _ in 0..13 {
+        for _ in 0..14 {
             copy.null();
         }
         return Ok(());
@@ -132,6 +132,7 @@ fn folded(copy: &mut BinaryCopy<'_>, level: i16, fold: Option<&SignalFold>) -> R
     copy.numeric_or_null(whole.exact.map(|exact| exact.1));
     copy.f64(envelope.sum);
     copy.f64(envelope.sumsq);
+    copy.i64(utc_ns);
     copy.i16(level);
     match points {
         Points::Samples(samples) => {

@@ -142,13 +142,12 @@ pub(crate) async fn seqs(
 }
 
 const POINTS: &str = "
-SELECT s.seq, s.signal, s.first_sample, c.utc_ns, s.sample_count, s.finite_count, s.min, s.max, s.sum, s.sumsq,
-       s.min_exact::text, s.max_exact::text, s.point_level, s.point_count, s.point_min, s.point_max, s.point_sum, s.point_sumsq
-  FROM chunk_signal s
-  JOIN chunk c ON c.stream_id = s.stream_id AND c.seq = s.seq AND c.start_time = s.start_time
- WHERE s.stream_id = $1 AND s.signal = ANY($4) AND s.seq BETWEEN $5 AND $6 AND s.finite_count IS NOT NULL
-   AND s.start_time BETWEEN $2 AND $3 AND c.start_time BETWEEN $2 AND $3
- ORDER BY s.seq, s.signal";
+SELECT seq, signal, first_sample, utc_ns, sample_count, finite_count, min, max, sum, sumsq, min_exact::text, max_exact::text,
+       point_count, point_min, point_max, point_sum, point_sumsq
+  FROM chunk_signal
+ WHERE stream_id = $1 AND signal = ANY($4) AND seq BETWEEN $5 AND $6 AND finite_count IS NOT NULL
+   AND start_time BETWEEN $2 AND $3
+ ORDER BY seq, signal";
 
 /// What is folded of these signals in chunks whose seqs lie in this range, in order of seq and signal.
 pub(crate) async fn points(
