@@ -1,10 +1,11 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, end-to-end, real-time, reading
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, reading
 
 mod codecs;
 mod end_to_end;
+mod envelopes;
 mod histogram;
 mod ledger;
 mod outbox;
@@ -16,7 +17,15 @@ mod real_time;
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 6] = ["codecs", "outbox", "ledger", "end-to-end", "real-time", "reading"];
+const ALL: [&str; 7] = [
+    "codecs",
+    "outbox",
+    "ledger",
+    "envelopes",
+    "end-to-end",
+    "real-time",
+    "reading",
+];
 
 fn main() -> Result<()> {
     let names: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +40,7 @@ fn main() -> Result<()> {
             "codecs" => codecs::run(&shared())?,
             "outbox" => outbox::run()?,
             "ledger" => ledger::run()?,
+            "envelopes" => envelopes::run()?,
             "end-to-end" => end_to_end::run()?,
             "real-time" => real_time::run()?,
             "reading" => reading::run()?,
