@@ -304,6 +304,11 @@ async fn i9_a_signal_that_is_absent_alone_is_drawn_as_nothing_and_takes_power_wi
         .collect();
     assert_eq!(gaps, [(3, 3, vec!["voltage".to_owned()]), (6, 4, vec![])]);
 
+    // Where none is named, all are meant, the derived one too.
+    let (unnamed, _) = columns(asker.drawn(by_stream(&stream), 12).await.expect("an answer"));
+    let numbers: Vec<u32> = unnamed.iter().map(|columns| columns.signal).collect();
+    assert_eq!(numbers, [0, 40_000, POWER]);
+
     let power = with_signals(by_stream(&stream), &["power"]);
     let (drawn, manifest) = columns(asker.drawn(power.clone(), 2).await.expect("an answer"));
     assert_eq!(drawn[0].count, [3, 3]);

@@ -44,7 +44,8 @@ pub(super) fn share(points_max: u64, streams: &[(i64, i64)], which: usize) -> u6
     (share as u64).max(1)
 }
 
-/// Is it answered with the samples themselves? Derived ones are not stored.
+/// Is it answered with the samples themselves? Where power is named it is not, since it is not stored; where nothing is, the caller
+/// multiplies.
 pub(super) fn has_few_samples(asked: &Asked, row: &StreamRow, located: &Located, points_max: u64) -> bool {
     let is_stored = |want: &Want| matches!(want, Want::Stored(_));
     let samples = located.span.to_sample - located.span.from_sample;
@@ -75,7 +76,7 @@ pub(super) async fn send(
     (manifest, parts): (&mut Manifest, &Parts<v1::WaveformPart>),
 ) -> Result<(), QueryError> {
     let definition = row.definition.clone();
-    let wants = Want::all(asked, &definition, false);
+    let wants = Want::all(asked, &definition, true);
     let range = (located.span.from_sample, located.span.to_sample);
     if range.0 == range.1 {
         manifest.range(0, located);

@@ -12,9 +12,17 @@ use super::picture::{Look, picture};
 use super::table::{Output, terminal_width};
 use super::trace::Gatherer;
 
+const POWER: &str = "power";
+
 pub(super) async fn waveform(client: &Client, draw: &Draw, output: &mut Output) -> Result<(), Failure> {
     let select = &draw.select;
-    let selection = select.selection(client).await?;
+    let mut selection = select.selection(client).await?;
+    if select.signals.iter().any(|signal| signal == POWER) {
+        // The server knows which names there are. Where there are few samples, power is the product of those of current and
+        // voltage: all signals are asked for, and what is not wanted is left out here.
+        client.streams(&selection).await?;
+        selection = selection.signals(Vec::<String>::new());
+    }
     let look = look(draw);
     let points = match draw.points {
         Some(points) => points,
