@@ -15,7 +15,7 @@ use super::limits;
 use super::plan::{self, Asked, Range, Span};
 use super::read::{Reader, Reading};
 use crate::store::Transaction;
-use crate::store::read_chunk::{self, ChunkRow, Place};
+use crate::store::read_chunk::{self, Around, ChunkRow, Place};
 use crate::store::read_stream::StreamRow;
 
 /// A range of a stream, found in its chunks.
@@ -114,12 +114,24 @@ async fn ends(
     place: Place,
 ) -> Result<Option<(First, ChunkRow)>, QueryError> {
     let (range, last_seq) = (asked.range, asked.last_seq(row));
-    let Some(first) = first_of(tx, row, place, last_seq, range.from_ns).await? else {
+    let around = if range.is_open() {
+        Around::default()
+    } else {
+        read_chunk::around(tx.connection(), place, last_seq, (range.from_ns, range.to_ns)).await?
+    };
+    let first = match range.from_ns {
+        None => {
+            let chunk = read_chunk::first(tx.connection(), place, (1, last_seq)).await?;
+            chunk.map(|chunk| First { chunk, before: None })
+        }
+        Some(from_ns) => first_of(tx, row, place, last_seq, (from_ns, around.start)).await?,
+    };
+    let Some(first) = first else {
         return Ok(None);
     };
     let last = match range.to_ns {
         None => read_chunk::before(tx.connection(), place, last_seq + 1).await?,
-        Some(to_ns) => last_of(tx, place, last_seq, to_ns).await?,
+        Some(to_ns) => last_of(tx, place, (to_ns, around.end)).await?,
     };
     require_tail(range, row, last_seq, last.as_ref().map_or(0, |last| last.header.seq))?;
     let last = last.filter(|last| last.header.seq >= first.chunk.header.seq);
@@ -132,14 +144,9 @@ async fn first_of(
     row: &StreamRow,
     place: Place,
     last_seq: u64,
-    from_ns: Option<i64>,
+    (from_ns, mut page): (i64, Vec<ChunkRow>),
 ) -> Result<Option<First>, QueryError> {
     let connection = tx.connection();
-    let Some(from_ns) = from_ns else {
-        let chunk = read_chunk::first(connection, place, (1, last_seq)).await?;
-        return Ok(chunk.map(|chunk| First { chunk, before: None }));
-    };
-    let mut page = read_chunk::around_start(connection, place, last_seq, from_ns).await?;
     let mut before = None;
     loop {
         let Some(last) = page.last().map(|chunk| chunk.header.seq) else {
@@ -156,15 +163,13 @@ async fn first_of(
     }
 }
 
-/// The last chunk that starts before a time.
+/// The last chunk that starts before a time. The last of those around it come first.
 async fn last_of(
     tx: &mut Transaction,
     place: Place,
-    last_seq: u64,
-    to_ns: i64,
+    (to_ns, mut page): (i64, Vec<ChunkRow>),
 ) -> Result<Option<ChunkRow>, QueryError> {
     let connection = tx.connection();
-    let mut page = read_chunk::around_end(connection, place, last_seq, to_ns).await?;
     loop {
         let Some(lowest) = page.last().map(|chunk| chunk.header.seq) else {
             return Ok(None);

@@ -163,47 +163,60 @@ pub(crate) async fn started_at(
     one(connection, query).await
 }
 
-/// Of the chunks up to `last`, the last that starts before this time, to the microsecond, with the one before it and a few that
-/// follow; the first ones where none does. In order.
-pub(crate) async fn around_start(
-    connection: &mut PgConnection,
-    place: Place,
-    last: u64,
-    time_ns: i64,
-) -> Result<Vec<ChunkRow>, StoreError> {
-    let sql = columns!(
-        " AND seq <= $4
-          AND seq >= coalesce((SELECT seq FROM chunk
-                                WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND start_time < $5
-                                ORDER BY start_time DESC, seq DESC LIMIT 1), 1) - 1
-          ORDER BY seq LIMIT 4"
-    );
-    let query = placed(sql, place)
-        .bind(bigint(last, "the seq")?)
-        .bind(Timestamp::of_ns(time_ns));
-    let rows = within_limit(query.fetch_all(connection)).await?;
-    rows.iter().map(from_row).collect()
+/// Around a time: chunks in order of seq, and of time.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    /// The last that starts before a range, to the microsecond, with the one before it and a few that follow; the first ones where
+    /// none does. In order.
+    pub(crate) start: Vec<ChunkRow>,
+    /// The last two before the first that starts after the range, to the microsecond; the last one first.
+    pub(crate) end: Vec<ChunkRow>,
 }
 
-/// Of the chunks up to `last`, the last two before the first that starts after this time, to the microsecond; the last one first.
-pub(crate) async fn around_end(
+const AROUND: &str = "
+(SELECT true AS of_start, seq, header, digest, quarantined, stored_bytes,
+        (extract(epoch FROM loaded_at) * 1000000)::bigint * 1000 AS loaded_at_ns
+   FROM chunk
+  WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND $5::timestamptz IS NOT NULL
+    AND seq >= coalesce((SELECT seq FROM chunk
+                          WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND start_time < $5
+                          ORDER BY start_time DESC, seq DESC LIMIT 1), 1) - 1
+  ORDER BY seq LIMIT 4)
+UNION ALL
+(SELECT false, seq, header, digest, quarantined, stored_bytes,
+        (extract(epoch FROM loaded_at) * 1000000)::bigint * 1000
+   FROM chunk
+  WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND $6::timestamptz IS NOT NULL
+    AND seq < coalesce((SELECT seq FROM chunk
+                         WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND start_time > $6
+                         ORDER BY start_time, seq LIMIT 1), $4 + 1)
+  ORDER BY seq DESC LIMIT 2)";
+
+/// Of the chunks up to `last`, those around both ends of a range of time; none for an end that is open.
+pub(crate) async fn around(
     connection: &mut PgConnection,
     place: Place,
     last: u64,
-    time_ns: i64,
-) -> Result<Vec<ChunkRow>, StoreError> {
-    let sql = columns!(
-        " AND seq <= $4
-          AND seq < coalesce((SELECT seq FROM chunk
-                               WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND start_time > $5
-                               ORDER BY start_time, seq LIMIT 1), $4 + 1)
-          ORDER BY seq DESC LIMIT 2"
-    );
-    let query = placed(sql, place)
+    (from_ns, to_ns): (Option<i64>, Option<i64>),
+) -> Result<Around, StoreError> {
+    let query = placed(AROUND, place)
         .bind(bigint(last, "the seq")?)
-        .bind(Timestamp::of_ns(time_ns));
+        .bind(from_ns.map(Timestamp::of_ns))
+        .bind(to_ns.map(Timestamp::of_ns));
     let rows = within_limit(query.fetch_all(connection)).await?;
-    rows.iter().map(from_row).collect()
+    let mut around = Around::default();
+    for row in &rows {
+        let side = if row.try_get("of_start")? {
+            &mut around.start
+        } else {
+            &mut around.end
+        };
+        side.push(from_row(row)?);
+    }
+    // Each side came in its order; nothing promises that it stayed so.
+    around.start.sort_by_key(|chunk| chunk.header.seq);
+    around.end.sort_by_key(|chunk| std::cmp::Reverse(chunk.header.seq));
+    Ok(around)
 }
 
 // `seq + 0`: the smallest of the few that an index on time finds, not the first of an index on seq that happens to fit.
@@ -350,8 +363,7 @@ mod tests {
         started_within(sql, place, 9, range.0, range.1).await.expect("it reads");
         payloads(sql, place, &[1], (0, 9)).await.expect("it reads");
         payloads_of(sql, place, &[1], &[0, 9]).await.expect("it reads");
-        around_start(sql, place, 9, DECADE_NS).await.expect("it reads");
-        around_end(sql, place, 9, DECADE_NS).await.expect("it reads");
+        around(sql, place, 9, range).await.expect("it reads");
         payload_sizes(sql, place, (0, 9)).await.expect("it reads");
         read_gap::page(sql, place, &[1], (0, 9), 5).await.expect("it reads");
         chunk::row_at(sql, place.stream, 9, place.times_ns)

@@ -271,11 +271,13 @@ pub(crate) async fn children(
 }
 
 fn children_row(row: &PgRow) -> Result<ChildrenRow, StoreError> {
-    let children = unpacked(row.try_get("children")?);
+    // By place: there are thousands of these rows, and names are looked up.
+    let children = unpacked(row.try_get(3)?);
+    let signal = u32::try_from(row.try_get::<i32, _>(0)?);
     Ok(ChildrenRow {
-        signal: signal(row)?,
-        bucket: unsigned(row.try_get("bucket")?, "envelope.bucket")?,
-        utc_ns: row.try_get("utc_ns")?,
+        signal: signal.map_err(|_| StoreError::Unexpected("envelope.signal"))?,
+        bucket: unsigned(row.try_get(1)?, "envelope.bucket")?,
+        utc_ns: row.try_get(2)?,
         children: children.ok_or(StoreError::Unexpected("envelope.children"))?,
     })
 }
