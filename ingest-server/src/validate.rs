@@ -64,7 +64,8 @@ impl Validator {
     pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Result<Verdict, NoMemory> {
         let levels = Levels::of(definition);
         let power = rollup::power(definition);
-        (self.current.clear(), self.voltage.clear());
+        self.current.clear();
+        self.voltage.clear();
         let mut folds = Vec::with_capacity(chunk.header.columns.len() + 1);
         let columns = chunk.header.columns.iter().zip(&definition.signals).enumerate();
         let mut encoded = chunk.columns.iter();

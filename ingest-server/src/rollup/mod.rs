@@ -92,7 +92,7 @@ pub fn power(definition: &StreamDefinition) -> Option<(usize, usize)> {
     place("current", "A").zip(place("voltage", "V")).filter(|_| !own)
 }
 
-const _: () = assert!(limits::BASE_LEVEL_MAX + 1 <= LEVEL_MAX && limits::SAMPLE_ID_MAX >> (4 * LEVEL_MAX) <= 16);
+const _: () = assert!(limits::BASE_LEVEL_MAX < LEVEL_MAX && limits::SAMPLE_ID_MAX >> (4 * LEVEL_MAX) <= 16);
 
 #[cfg(test)]
 mod tests {

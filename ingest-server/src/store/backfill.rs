@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! - I8: `folded_seq` moves in the transaction that writes the folds it counts, under the lock of the stream's row.
-//! - I12: a page has [`limits::BACKFILL_CHUNKS`] chunks.
+//! - I12: a page has `limits::BACKFILL_CHUNKS` chunks.
 
 use std::collections::HashMap;
 

@@ -261,6 +261,12 @@ pub(super) fn is_folded(entry: &Entry) -> bool {
     !entry.rows.iter().any(LedgerRow::is_unfolded)
 }
 
+/// Why a stream ends with an entry; None where it does not.
+fn end_reason(entry: &Entry) -> Option<i16> {
+    let last = entry.rows.last().filter(|_| entry.after.ended)?;
+    Some(last.chunk.header.reason as i16)
+}
+
 /// The compare-and-set. Answers, in the order of `entries`, whose rows moved: the others are fenced.
 pub(super) async fn advance(
     connection: &mut PgConnection,
@@ -285,13 +291,7 @@ pub(super) async fn advance(
             .map(|added| bigint(field(added), what))
             .collect::<Result<Vec<_>, _>>()
     };
-    let end_reason = |entry: &Entry| {
-        entry
-            .after
-            .ended
-            .then(|| entry.rows.last().map(|row| row.chunk.header.reason as i16))
-            .flatten()
-    };
+    let some = |field: fn(&Added) -> Option<i64>| added.iter().map(field).collect::<Vec<_>>();
     let query = statement(ADVANCE)
         .bind(bytes(|entry| entry.stream.as_bytes()))
         .bind(bytes(|entry| entry.owner.as_bytes()))
@@ -303,35 +303,15 @@ pub(super) async fn advance(
         .bind(bytes(|entry| entry.after.digest.as_bytes()))
         .bind(entries.iter().map(|entry| entry.after.ended).collect::<Vec<_>>())
         .bind(entries.iter().map(end_reason).collect::<Vec<_>>())
-        .bind(
-            added
-                .iter()
-                .map(|added| added.times_ns.map(|times| times.0))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            added
-                .iter()
-                .map(|added| added.times_ns.map(|times| times.1))
-                .collect::<Vec<_>>(),
-        )
+        .bind(some(|added| added.times_ns.map(|times| times.0)))
+        .bind(some(|added| added.times_ns.map(|times| times.1)))
         .bind(counts(|added| added.samples, "the number of samples")?)
         .bind(entries.iter().map(|entry| entry.rows.len() as i64).collect::<Vec<_>>())
         .bind(counts(|added| added.bytes, "the number of bytes")?)
         .bind(added.iter().map(|added| added.quarantined).collect::<Vec<_>>())
         .bind(entries.iter().map(is_folded).collect::<Vec<_>>())
-        .bind(
-            added
-                .iter()
-                .map(|added| added.starts_ns.map(|starts| starts.0))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            added
-                .iter()
-                .map(|added| added.starts_ns.map(|starts| starts.1))
-                .collect::<Vec<_>>(),
-        )
+        .bind(some(|added| added.starts_ns.map(|starts| starts.0)))
+        .bind(some(|added| added.starts_ns.map(|starts| starts.1)))
         .bind(added.iter().map(|added| added.time_stepped).collect::<Vec<_>>());
     let mut moved = vec![false; entries.len()];
     for row in query.fetch_all(connection).await? {
