@@ -5,9 +5,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use sqlx::Connection;
 use sqlx::postgres::PgConnection;
-
-use crate::reading::connect;
 
 /// Samples of the table, at 1 MSPS: more take minutes to load.
 const ROWS: i64 = 10_000_000;
@@ -15,7 +14,7 @@ const ROWS: i64 = 10_000_000;
 /// Milliseconds of min, max and mean in so many buckets over (time, device, current) rows, indexed by device and time; and the
 /// seconds that the rows cover.
 pub(crate) async fn time_bucket(url: &str, points: u32) -> Result<(f64, i64)> {
-    let mut connection = connect(url).await?;
+    let mut connection = PgConnection::connect(url).await?;
     sqlx::raw_sql(
         "CREATE SCHEMA peer; CREATE TABLE peer.sample (time timestamptz NOT NULL, device text NOT NULL, current float4);",
     )

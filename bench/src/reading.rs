@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use sqlx::{Connection, PgConnection};
+use anyhow::{Result, ensure};
 use wavekeep::{Client, Part, Selection, TimeRange};
 use wavekeep_proto::v1;
 use wavekeep_proto::v1::query_client::QueryClient;
@@ -192,9 +191,4 @@ async fn samples(lab: &Lab, seconds: u64) -> Result<f64> {
     }
     ensure!(values == 2 * seconds * 1_000_000, "{values} values");
     Ok(values as f64 / since.elapsed().as_secs_f64() / 1e6)
-}
-
-/// A connection for peers.
-pub(crate) async fn connect(url: &str) -> Result<PgConnection> {
-    PgConnection::connect(url).await.context("the private Postgres answers")
 }

@@ -151,18 +151,14 @@ impl<S: Sink> Folding<S> {
     }
 
     /// The chunks that the range cuts, at one end or both.
-    fn cut_chunks(&self) -> Vec<ChunkRow> {
+    fn cut_chunks(&self) -> Vec<&ChunkRow> {
         let (first, last) = &self.located.ends;
         let span = &self.located.span;
         let is_cut = |chunk: &ChunkRow| {
             let (from, end) = (chunk.header.first_sample, chunk.header.end_sample());
             (from < span.from_sample && span.from_sample < end) || (from < span.to_sample && span.to_sample < end)
         };
-        let mut cut: Vec<ChunkRow> = [first, last]
-            .into_iter()
-            .filter(|chunk| is_cut(chunk))
-            .cloned()
-            .collect();
+        let mut cut: Vec<&ChunkRow> = [first, last].into_iter().filter(|chunk| is_cut(chunk)).collect();
         cut.dedup_by_key(|chunk| chunk.header.seq);
         cut
     }
@@ -194,7 +190,7 @@ impl<S: Sink> Folding<S> {
         }
         self.cover(&mut reading, cover).await?;
         let signals = self.signals();
-        let cut = self.cut_chunks();
+        let cut = self.cut_chunks().into_iter().cloned().collect();
         let cut = with_columns(&mut reading, self.located.place, &signals, cut).await?;
         reading.tx.rollback().await;
         if cut.is_empty() {
@@ -238,26 +234,16 @@ impl<S: Sink> Folding<S> {
         let Some(want) = self.want_of(row.signal) else {
             return Ok(());
         };
-        let size = bucket_samples(self.levels.point);
-        let (first, end) = (row.first_sample, row.first_sample + row.whole.sample_count);
-        let cells = first / size..end.div_ceil(size);
-        if row.points.len() as u64 != cells.end - cells.start {
-            let damaged = format!(
+        let lost = || {
+            QueryError::Damaged(format!(
                 "stream {} is not whole: seq {} has lost points",
                 self.definition.id, row.seq
-            );
-            return Err(QueryError::Damaged(damaged));
-        }
-        for (cell, envelope) in cells.zip(&row.points) {
-            let (low, high) = ((cell * size).max(first), ((cell + 1) * size).min(end));
-            if from <= low && high <= to {
-                let part = Bucket {
-                    sample_count: high - low,
-                    envelope: *envelope,
-                    exact: None,
-                };
-                let utc_ns = self.after(row.utc_ns, low - first);
-                self.sink.take(want, (low, utc_ns), &part);
+            ))
+        };
+        for (low, bucket) in row.buckets(self.levels.point).ok_or_else(lost)? {
+            if from <= low && low + bucket.sample_count <= to {
+                let utc_ns = self.after(row.utc_ns, low - row.first_sample);
+                self.sink.take(want, (low, utc_ns), &bucket);
             }
         }
         Ok(())

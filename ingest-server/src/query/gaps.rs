@@ -14,7 +14,7 @@ use super::answer::Parts;
 use super::error::QueryError;
 use super::locate::Located;
 use super::plan::{self, Asked, Span};
-use super::read::{Reader, Reading};
+use super::read::Reader;
 use super::want::{Want, places};
 use crate::store::read_chunk::ChunkRow;
 use crate::store::read_gap::GapRow;
@@ -103,10 +103,14 @@ impl Missing {
             let over = std::mem::replace(&mut self.over, true);
             return Ok((!over).then(|| std::mem::take(&mut self.joiner.waiting)));
         };
-        let mut reading = self.reader.begin().await?;
-        let gaps = self.page(&mut reading, after).await?;
-        reading.tx.rollback().await;
-        Ok(Some(gaps))
+        let seqs = (after, self.located.span.last_seq);
+        let (rows, next) = self.reader.gaps(self.located.place, &self.signals, seqs).await?;
+        self.after = next;
+        // A page holds all rows of a chunk.
+        rows.chunk_by(|one, other| one.seq == other.seq)
+            .for_each(|rows| self.count(rows));
+        let gaps = rows.iter().filter_map(|row| cut(&self.definition, row, &self.located));
+        Ok(Some(gaps.filter_map(|gap| self.joiner.join(gap)).collect()))
     }
 
     /// So many samples of each want were found: where they are all, nothing is missing, and there is nothing to look for.
@@ -115,21 +119,6 @@ impl Missing {
         if samples.into_iter().all(|samples| samples == length) {
             (self.after, self.over) = (None, true);
         }
-    }
-
-    async fn page(&mut self, reading: &mut Reading, after: u64) -> Result<Vec<v1::Gap>, QueryError> {
-        let seqs = (after, self.located.span.last_seq);
-        let (rows, next) = self
-            .reader
-            .clone()
-            .gaps(reading, self.located.place, &self.signals, seqs)
-            .await?;
-        self.after = next;
-        // A page holds all rows of a chunk.
-        rows.chunk_by(|one, other| one.seq == other.seq)
-            .for_each(|rows| self.count(rows));
-        let gaps = rows.iter().filter_map(|row| cut(&self.definition, row, &self.located));
-        Ok(gaps.filter_map(|gap| self.joiner.join(gap)).collect())
     }
 
     /// All pages, for the counts alone.

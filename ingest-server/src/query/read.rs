@@ -156,12 +156,13 @@ impl Reader {
     /// that was all).
     pub(super) async fn gaps(
         &self,
-        reading: &mut Reading,
         place: Place,
         signals: &[u16],
         seqs: (u64, u64),
     ) -> Result<(Vec<GapRow>, Option<u64>), QueryError> {
+        let mut reading = self.begin().await?;
         let mut rows = read_gap::page(reading.tx.connection(), place, signals, seqs, limits::PAGE_GAPS).await?;
+        reading.tx.rollback().await;
         if rows.len() < limits::PAGE_GAPS {
             return Ok((rows, None));
         }

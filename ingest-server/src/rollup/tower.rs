@@ -52,18 +52,6 @@ pub struct Tower {
     columns: BTreeMap<u32, Column>,
 }
 
-/// UTC of a sample near a chunk, before it or in it.
-pub trait Utc {
-    /// In nanoseconds.
-    fn utc_ns(&self, sample: u64) -> i64;
-}
-
-impl<F: Fn(u64) -> i64> Utc for F {
-    fn utc_ns(&self, sample: u64) -> i64 {
-        self(sample)
-    }
-}
-
 impl Tower {
     /// Of a stream without samples.
     #[must_use]
@@ -82,14 +70,21 @@ impl Tower {
         size_of::<Self>() + self.columns.values().map(column).sum::<usize>()
     }
 
-    /// A complete bucket whose parent is not, as it was given out. In order of level, then of bucket.
-    pub fn child(&mut self, signal: u32, level: u32, bucket: u64, of: Bucket, utc: &impl Utc) {
+    /// A complete bucket whose parent is not, as it was given out. `utc` tells the time of a sample near it. In order of level, then of bucket.
+    pub fn child(&mut self, signal: u32, level: u32, bucket: u64, of: Bucket, utc: &impl Fn(u64) -> i64) {
         let column = self.columns.entry(signal).or_default();
         column.insert(level, bucket, of, utc);
     }
 
     /// Samples of one bucket of the piece level. What they complete of those before is given out.
-    pub fn piece(&mut self, signal: u32, bucket: u64, of: &Bucket, utc: &impl Utc, out: &mut Vec<Completed>) {
+    pub fn piece(
+        &mut self,
+        signal: u32,
+        bucket: u64,
+        of: &Bucket,
+        utc: &impl Fn(u64) -> i64,
+        out: &mut Vec<Completed>,
+    ) {
         let level = self.levels.piece();
         let column = self.columns.entry(signal).or_default();
         if let Some((before, done)) = column.piece.take_if(|(before, _)| *before != bucket) {
@@ -99,7 +94,7 @@ impl Tower {
     }
 
     /// The chunk ends here: gives out what is complete.
-    pub fn close(&mut self, end_sample: u64, utc: &impl Utc, out: &mut Vec<Completed>) {
+    pub fn close(&mut self, end_sample: u64, utc: &impl Fn(u64) -> i64, out: &mut Vec<Completed>) {
         let piece = self.levels.piece();
         let is_complete = |level: u32, bucket: u64| (bucket + 1) * bucket_samples(level) <= end_sample;
         for (signal, column) in &mut self.columns {
@@ -119,14 +114,14 @@ impl Tower {
 }
 
 impl Column {
-    fn insert(&mut self, level: u32, bucket: u64, of: Bucket, utc: &impl Utc) {
+    fn insert(&mut self, level: u32, bucket: u64, of: Bucket, utc: &impl Fn(u64) -> i64) {
         let parent = level + 1;
         if parent > LEVEL_MAX {
             return;
         }
         let open = self.open.entry(parent).or_insert_with(|| Open {
             bucket: bucket / 16,
-            utc_ns: utc.utc_ns(bucket / 16 * bucket_samples(parent)),
+            utc_ns: utc(bucket / 16 * bucket_samples(parent)),
             children: Vec::new(),
         });
         assert_eq!(
@@ -138,7 +133,14 @@ impl Column {
     }
 
     /// A complete bucket becomes a child of the one above, after what that one's predecessor needs.
-    fn rise(&mut self, signal: u32, level: u32, (bucket, of): (u64, Bucket), utc: &impl Utc, out: &mut Vec<Completed>) {
+    fn rise(
+        &mut self,
+        signal: u32,
+        level: u32,
+        (bucket, of): (u64, Bucket),
+        utc: &impl Fn(u64) -> i64,
+        out: &mut Vec<Completed>,
+    ) {
         let is_past = |open: &Open| open.bucket != bucket / 16;
         if self.open.get(&(level + 1)).is_some_and(is_past) {
             self.complete(signal, level + 1, utc, out);
@@ -147,7 +149,7 @@ impl Column {
     }
 
     /// Gives out the bucket under way at this level.
-    fn complete(&mut self, signal: u32, level: u32, utc: &impl Utc, out: &mut Vec<Completed>) {
+    fn complete(&mut self, signal: u32, level: u32, utc: &impl Fn(u64) -> i64, out: &mut Vec<Completed>) {
         let Some(Open {
             bucket,
             utc_ns,

@@ -8,11 +8,11 @@ use wavekeep_proto::chunk::{ColumnContent, Header};
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::stream::SampleType;
 
-use super::bigint;
 use super::chunk::StreamRows;
 use super::copy::BinaryCopy;
 use super::error::StoreError;
 use super::stream::Facts;
+use super::{bigint, envelope};
 use crate::ledger::Row;
 use crate::rollup::POWER_NUMBER;
 use crate::rollup::fold::{Points, SignalFold};
@@ -123,15 +123,7 @@ fn folded(copy: &mut BinaryCopy<'_>, utc_ns: i64, level: i16, fold: Option<&Sign
         }
         return Ok(());
     };
-    let envelope = &whole.envelope;
-    let of_some = |value: f64| (!envelope.is_empty()).then_some(value);
-    copy.i64(bigint(envelope.count, "the number of finite samples")?);
-    copy.f64_or_null(of_some(envelope.min));
-    copy.f64_or_null(of_some(envelope.max));
-    copy.numeric_or_null(whole.exact.map(|exact| exact.0));
-    copy.numeric_or_null(whole.exact.map(|exact| exact.1));
-    copy.f64(envelope.sum);
-    copy.f64(envelope.sumsq);
+    envelope::folded(copy, whole)?;
     copy.i64(utc_ns);
     copy.i16(level);
     match points {

@@ -45,8 +45,6 @@ fn write(copy: &mut BinaryCopy<'_>, row: &EnvelopeRow) -> Result<(), StoreError>
         whole,
         children,
     } = &row.completed;
-    let envelope = &whole.envelope;
-    let of_some = |value: f64| (!envelope.is_empty()).then_some(value);
     copy.bytes(row.stream.as_bytes());
     copy.i32(*signal as i32);
     copy.i16(*level as i16);
@@ -54,6 +52,15 @@ fn write(copy: &mut BinaryCopy<'_>, row: &EnvelopeRow) -> Result<(), StoreError>
     copy.time(row.start_ns);
     copy.i64(*utc_ns);
     copy.i64(bigint(whole.sample_count, "the number of samples")?);
+    folded(copy, whole)?;
+    copy.bytes(&packed(children));
+    Ok(())
+}
+
+/// Fields finite_count, min, max, min_exact, max_exact, sum and sumsq.
+pub(super) fn folded(copy: &mut BinaryCopy<'_>, whole: &Bucket) -> Result<(), StoreError> {
+    let envelope = &whole.envelope;
+    let of_some = |value: f64| (!envelope.is_empty()).then_some(value);
     copy.i64(bigint(envelope.count, "the number of finite samples")?);
     copy.f64_or_null(of_some(envelope.min));
     copy.f64_or_null(of_some(envelope.max));
@@ -61,7 +68,6 @@ fn write(copy: &mut BinaryCopy<'_>, row: &EnvelopeRow) -> Result<(), StoreError>
     copy.numeric_or_null(whole.exact.map(|exact| exact.1));
     copy.f64(envelope.sum);
     copy.f64(envelope.sumsq);
-    copy.bytes(&packed(children));
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use super::read_chunk::Place;
 use super::timestamp::Timestamp;
 use super::transaction::within_limit;
 use super::{bigint, statement, unsigned};
+use crate::rollup::bucket_samples;
 use crate::rollup::envelope::{Bucket, Envelope};
 
 /// One signal of a samples chunk, folded.
@@ -28,6 +29,26 @@ pub(crate) struct PointRow {
     pub(crate) whole: Bucket,
     /// At the stream's point level.
     pub(crate) points: Vec<Envelope>,
+}
+
+impl PointRow {
+    /// Each point with its first sample: cut at multiples of the level's bucket, and by the chunk. None where points are lost.
+    pub(crate) fn buckets(&self, level: u32) -> Option<impl Iterator<Item = (u64, Bucket)> + '_> {
+        let size = bucket_samples(level);
+        let (first, end) = (self.first_sample, self.first_sample + self.whole.sample_count);
+        let cells = first / size..end.div_ceil(size);
+        let bucket = move |(cell, envelope): (u64, &Envelope)| {
+            let (from, to) = ((cell * size).max(first), ((cell + 1) * size).min(end));
+            let bucket = Bucket {
+                sample_count: to - from,
+                envelope: *envelope,
+                exact: None,
+            };
+            (from, bucket)
+        };
+        let is_whole = self.points.len() as u64 == cells.end - cells.start;
+        is_whole.then(|| cells.zip(&self.points).map(bucket))
+    }
 }
 
 /// A complete bucket, without its children.

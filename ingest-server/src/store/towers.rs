@@ -16,12 +16,12 @@ use super::envelope::EnvelopeRow;
 use super::error::StoreError;
 use super::limits;
 use super::read_chunk::Place;
-use super::read_envelope::{self, BucketRange};
+use super::read_envelope::{self, BucketRange, PointRow};
 use super::stream::Facts;
 use crate::ledger::{Entry, Row};
-use crate::rollup::envelope::{Bucket, Envelope};
+use crate::rollup::envelope::Bucket;
 use crate::rollup::tower::{Completed, Tower};
-use crate::rollup::{LEVEL_MAX, POWER_NUMBER, bucket_samples};
+use crate::rollup::{LEVEL_MAX, Levels, POWER_NUMBER, bucket_samples};
 
 /// A tower as a commit leaves it.
 #[derive(Debug)]
@@ -190,7 +190,7 @@ async fn load_pieces(
         for row in read_envelope::points(connection, place, signals, (page, to)).await? {
             known = Some((row.first_sample, row.utc_ns));
             let utc = |sample| facts.time_at((row.first_sample, row.utc_ns), sample);
-            for (bucket, piece) in pieces(levels.point, levels.piece(), row.first_sample, &row.whole, &row.points) {
+            for (bucket, piece) in pieces(levels, &row)? {
                 if bucket * bucket_samples(levels.piece()) >= from {
                     tower.piece(row.signal, bucket, &piece, &utc, &mut out);
                 }
@@ -206,29 +206,18 @@ async fn load_pieces(
 }
 
 /// Points of a chunk by the bucket of the piece level that they lie in.
-fn pieces(point: u32, piece: u32, first_sample: u64, whole: &Bucket, points: &[Envelope]) -> BTreeMap<u64, Bucket> {
-    let end = first_sample + whole.sample_count;
+fn pieces(levels: Levels, row: &PointRow) -> Result<BTreeMap<u64, Bucket>, StoreError> {
+    let points = row.buckets(levels.point);
+    let points = points.ok_or(StoreError::Unexpected("chunk_signal.point_min"))?;
     let mut pieces: BTreeMap<u64, Bucket> = BTreeMap::new();
-    for (at, envelope) in points.iter().enumerate() {
-        let cell = first_sample / bucket_samples(point) + at as u64;
-        let from = (cell * bucket_samples(point)).max(first_sample);
-        let to = ((cell + 1) * bucket_samples(point)).min(end);
-        let part = Bucket {
-            sample_count: to - from,
-            envelope: *envelope,
-            exact: None,
-        };
-        pieces
-            .entry(from / bucket_samples(piece))
-            .or_insert(Bucket::EMPTY)
-            .merge(&part);
+    for (from, point) in points {
+        let piece = pieces.entry(from / bucket_samples(levels.piece()));
+        piece.or_insert(Bucket::EMPTY).merge(&point);
     }
     // Extremes that f64 does not hold are known of the chunk alone.
-    if let Some(only) = pieces.first_entry().filter(|_| whole.exact.is_some()) {
-        let mut only = only;
-        if only.get().sample_count == whole.sample_count {
-            only.get_mut().exact = whole.exact;
-        }
+    let only = pieces.first_entry();
+    if let Some(mut only) = only.filter(|only| only.get().sample_count == row.whole.sample_count) {
+        only.get_mut().exact = row.whole.exact;
     }
-    pieces
+    Ok(pieces)
 }
