@@ -38,6 +38,10 @@ impl Grid {
             level,
             width: width_of(points_max),
         };
+        if points_max == 1 {
+            // One column holds every multiple in the range only if it begins at 0.
+            grid.width = to.div_ceil(size) * size;
+        }
         // The range's edges may cut off a column more.
         while grid.columns() as u64 > points_max {
             grid.width += size;
@@ -169,6 +173,14 @@ mod tests {
                 prop_assert!(columns as u64 * 2 >= points_max - 2, "{} of {}", columns, points_max);
             }
         }
+    }
+
+    #[test]
+    fn i12_one_column_of_a_range_across_a_large_multiple_is_found_at_once() {
+        let middle = 1u64 << 60;
+        let grid = Grid::new(Levels::of_rate(1e6), (middle - 5, middle + 5), 1);
+        assert_eq!((grid.columns(), grid.start(0)), (1, middle - 5));
+        assert_eq!(grid.column_of(middle + 4), 0);
     }
 
     #[test]
