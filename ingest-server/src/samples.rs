@@ -1,23 +1,19 @@
 //! Decoded samples as f64. Pure.
 
+use std::ops::Range;
+
 use wavekeep_proto::stream::SampleType;
 
-/// Replaces `out` by the samples: exact for all types but the largest values of i64, u64 and i128.
+/// Replaces `out` by these of the samples: exact for all types but the largest values of i64, u64 and i128.
 ///
 /// # Panics
-/// If `raw` is not `count` samples: it was decoded as such.
-pub(crate) fn to_f64(sample_type: SampleType, raw: &[u8], count: u64, out: &mut Vec<f64>) {
-    assert_eq!(
-        sample_type.bytes(count),
-        raw.len() as u64,
-        "I13: a column is decoded whole"
-    );
+/// Outside of `raw`.
+pub(crate) fn to_f64(sample_type: SampleType, raw: &[u8], range: Range<usize>, out: &mut Vec<f64>) {
     out.clear();
     macro_rules! append {
         ($number:ty) => {
             out.extend(
-                raw.as_chunks()
-                    .0
+                raw.as_chunks().0[range]
                     .iter()
                     .map(|bytes| <$number>::from_le_bytes(*bytes) as f64),
             )
@@ -36,10 +32,10 @@ pub(crate) fn to_f64(sample_type: SampleType, raw: &[u8], count: u64, out: &mut 
         SampleType::U64 => append!(u64),
         SampleType::I128 => append!(i128),
         SampleType::U4 | SampleType::U1 => {
-            let bits = u64::from(sample_type.bits());
+            let bits = sample_type.bits() as usize;
             let mask = (1u8 << bits) - 1;
-            let at = |sample: u64| raw[(sample * bits / 8) as usize] >> (sample * bits % 8);
-            out.extend((0..count).map(|sample| f64::from(at(sample) & mask)));
+            let at = |sample: usize| raw[sample * bits / 8] >> (sample * bits % 8);
+            out.extend(range.map(|sample| f64::from(at(sample) & mask)));
         }
     }
 }
@@ -48,9 +44,9 @@ pub(crate) fn to_f64(sample_type: SampleType, raw: &[u8], count: u64, out: &mut 
 mod tests {
     use super::*;
 
-    fn f64s(sample_type: SampleType, raw: &[u8], count: u64) -> Vec<f64> {
+    fn f64s(sample_type: SampleType, raw: &[u8], count: usize) -> Vec<f64> {
         let mut out = vec![9.0];
-        to_f64(sample_type, raw, count, &mut out);
+        to_f64(sample_type, raw, 0..count, &mut out);
         out
     }
 
@@ -64,6 +60,11 @@ mod tests {
         assert_eq!(f64s(SampleType::U4, &[0x21, 0x0f], 3), [1.0, 2.0, 15.0]);
         assert_eq!(f64s(SampleType::U1, &[0b0000_0101], 4), [1.0, 0.0, 1.0, 0.0]);
         assert_eq!(f64s(SampleType::F32, &1.5f32.to_le_bytes(), 1), [1.5]);
+        let mut out = Vec::new();
+        to_f64(SampleType::U4, &[0x21, 0x43], 1..3, &mut out);
+        assert_eq!(out, [2.0, 3.0]);
+        to_f64(SampleType::I16, &[9, 0, 5, 0, 7, 0], 1..2, &mut out);
+        assert_eq!(out, [5.0]);
         assert_eq!(f64s(SampleType::I128, &(-7i128).to_le_bytes(), 1), [-7.0]);
     }
 }

@@ -10,6 +10,8 @@
 //! - Only the chunk is judged: our own lack of memory is no verdict, and quarantines nothing.
 //! - I8, I13: samples that a reader is told of are the samples that were hashed at capture.
 
+use std::ops::Range;
+
 use wavekeep_proto::chunk::{Chunk, ColumnContent};
 use wavekeep_proto::codec::{CodecError, Decoder, Encoding};
 use wavekeep_proto::hash;
@@ -17,20 +19,21 @@ use wavekeep_proto::id::Hash;
 use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
 
 use crate::ledger::Quarantine;
-use crate::rollup::fold::{SignalFold, exact, fold, fold_power, is_wide};
-use crate::rollup::{self, Levels};
+use crate::rollup::fold::{SignalFold, exact, fold, is_wide, multiply};
+use crate::rollup::{self, Levels, POWER_NUMBER};
 use crate::samples::to_f64;
 
 /// Validates chunk after chunk, reusing its buffers: one for each thread that validates.
 #[derive(Default)]
 pub struct Validator {
     decoder: Decoder,
+    /// Of the signal at hand, as its type has them.
     samples: Vec<u8>,
-    /// Of the signal at hand; of current and voltage until power is folded.
-    values: Vec<f64>,
-    current: Vec<f64>,
-    voltage: Vec<f64>,
-    power: Vec<f64>,
+    /// Of current and voltage, until power is folded.
+    current: Vec<u8>,
+    voltage: Vec<u8>,
+    /// Of voltage, block by block.
+    factor: Vec<f64>,
     without_folds: bool,
 }
 
@@ -64,6 +67,7 @@ impl Validator {
     pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Result<Verdict, NoMemory> {
         let levels = Levels::of(definition);
         let power = rollup::power(definition);
+        let range = (chunk.header.first_sample, chunk.header.count);
         self.current.clear();
         self.voltage.clear();
         let mut folds = Vec::with_capacity(chunk.header.columns.len() + 1);
@@ -82,17 +86,20 @@ impl Validator {
             if self.without_folds {
                 continue;
             }
-            folds.push(self.fold(levels, signal, chunk.header.first_sample, chunk.header.count));
+            folds.push(self.fold(levels, signal, range));
             match power {
-                Some((current, _)) if place == current => std::mem::swap(&mut self.values, &mut self.current),
-                Some((_, voltage)) if place == voltage => std::mem::swap(&mut self.values, &mut self.voltage),
+                Some((current, _)) if place == current => std::mem::swap(&mut self.samples, &mut self.current),
+                Some((_, voltage)) if place == voltage => std::mem::swap(&mut self.samples, &mut self.voltage),
                 _ => {}
             }
         }
         // Absent where one of the two is.
-        if !self.current.is_empty() && !self.voltage.is_empty() {
-            let both = (&self.current[..], &self.voltage[..]);
-            folds.push(fold_power(levels, chunk.header.first_sample, both, &mut self.power));
+        if let Some((current, voltage)) = power
+            && !self.current.is_empty()
+            && !self.voltage.is_empty()
+        {
+            let types = [current, voltage].map(|place| definition.signals[place].sample_type);
+            folds.push(self.fold_power(levels, types, range));
         }
         Ok(Verdict::Good(folds))
     }
@@ -127,15 +134,21 @@ impl Validator {
         Ok(bad.map(|what| quarantine(signal, what)))
     }
 
-    fn fold(&mut self, levels: Levels, signal: &Signal, first_sample: u64, count: u64) -> SignalFold {
-        to_f64(signal.sample_type, &self.samples, count, &mut self.values);
-        let number = signal.number.into();
-        if is_wide(signal.sample_type) {
-            let exact = |range| exact(signal.sample_type, &self.samples, range);
-            fold(levels, number, first_sample, &self.values, Some(&exact))
-        } else {
-            fold(levels, number, first_sample, &self.values, None)
-        }
+    fn fold(&self, levels: Levels, signal: &Signal, range: (u64, u64)) -> SignalFold {
+        let (sample_type, samples) = (signal.sample_type, &self.samples);
+        let exact = |range| exact(sample_type, samples, range);
+        let exact: Option<&dyn Fn(_) -> _> = is_wide(sample_type).then_some(&exact);
+        let block = |range, out: &mut Vec<f64>| to_f64(sample_type, samples, range, out);
+        fold(levels, signal.number.into(), range, block, exact)
+    }
+
+    fn fold_power(&mut self, levels: Levels, [current, voltage]: [SampleType; 2], range: (u64, u64)) -> SignalFold {
+        let block = |range: Range<usize>, out: &mut Vec<f64>| {
+            to_f64(current, &self.current, range.clone(), out);
+            to_f64(voltage, &self.voltage, range, &mut self.factor);
+            multiply(out, &self.factor);
+        };
+        fold(levels, POWER_NUMBER, range, block, None)
     }
 }
 
@@ -222,10 +235,7 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(
-            sums,
-            [(0, 3, 2, -2.0), (1, 3, 2, -2.0), (rollup::POWER_NUMBER, 3, 2, 10.0)]
-        );
+        assert_eq!(sums, [(0, 3, 2, -2.0), (1, 3, 2, -2.0), (POWER_NUMBER, 3, 2, 10.0)]);
 
         // Where one of the two is absent, there is no power; nothing of the chunk before is left.
         let mut half = capture.samples(&[4.0]);

@@ -146,9 +146,10 @@ async fn i8_envelopes_of_fast_streams_are_the_folds_of_their_samples() {
 
 /// Everything as the version before envelopes left it.
 async fn forget(fixture: &Fixture) {
-    let forget = "UPDATE stream SET folded_seq = 0; DELETE FROM envelope; DELETE FROM chunk_signal WHERE signal = 65536;
+    let forget =
+        "UPDATE stream SET folded_seq = 0; DELETE FROM envelope; DELETE FROM chunk_signal WHERE signal = 65536;
                   UPDATE chunk_signal SET finite_count = NULL, min = NULL, max = NULL, sum = NULL, sumsq = NULL,
-                      point_level = NULL, point_count = NULL, point_min = NULL, point_max = NULL, point_sum = NULL, point_sumsq = NULL, utc_ns = NULL";
+                      point_level = NULL, points = NULL, utc_ns = NULL";
     let mut connection = common::connect(&fixture.url, &fixture.workspace).await;
     sqlx::raw_sql(forget)
         .execute(&mut connection)

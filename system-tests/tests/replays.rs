@@ -118,10 +118,17 @@ fn upload_repeated_and_from_two_machines_at_once_stores_nothing_twice() {
     let samples = recordings::ppk2("in-p").unwrap();
     let options = ["--dtype", "f32", "--signal", "current:A", "--rate", "100000"];
     let replay = Replay::new(&lab, "ppk2-in", &samples, &options);
-    let mut first = replay.start("machine-a", &["--speed", "6"]);
-    let mut second = replay.start("machine-b", &["--speed", "5", "--chunk-period", "300ms"]);
-    first.wait_success(PATIENCE).unwrap();
-    second.wait_success(PATIENCE).unwrap();
+    let first = replay.start("machine-a", &["--speed", "6"]);
+    let second = replay.start("machine-b", &["--speed", "5", "--chunk-period", "300ms"]);
+    for mut machine in [first, second] {
+        // Chunks are cut differently on the two. Which of them brings the end is chance, and one that does not must say so.
+        let is_done = machine.wait(PATIENCE).unwrap().success();
+        assert!(
+            is_done || machine.log().contains("replay it again"),
+            "{}",
+            machine.log_tail()
+        );
+    }
     replay.start("machine-c", &[]).wait_success(PATIENCE).unwrap();
     assert_eq!(replay.streams(), 1);
     assert!(replay.export() == samples, "the export differs from the file");

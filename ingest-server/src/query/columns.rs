@@ -5,8 +5,6 @@
 //! - I12: [`limits::COLUMNS_MAX`] columns of a stream, over all its signals; a message has [`limits::COLUMNS_SENT`].
 //! - I13: samples in columns and samples in gaps add up to the range, or the answer says that the stream is damaged.
 
-use std::sync::Arc;
-
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::v1;
 use wavekeep_proto::v1::waveform_part::Part;
@@ -15,7 +13,7 @@ use super::answer::Parts;
 use super::error::QueryError;
 use super::folds::{Folding, Sink, is_folded};
 use super::gaps::Missing;
-use super::grid::{Columns, Grid};
+use super::grid::{Columns, Dated, Grid};
 use super::limits;
 use super::locate::Located;
 use super::manifest::Manifest;
@@ -52,18 +50,15 @@ pub(super) fn has_few_samples(asked: &Asked, row: &StreamRow, located: &Located,
     samples <= points_max && Want::all(asked, &row.definition, false).iter().all(is_stored)
 }
 
-struct Drawing {
-    definition: Arc<StreamDefinition>,
-    columns: Vec<Columns>,
-}
+struct Drawing(Vec<Columns>);
 
 impl Sink for Drawing {
-    fn take(&mut self, want: usize, at: (u64, i64), bucket: &Bucket) {
-        self.columns[want].take(at, bucket);
+    fn take(&mut self, want: usize, sample: u64, dated: Dated, bucket: &Bucket) {
+        self.0[want].take(sample, dated, bucket);
     }
 
-    fn take_samples(&mut self, want: usize, at: (u64, i64), samples: &[f64]) {
-        self.columns[want].take_samples(&self.definition, at, samples);
+    fn take_samples(&mut self, want: usize, at: Dated, samples: &[f64]) {
+        self.0[want].take_samples(at, samples);
     }
 }
 
@@ -91,10 +86,7 @@ pub(super) async fn send(
         );
         return Err(QueryError::TooMuch(sentence));
     }
-    let sink = Drawing {
-        definition: definition.clone(),
-        columns: vec![Columns::new(grid); wants.len()],
-    };
+    let sink = Drawing(vec![Columns::new(grid); wants.len()]);
     let folding = Folding::new((reader, reading), row, located, &wants, sink);
     let folding = if is_folded(row, located) {
         folding.columns(grid, row).await?
@@ -102,14 +94,14 @@ pub(super) async fn send(
         folding.samples().await?
     };
     let mut missing = Missing::new(reader, row, located, &wants);
-    missing.found(folding.sink.columns.iter().map(|columns| columns.sample_count));
+    missing.found(folding.sink.0.iter().map(|columns| columns.sample_count));
     while let Some(gaps) = missing.next().await? {
         manifest.gaps(gaps);
         if let Some(overflow) = manifest.overflow() {
             parts.send(part(Part::Manifest(overflow))).await?;
         }
     }
-    for (want, columns) in folding.sink.columns.iter().enumerate() {
+    for (want, columns) in folding.sink.0.iter().enumerate() {
         missing.require_all_named(want, columns.sample_count)?;
         for message in messages(&definition, wants[want], grid, located, columns) {
             parts.send(part(Part::Columns(message))).await?;

@@ -62,7 +62,12 @@ impl ChunkDecoder {
             if hash::column_hash(signal.number, signal.sample_type, count, &self.raw) != hash {
                 return Err(damaged(*place, "decodes to other samples than were captured"));
             }
-            to_f64(signal.sample_type, &self.raw, header.count, &mut self.columns[*place]);
+            to_f64(
+                signal.sample_type,
+                &self.raw,
+                0..count as usize,
+                &mut self.columns[*place],
+            );
         }
         Ok(())
     }
@@ -76,7 +81,9 @@ impl ChunkDecoder {
                     self.columns[current].get(range.clone())?,
                     self.columns[voltage].get(range)?,
                 );
-                multiply(current, voltage, &mut self.power);
+                self.power.clear();
+                self.power.extend_from_slice(current);
+                multiply(&mut self.power, voltage);
                 Some(&self.power)
             }
         }

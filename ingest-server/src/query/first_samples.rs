@@ -136,13 +136,7 @@ fn decoded(
     if hash::column_hash(signal.number, signal.sample_type, count, &raw) != hash {
         return Err("it decodes to other samples than were captured".into());
     }
-    let first = u64::from(first.min(count));
     let mut values = Vec::new();
-    to_f64(
-        signal.sample_type,
-        &raw[..signal.sample_type.bytes(first) as usize],
-        first,
-        &mut values,
-    );
+    to_f64(signal.sample_type, &raw, 0..first.min(count) as usize, &mut values);
     Ok(values)
 }

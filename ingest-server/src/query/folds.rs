@@ -12,7 +12,7 @@ use wavekeep_proto::stream::StreamDefinition;
 use super::cover::Cover;
 use super::decode::ChunkDecoder;
 use super::error::QueryError;
-use super::grid::Grid;
+use super::grid::{Dated, Grid};
 use super::locate::Located;
 use super::plan::{self, Span};
 use super::read::{ChunkReader, Reader, Reading, StoredChunk, with_columns};
@@ -25,10 +25,10 @@ use crate::store::read_stream::StreamRow;
 
 /// Where folds go.
 pub(super) trait Sink: Send + 'static {
-    /// A fold of samples of one want, in one bucket of the range's level, of which the first was taken at this UTC.
-    fn take(&mut self, want: usize, at: (u64, i64), bucket: &Bucket);
-    /// Samples of one want, of which the first was taken at this UTC.
-    fn take_samples(&mut self, want: usize, at: (u64, i64), samples: &[f64]);
+    /// A fold of samples of one want, from this one on, in one bucket of the range's level; with a sample that is dated.
+    fn take(&mut self, want: usize, sample: u64, dated: Dated, bucket: &Bucket);
+    /// Samples of one want, of which the first is dated.
+    fn take_samples(&mut self, want: usize, at: Dated, samples: &[f64]);
 }
 
 /// What is read, and where it goes.
@@ -77,7 +77,7 @@ impl<S: Sink> Folding<S> {
     /// All of it, from samples.
     pub(super) async fn samples(mut self) -> Result<Self, QueryError> {
         if let Some(reading) = self.reading.take() {
-            reading.tx.rollback().await;
+            reading.end();
         }
         let span = self.located.span;
         let mut chunks = ChunkReader::new(&self.reader, &self.located, self.signals());
@@ -192,7 +192,7 @@ impl<S: Sink> Folding<S> {
         let signals = self.signals();
         let cut = self.cut_chunks().into_iter().cloned().collect();
         let cut = with_columns(&mut reading, self.located.place, &signals, cut).await?;
-        reading.tx.rollback().await;
+        reading.end();
         if cut.is_empty() {
             return Ok(self);
         }
@@ -205,10 +205,6 @@ impl<S: Sink> Folding<S> {
         self.numbers.iter().position(|other| *other == number)
     }
 
-    fn after(&self, utc_ns: i64, samples: u64) -> i64 {
-        utc_ns.saturating_add(self.definition.duration_ns(samples))
-    }
-
     fn take_children(&mut self, row: &ChildrenRow, children: &Children) {
         let (size, (low, high)) = (children.size, children.samples);
         let Some(want) = self.want_of(row.signal) else { return };
@@ -216,8 +212,7 @@ impl<S: Sink> Folding<S> {
         for (place, child) in row.children.iter().enumerate() {
             let from = start + place as u64 * size;
             if low <= from && from < high && child.sample_count > 0 {
-                let utc_ns = self.after(row.utc_ns, from - start);
-                self.sink.take(want, (from, utc_ns), child);
+                self.sink.take(want, from, (start, row.utc_ns), child);
             }
         }
     }
@@ -225,7 +220,7 @@ impl<S: Sink> Folding<S> {
     fn take_bucket(&mut self, row: &BucketRow) {
         if let Some(want) = self.want_of(row.signal) {
             let from = row.bucket * bucket_samples(row.level);
-            self.sink.take(want, (from, row.utc_ns), &row.whole);
+            self.sink.take(want, from, (from, row.utc_ns), &row.whole);
         }
     }
 
@@ -242,8 +237,7 @@ impl<S: Sink> Folding<S> {
         };
         for (low, bucket) in row.buckets(self.levels.point).ok_or_else(lost)? {
             if from <= low && low + bucket.sample_count <= to {
-                let utc_ns = self.after(row.utc_ns, low - row.first_sample);
-                self.sink.take(want, (low, utc_ns), &bucket);
+                self.sink.take(want, low, (row.first_sample, row.utc_ns), &bucket);
             }
         }
         Ok(())

@@ -65,13 +65,16 @@ impl Grid {
     }
 }
 
+/// A sample and its UTC.
+pub(super) type Dated = (u64, i64);
+
 /// What the columns of one signal hold so far.
 #[derive(Debug, Clone)]
 pub(super) struct Columns {
     grid: Grid,
     pub(super) envelopes: Vec<Envelope>,
-    /// A sample of each column and its UTC, where one is known.
-    known: Vec<Option<(u64, i64)>>,
+    /// Of each column the lowest sample that came, and a sample whose UTC is known, by which it is dated.
+    known: Vec<Option<(u64, Dated)>>,
     /// Samples that came, finite or not.
     pub(super) sample_count: u64,
 }
@@ -87,41 +90,41 @@ impl Columns {
         }
     }
 
-    fn know(&mut self, column: usize, at: (u64, i64)) {
+    fn know(&mut self, column: usize, sample: u64, dated: Dated) {
         let known = &mut self.known[column];
-        if known.is_none_or(|known| at.0 < known.0) {
-            *known = Some(at);
+        if known.is_none_or(|known| sample < known.0) {
+            *known = Some((sample, dated));
         }
     }
 
-    /// What is folded of samples of one column, the first of which was taken at this UTC.
-    pub(super) fn take(&mut self, at: (u64, i64), bucket: &Bucket) {
-        let column = self.grid.column_of(at.0);
-        self.know(column, at);
+    /// What is folded of samples of one column, from `sample` on; at the stream's rate from that which is dated.
+    pub(super) fn take(&mut self, sample: u64, dated: Dated, bucket: &Bucket) {
+        let column = self.grid.column_of(sample);
+        self.know(column, sample, dated);
         self.envelopes[column].merge(&bucket.envelope);
         self.sample_count += bucket.sample_count;
     }
 
     /// Samples, the first of which was taken at this UTC.
-    pub(super) fn take_samples(&mut self, definition: &StreamDefinition, at: (u64, i64), samples: &[f64]) {
+    pub(super) fn take_samples(&mut self, at: Dated, samples: &[f64]) {
         let mut rest = samples;
         let mut sample = at.0;
         while !rest.is_empty() {
             let column = self.grid.column_of(sample);
             let here = (self.grid.start(column + 1) - sample).min(rest.len() as u64) as usize;
-            let utc_ns = at.1.saturating_add(definition.duration_ns(sample - at.0));
-            self.know(column, (sample, utc_ns));
+            self.know(column, sample, at);
             self.envelopes[column].merge(&Envelope::of(&rest[..here]));
             (sample, rest) = (sample + here as u64, &rest[here..]);
         }
         self.sample_count += samples.len() as u64;
     }
 
-    /// UTC of each column's first sample: by the nearest known sample before it, or else after it, at the stream's rate.
+    /// UTC of each column's first sample: by the dated sample of the column, or else of the nearest column before it, at the stream's
+    /// rate.
     pub(super) fn times_ns(&self, definition: &StreamDefinition, range_ns: i64) -> Vec<i64> {
         let mut nearest = Some((self.grid.from, range_ns));
         let time = |column: usize| {
-            nearest = self.known[column].or(nearest);
+            nearest = self.known[column].map(|(_, dated)| dated).or(nearest);
             let (sample, utc_ns) = nearest.unwrap_or((self.grid.from, range_ns));
             let start = self.grid.start(column);
             if start >= sample {
@@ -191,9 +194,9 @@ mod tests {
         };
         let grid = Grid::new(Levels::of(&definition), (100, 1_100), 10);
         let mut columns = Columns::new(grid);
-        columns.take_samples(&definition, (100, 5_000_000_000), &vec![1.0; 100]);
+        columns.take_samples((100, 5_000_000_000), &vec![1.0; 100]);
         // After a gap the clock was stepped by a second.
-        columns.take_samples(&definition, (900, 6_800_000_000), &[f64::NAN, 2.0, 3.0]);
+        columns.take_samples((900, 6_800_000_000), &[f64::NAN, 2.0, 3.0]);
         let times = columns.times_ns(&definition, 5_000_000_000);
         assert_eq!(times[0], 5_000_000_000);
         assert_eq!(times[1], 5_000_000_000 + (grid.start(1) - 100) as i64 * 1_000_000);

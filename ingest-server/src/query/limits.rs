@@ -24,8 +24,8 @@ pub const CLOCK_SHIFT_NS_MAX: i64 = 1_000_000_000;
 pub const FILTER_BYTES_MAX: usize = 4_096;
 /// Chunks whose headers are read at once.
 pub const PAGE_CHUNKS: usize = 64;
-/// Rows of folds that are read at once; of several signals together.
-pub const FOLD_ROWS: usize = 1_024;
+/// Rows of folds that are read at once; of several signals together. A picture of 2,000 points has at most as many of a signal.
+pub const FOLD_ROWS: usize = 2_048;
 /// Points of one question.
 pub const POINTS_MAX: u32 = 100_000;
 /// Columns of one stream of an answer, over all its signals.

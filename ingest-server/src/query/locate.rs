@@ -42,7 +42,7 @@ impl Reader {
     pub(super) async fn locate(&self, asked: &Asked, row: &StreamRow) -> Result<Option<Located>, QueryError> {
         let mut reading = self.begin().await?;
         let located = self.locate_in(&mut reading, asked, row).await?;
-        reading.tx.rollback().await;
+        reading.end();
         Ok(located)
     }
 
@@ -148,6 +148,10 @@ async fn first_of(
 ) -> Result<Option<First>, QueryError> {
     let connection = tx.connection();
     let mut before = None;
+    if page.is_empty() {
+        // None starts before it.
+        page = read_chunk::page(connection, place, (0, last_seq), limits::PAGE_CHUNKS).await?;
+    }
     loop {
         let Some(last) = page.last().map(|chunk| chunk.header.seq) else {
             return Ok(None);

@@ -29,6 +29,16 @@ pub(super) struct Reading {
     _permit: OwnedSemaphorePermit,
 }
 
+impl Reading {
+    /// Rolls back, while the caller goes on.
+    pub(super) fn end(self) {
+        tokio::spawn(async move {
+            let Self { tx, _permit } = self;
+            tx.rollback().await;
+        });
+    }
+}
+
 /// Reads one workspace.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
@@ -84,7 +94,7 @@ impl Reader {
     pub(super) async fn devices(&self) -> Result<Vec<DeviceRow>, QueryError> {
         let mut reading = self.begin().await?;
         let rows = read_stream::devices(reading.tx.connection(), limits::DEVICES_MAX).await?;
-        reading.tx.rollback().await;
+        reading.end();
         Ok(rows)
     }
 
@@ -92,7 +102,7 @@ impl Reader {
     pub(super) async fn streams(&self, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
         let mut reading = self.begin().await?;
         let rows = self.streams_in(&mut reading, asked).await?;
-        reading.tx.rollback().await;
+        reading.end();
         Ok(rows)
     }
 
@@ -131,7 +141,7 @@ impl Reader {
         let seqs = || rows.iter().map(|row| row.header.seq);
         let range = (seqs().min().unwrap_or(0), seqs().max().unwrap_or(0));
         let sizes = read_chunk::payload_sizes(connection, place, range).await?;
-        reading.tx.rollback().await;
+        reading.end();
         let bytes = |row: &ChunkRow| {
             let own = sizes.iter().filter(|(seq, _)| *seq == row.header.seq);
             own.map(|(_, bytes)| *bytes).collect()
@@ -148,7 +158,7 @@ impl Reader {
     ) -> Result<Vec<PayloadRow>, QueryError> {
         let mut reading = self.begin().await?;
         let rows = read_chunk::payloads(reading.tx.connection(), place, signals, seqs).await?;
-        reading.tx.rollback().await;
+        reading.end();
         Ok(rows)
     }
 
@@ -162,7 +172,7 @@ impl Reader {
     ) -> Result<(Vec<GapRow>, Option<u64>), QueryError> {
         let mut reading = self.begin().await?;
         let mut rows = read_gap::page(reading.tx.connection(), place, signals, seqs, limits::PAGE_GAPS).await?;
-        reading.tx.rollback().await;
+        reading.end();
         if rows.len() < limits::PAGE_GAPS {
             return Ok((rows, None));
         }
@@ -293,7 +303,7 @@ impl ChunkReader {
         } else {
             read_chunk::payloads(reading.tx.connection(), self.place, &self.signals, range).await?
         };
-        reading.tx.rollback().await;
+        reading.end();
         self.after = range.1;
         Ok(Some(join(self.place, &self.signals, rows, payloads)?))
     }

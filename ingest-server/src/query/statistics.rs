@@ -13,6 +13,7 @@ use super::error::QueryError;
 use super::fold::Fold;
 use super::folds::{Folding, Sink, is_folded};
 use super::gaps::Missing;
+use super::grid::Dated;
 use super::limits;
 use super::listing;
 use super::locate::Located;
@@ -75,7 +76,7 @@ struct Folds {
 }
 
 impl Sink for Folds {
-    fn take(&mut self, want: usize, _: (u64, i64), bucket: &Bucket) {
+    fn take(&mut self, want: usize, _: u64, _: Dated, bucket: &Bucket) {
         self.folds[want].add_bucket(bucket, self.rate_hz);
     }
 
@@ -118,7 +119,7 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
         }
     }
     if let Some(reading) = reading {
-        reading.tx.rollback().await;
+        reading.end();
     }
     if all.is_empty() {
         return Err(listing::nothing(reader, asked).await);

@@ -100,7 +100,7 @@ pub(super) async fn send(
     // Only a picture is read in the same transaction, and that of the first stream, before anything waits for the caller.
     let is_picture = wanted.points_max > 0 && !located.is_empty();
     if let Some(reading) = reading.take_if(|_| !is_picture) {
-        reading.tx.rollback().await;
+        reading.end();
     }
     if wanted.points_max == 0 {
         require_stored(&asked, &located)?;
@@ -117,7 +117,7 @@ pub(super) async fn send(
         let points = columns::share(wanted.points_max, &times, which);
         if wanted.points_max == 0 || columns::has_few_samples(&asked, row, range, points) {
             if let Some(reading) = reading.take() {
-                reading.tx.rollback().await;
+                reading.end();
             }
             let answer = (&wanted.accepted, &mut manifest, &parts);
             send_chunks(&reader, (row, range), &asked, answer).await?;

@@ -4,8 +4,25 @@
 //! - I8: `of` and `merge` agree whatever the pieces: counts and extremes exactly, sums within f64 rounding.
 //! - Samples that are not finite are left out; a bucket counts them among its samples.
 
-/// Sums that stay apart until the end, so that the compiler may use vector registers.
+/// Accumulators that stay apart until the end, so that the compiler uses vector registers.
 const LANES: usize = 8;
+/// Samples that fit into the first cache: each of the four folds goes over them alone, since together they need more registers than
+/// there are.
+const BLOCK: usize = 1_024;
+
+fn lanes(samples: &[f64], start: f64, step: impl Fn(f64, f64) -> f64) -> [f64; LANES] {
+    let mut lanes = [start; LANES];
+    let (rows, rest) = samples.as_chunks::<LANES>();
+    for row in rows {
+        for (lane, sample) in lanes.iter_mut().zip(row) {
+            *lane = step(*lane, *sample);
+        }
+    }
+    for (lane, sample) in lanes.iter_mut().zip(rest) {
+        *lane = step(*lane, *sample);
+    }
+    lanes
+}
 
 /// Of some samples, as f64.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,35 +68,34 @@ impl Envelope {
     /// Of samples.
     #[must_use]
     pub fn of(samples: &[f64]) -> Self {
-        let (mut count, mut sum, mut sumsq) = ([0u64; LANES], [0.0; LANES], [0.0; LANES]);
-        let (mut min, mut max) = ([f64::INFINITY; LANES], [f64::NEG_INFINITY; LANES]);
-        let mut take = |lane: usize, sample: f64| {
-            let finite = sample.is_finite();
-            let value = if finite { sample } else { 0.0 };
-            count[lane] += u64::from(finite);
-            sum[lane] += value;
-            sumsq[lane] += value * value;
-            let low = if finite { sample } else { f64::INFINITY };
-            let high = if finite { sample } else { f64::NEG_INFINITY };
-            min[lane] = if low < min[lane] { low } else { min[lane] };
-            max[lane] = if high > max[lane] { high } else { max[lane] };
+        let mut all = Self::EMPTY;
+        samples
+            .chunks(BLOCK)
+            .for_each(|block| all.merge(&Self::of_block(block)));
+        all
+    }
+
+    fn of_block(samples: &[f64]) -> Self {
+        let lesser = |one, other| if other < one { other } else { one };
+        let greater = |one, other| if other > one { other } else { one };
+        let all = Self {
+            count: samples.len() as u64,
+            min: lanes(samples, f64::INFINITY, lesser)
+                .into_iter()
+                .fold(f64::INFINITY, lesser),
+            max: lanes(samples, f64::NEG_INFINITY, greater)
+                .into_iter()
+                .fold(f64::NEG_INFINITY, greater),
+            sum: lanes(samples, 0.0, |sum, sample| sum + sample).iter().sum(),
+            sumsq: lanes(samples, 0.0, |sum, sample| sum + sample * sample).iter().sum(),
         };
-        let (rows, rest) = samples.as_chunks::<LANES>();
-        for row in rows {
-            for (lane, sample) in row.iter().enumerate() {
-                take(lane, *sample);
-            }
+        // A sample that is not finite makes the sum of squares so, as does one whose square is not.
+        if all.sumsq.is_finite() {
+            return all;
         }
-        for (lane, sample) in rest.iter().enumerate() {
-            take(lane, *sample);
-        }
-        Self {
-            count: count.iter().sum(),
-            min: min.into_iter().fold(f64::INFINITY, f64::min),
-            max: max.into_iter().fold(f64::NEG_INFINITY, f64::max),
-            sum: sum.iter().sum(),
-            sumsq: sumsq.iter().sum(),
-        }
+        let mut each = Self::EMPTY;
+        samples.iter().for_each(|sample| each.merge(&Self::of_one(*sample)));
+        each
     }
 
     /// Of the samples of both.

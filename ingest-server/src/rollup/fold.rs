@@ -4,10 +4,12 @@
 //! - I8: points tile the chunk, cut at multiples of their size; each is the fold of its samples. Pieces are folds of points.
 //! - Power is the product of the two samples in f64, which for f32 is exact.
 
+use std::ops::Range;
+
 use wavekeep_proto::stream::SampleType;
 
 use super::envelope::{Bucket, Envelope, Exact};
-use super::{Levels, POWER_NUMBER, bucket_samples};
+use super::{Levels, bucket_samples};
 
 /// Points of one signal of a chunk, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +23,7 @@ pub enum Points {
 /// One signal of a samples chunk, folded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalFold {
-    /// Of the definition, or [`POWER_NUMBER`].
+    /// Of the definition, or [`super::POWER_NUMBER`].
     pub signal: u32,
     /// All of it.
     pub whole: Bucket,
@@ -44,7 +46,7 @@ impl SignalFold {
 }
 
 /// Cuts a range at multiples of `size`: bucket, and the range within.
-fn cuts(first_sample: u64, count: u64, size: u64) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+fn cuts(first_sample: u64, count: u64, size: u64) -> impl Iterator<Item = (u64, Range<usize>)> {
     let end = first_sample + count;
     let buckets = if count == 0 {
         0..0
@@ -58,48 +60,60 @@ fn cuts(first_sample: u64, count: u64, size: u64) -> impl Iterator<Item = (u64, 
     })
 }
 
-/// Folds the samples of a signal, of which the first is `first_sample`. `exact` answers for ranges of them, where f64 does not
-/// hold the type.
-#[must_use]
+/// Samples of these many are converted and folded together, where pieces are larger: they fit into the first cache.
+const BLOCK_LEVEL: u32 = 3;
+
+/// Folds `count` samples of a signal, of which the first is `first_sample`. `samples` replaces a buffer by a range of them, counted from
+/// the first; `exact` answers for ranges of them, where f64 does not hold the type.
 pub fn fold(
     levels: Levels,
     signal: u32,
-    first_sample: u64,
-    samples: &[f64],
-    exact: Option<&dyn Fn(std::ops::Range<usize>) -> Exact>,
+    (first_sample, count): (u64, u64),
+    mut samples: impl FnMut(Range<usize>, &mut Vec<f64>),
+    exact: Option<&dyn Fn(Range<usize>) -> Exact>,
 ) -> SignalFold {
-    let count = samples.len() as u64;
     let size = bucket_samples(levels.point);
-    let points: Vec<Envelope> = if levels.point == 0 {
-        Vec::new()
-    } else {
-        let ranges = cuts(first_sample, count, size);
-        ranges.map(|(_, range)| Envelope::of(&samples[range])).collect()
-    };
-    let piece = |(bucket, range): (u64, std::ops::Range<usize>)| {
-        let envelope = if levels.point == 0 {
-            Envelope::of(&samples[range.clone()])
-        } else {
-            let point = |at: usize| ((first_sample + at as u64) / size - first_sample / size) as usize;
-            Envelope::of_all(&points[point(range.start)..=point(range.end - 1)])
-        };
-        let bucket_of = Bucket {
-            sample_count: range.len() as u64,
-            envelope,
-            exact: exact.map(|exact| exact(range)),
-        };
-        (bucket, bucket_of)
-    };
-    let pieces: Vec<_> = cuts(first_sample, count, bucket_samples(levels.piece()))
-        .map(piece)
+    let block = levels.piece().min(BLOCK_LEVEL).max(levels.point);
+    let mut pieces: Vec<(u64, Bucket)> = cuts(first_sample, count, bucket_samples(levels.piece()))
+        .map(|(bucket, range)| {
+            let sample_count = range.len() as u64;
+            let exact = exact.map(|exact| exact(range));
+            let envelope = Envelope::EMPTY;
+            (
+                bucket,
+                Bucket {
+                    sample_count,
+                    envelope,
+                    exact,
+                },
+            )
+        })
         .collect();
+    let first_piece = pieces.first().map_or(0, |(bucket, _)| *bucket);
+    let (mut all, mut points, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
+    for (bucket, range) in cuts(first_sample, count, bucket_samples(block)) {
+        let from = first_sample + range.start as u64;
+        samples(range, &mut buffer);
+        let piece = (bucket >> (4 * (levels.piece() - block))) - first_piece;
+        let envelope = &mut pieces[piece as usize].1.envelope;
+        if levels.point == 0 {
+            envelope.merge(&Envelope::of(&buffer));
+            all.extend_from_slice(&buffer);
+            continue;
+        }
+        for (_, range) in cuts(from, buffer.len() as u64, size) {
+            let point = Envelope::of(&buffer[range]);
+            envelope.merge(&point);
+            points.push(point);
+        }
+    }
     let mut whole = Bucket::EMPTY;
     pieces.iter().for_each(|(_, piece)| whole.merge(piece));
     SignalFold {
         signal,
         whole,
         points: if levels.point == 0 {
-            Points::Samples(samples.to_vec())
+            Points::Samples(all)
         } else {
             Points::Folded(points)
         },
@@ -107,22 +121,12 @@ pub fn fold(
     }
 }
 
-/// Folds the product of two signals. `scratch` is overwritten.
-#[must_use]
-pub fn fold_power(
-    levels: Levels,
-    first_sample: u64,
-    (current, voltage): (&[f64], &[f64]),
-    scratch: &mut Vec<f64>,
-) -> SignalFold {
-    multiply(current, voltage, scratch);
-    fold(levels, POWER_NUMBER, first_sample, scratch, None)
-}
-
-/// Power, sample by sample.
-pub fn multiply(current: &[f64], voltage: &[f64], power: &mut Vec<f64>) {
-    power.clear();
-    power.extend(current.iter().zip(voltage).map(|(current, voltage)| current * voltage));
+/// Power, sample by sample: `power` is current, and becomes the product.
+pub fn multiply(power: &mut [f64], voltage: &[f64]) {
+    power
+        .iter_mut()
+        .zip(voltage)
+        .for_each(|(power, voltage)| *power *= voltage);
 }
 
 /// Is the type one whose samples f64 does not hold exactly?
@@ -136,7 +140,7 @@ pub const fn is_wide(sample_type: SampleType) -> bool {
 /// # Panics
 /// For other types, and outside of `raw`.
 #[must_use]
-pub fn exact(sample_type: SampleType, raw: &[u8], range: std::ops::Range<usize>) -> Exact {
+pub fn exact(sample_type: SampleType, raw: &[u8], range: Range<usize>) -> Exact {
     macro_rules! extremes {
         ($number:ty) => {
             raw.as_chunks().0[range]
@@ -175,7 +179,7 @@ mod tests {
         ) {
             let levels = Levels { point, first: point + above + 1 };
             let samples: Vec<f64> = (0..count).map(|at| if at % 97 == 5 { f64::NAN } else { ((at * 37) % 101) as f64 }).collect();
-            let folded = fold(levels, 7, first_sample, &samples, None);
+            let folded = fold(levels, 7, (first_sample, count as u64), |range, out| { out.clear(); out.extend_from_slice(&samples[range]) }, None);
             let all = first_sample..first_sample + count as u64;
             let of = |from: u64, to: u64| {
                 let cut = |sample: u64| (sample.clamp(all.start, all.end) - all.start) as usize;
@@ -217,10 +221,9 @@ mod tests {
 
     #[test]
     fn power_is_the_product() {
-        let mut scratch = Vec::new();
-        let levels = Levels { point: 1, first: 2 };
-        let folded = fold_power(levels, 0, (&[1.0, 2.0, f64::NAN], &[5.0, 0.5, 1.0]), &mut scratch);
-        assert_eq!(folded.signal, POWER_NUMBER);
-        assert_eq!((folded.whole.envelope.count, folded.whole.envelope.sum), (2, 6.0));
+        let mut power = [1.0, 2.0, f64::NAN];
+        multiply(&mut power, &[5.0, 0.5, 1.0]);
+        assert_eq!(power[..2], [5.0, 1.0]);
+        assert!(power[2].is_nan());
     }
 }

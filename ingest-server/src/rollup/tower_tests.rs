@@ -41,7 +41,16 @@ fn grow(
 ) {
     let present: Vec<f64> = samples.iter().flatten().copied().collect();
     if !present.is_empty() {
-        let folded = fold(levels, 3, *first_sample, &present, None);
+        let folded = fold(
+            levels,
+            3,
+            (*first_sample, present.len() as u64),
+            |range, out| {
+                out.clear();
+                out.extend_from_slice(&present[range]);
+            },
+            None,
+        );
         for (bucket, piece) in &folded.pieces {
             tower.piece(3, *bucket, piece, &utc, out);
         }

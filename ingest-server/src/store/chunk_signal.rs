@@ -12,17 +12,19 @@ use super::chunk::StreamRows;
 use super::copy::BinaryCopy;
 use super::error::StoreError;
 use super::stream::Facts;
-use super::{bigint, envelope};
+use super::{bigint, envelope, points};
 use crate::ledger::Row;
 use crate::rollup::POWER_NUMBER;
-use crate::rollup::fold::{Points, SignalFold};
+use crate::rollup::fold::SignalFold;
 
 const COPY: &str =
     "COPY chunk_signal (stream_id, signal, seq, start_time, first_sample, sample_count, sample_type, encoding,
                                        absent_reason, hash, payload, finite_count, min, max, min_exact, max_exact, sum, sumsq,
-                                       utc_ns, point_level, point_count, point_min, point_max, point_sum, point_sumsq)
+                                       utc_ns, point_level, points)
      FROM STDIN (FORMAT binary)";
-const FIELDS: i16 = 25;
+const FIELDS: i16 = 21;
+/// Those of a fold, the last ones.
+const FOLD_FIELDS: usize = 10;
 
 /// Stores the columns of every chunk that is not in quarantine.
 pub(super) async fn copy(
@@ -69,14 +71,14 @@ async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &F
                 copy.bytes(hash.as_bytes());
                 copy.payload(payloads.next().expect("I13: a present column has its bytes"))
                     .await?;
-                folded(copy, header.utc_ns, level, fold_of(column.signal.into()))?;
+                folded(copy, header.utc_ns, level, fold_of(column.signal.into())).await?;
             }
             ColumnContent::Absent(reason) => {
                 copy.null();
                 copy.i16(reason as i16);
                 copy.null();
                 copy.null();
-                folded(copy, header.utc_ns, level, None)?;
+                folded(copy, header.utc_ns, level, None).await?;
             }
         }
     }
@@ -90,7 +92,7 @@ async fn write(copy: &mut BinaryCopy<'_>, stream: StreamId, row: &Row, facts: &F
         for _ in 0..4 {
             copy.null();
         }
-        folded(copy, header.utc_ns, level, Some(power))?;
+        folded(copy, header.utc_ns, level, Some(power)).await?;
         rows += 1;
     }
     Ok(rows)
@@ -115,10 +117,15 @@ async fn place(
     Ok(())
 }
 
-/// The last 14 fields; all NULL where there is no fold.
-fn folded(copy: &mut BinaryCopy<'_>, utc_ns: i64, level: i16, fold: Option<&SignalFold>) -> Result<(), StoreError> {
+/// The last [`FOLD_FIELDS`]; all NULL where there is no fold.
+async fn folded(
+    copy: &mut BinaryCopy<'_>,
+    utc_ns: i64,
+    level: i16,
+    fold: Option<&SignalFold>,
+) -> Result<(), StoreError> {
     let Some(SignalFold { whole, points, .. }) = fold else {
-        for _ in 0..14 {
+        for _ in 0..FOLD_FIELDS {
             copy.null();
         }
         return Ok(());
@@ -126,22 +133,6 @@ fn folded(copy: &mut BinaryCopy<'_>, utc_ns: i64, level: i16, fold: Option<&Sign
     envelope::folded(copy, whole)?;
     copy.i64(utc_ns);
     copy.i16(level);
-    match points {
-        Points::Samples(samples) => {
-            copy.null();
-            copy.f64s(samples.iter().map(|sample| sample.is_finite().then_some(*sample)));
-            for _ in 0..3 {
-                copy.null();
-            }
-        }
-        Points::Folded(points) => {
-            // A point has at most a chunk's samples.
-            copy.i32s(points.iter().map(|point| point.count as i32));
-            copy.f64s(points.iter().map(|point| (!point.is_empty()).then_some(point.min)));
-            copy.f64s(points.iter().map(|point| (!point.is_empty()).then_some(point.max)));
-            copy.f64s(points.iter().map(|point| Some(point.sum)));
-            copy.f64s(points.iter().map(|point| Some(point.sumsq)));
-        }
-    }
+    copy.payload(&points::packed(points)).await?;
     Ok(())
 }

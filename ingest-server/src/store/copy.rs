@@ -10,8 +10,6 @@ const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 const NULL: [u8; 4] = (-1i32).to_be_bytes();
 const BYTEA_OID: u32 = 17;
-const INT4_OID: u32 = 23;
-const FLOAT8_OID: u32 = 701;
 
 /// An integer as a numeric: digits to the base of 10,000, the power of the first, sign, no digits after the point.
 fn numeric(value: i128) -> Vec<u8> {
@@ -153,48 +151,6 @@ impl<'c> BinaryCopy<'c> {
         match value {
             Some(value) => self.bytes(&numeric(value)),
             None => self.null(),
-        }
-    }
-
-    /// double precision[].
-    pub(super) fn f64s(&mut self, values: impl ExactSizeIterator<Item = Option<f64>> + Clone) {
-        self.array(
-            FLOAT8_OID,
-            values.map(|value| value.map(|value| value.to_bits().to_be_bytes())),
-        );
-    }
-
-    /// integer[].
-    pub(super) fn i32s(&mut self, values: impl ExactSizeIterator<Item = i32> + Clone) {
-        self.array(INT4_OID, values.map(|value| Some(value.to_be_bytes())));
-    }
-
-    /// One dimension, from 1, of elements of one size.
-    fn array<const N: usize>(
-        &mut self,
-        element_oid: u32,
-        values: impl ExactSizeIterator<Item = Option<[u8; N]>> + Clone,
-    ) {
-        let present = values.clone().flatten().count();
-        let dimensions = u32::from(values.len() > 0);
-        let bytes = 12 + 8 * dimensions as usize + 4 * values.len() + N * present;
-        self.buffer.reserve(4 + bytes);
-        self.buffer.extend_from_slice(&length(bytes));
-        for word in [dimensions, u32::from(present < values.len()), element_oid] {
-            self.buffer.extend_from_slice(&word.to_be_bytes());
-        }
-        if dimensions == 1 {
-            self.buffer.extend_from_slice(&length(values.len()));
-            self.buffer.extend_from_slice(&1u32.to_be_bytes());
-        }
-        for value in values {
-            match value {
-                Some(value) => {
-                    self.buffer.extend_from_slice(&length(N));
-                    self.buffer.extend_from_slice(&value);
-                }
-                None => self.null(),
-            }
         }
     }
 

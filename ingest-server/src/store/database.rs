@@ -246,7 +246,7 @@ mod tests {
 
     use super::*;
     use crate::devdb::TestDatabase;
-    use crate::store::statement;
+    use crate::store::{prepared, statement};
 
     #[tokio::test]
     async fn i10_a_pooled_connection_keeps_no_trace_of_a_workspace() {
@@ -286,6 +286,41 @@ mod tests {
             "a dropped transaction takes its connection with it"
         );
         assert_eq!(after.0, before.0.0);
+    }
+
+    #[tokio::test]
+    async fn i10_what_is_prepared_in_one_workspace_reads_the_next_ones_tables() {
+        let postgres = TestDatabase::start().await.expect("Postgres is installed");
+        let other = crate::workspace::create(&postgres.url(), "other").await;
+        other.expect("it is created");
+        let database = Database::connect(&postgres.url(), 1).await.expect("it answers");
+        let mut all = Vec::new();
+        for name in ["main", "other"] {
+            let workspace = database.workspace(name).await.expect("it was created");
+            let mut tx = database.begin(&workspace).await.expect("it begins");
+            for sql in [
+                "CREATE TABLE note (text text)",
+                "INSERT INTO note VALUES (current_schema())",
+            ] {
+                statement(sql).execute(tx.connection()).await.expect("it is ours");
+            }
+            tx.commit().await.expect("it commits");
+            all.push(workspace);
+        }
+        for _ in 0..7 {
+            for workspace in &all {
+                let mut tx = database.begin_read(workspace).await.expect("it begins");
+                let row = prepared("SELECT text, pg_backend_pid() FROM note WHERE text <> $1").bind("");
+                let row = row.fetch_one(tx.connection()).await.expect("it answers");
+                assert_eq!(row.get::<String, _>(0), workspace.schema);
+                tx.rollback().await;
+            }
+        }
+        let mut connection = database.pool.acquire().await.expect("the only connection is free");
+        let times =
+            statement("SELECT sum(custom_plans)::bigint FROM pg_prepared_statements WHERE statement LIKE '%note%'");
+        let times = times.fetch_one(&mut *connection).await.expect("it answers");
+        assert_eq!(times.get::<i64, _>(0), 14, "it was prepared once, and planned for each");
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ const REGISTRY: [(i64, &str, &str); 2] = [
         include_str!("../../../migrations/registry/0002_retention.sql"),
     ),
 ];
-const WORKSPACE: [(i64, &str, &str); 3] = [
+const WORKSPACE: [(i64, &str, &str); 4] = [
     (
         1,
         "workspace",
@@ -33,6 +33,11 @@ const WORKSPACE: [(i64, &str, &str); 3] = [
         include_str!("../../../migrations/workspace/0002_envelopes.sql"),
     ),
     (3, "views", include_str!("../../../migrations/workspace/0003_views.sql")),
+    (
+        4,
+        "points",
+        include_str!("../../../migrations/workspace/0004_points.sql"),
+    ),
 ];
 
 /// Held until the transaction ends by whoever migrates.

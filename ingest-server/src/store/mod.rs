@@ -22,7 +22,6 @@
 //! - I1, I6, I7, I10: see `ledger`, `transaction` and `stream`.
 //! - I12: every wait has a limit in `limits`.
 
-mod array;
 pub mod backfill;
 pub(crate) mod chunk;
 pub(crate) mod chunk_signal;
@@ -39,6 +38,7 @@ pub(crate) mod migration;
 mod native;
 mod partition;
 mod partition_plan;
+mod points;
 mod probe;
 pub(crate) mod quarantine;
 pub(crate) mod read_chunk;
@@ -62,7 +62,7 @@ pub use ledger::PostgresLedger;
 pub use probe::PrimaryProbe;
 pub use retention::Retention;
 pub use transaction::Transaction;
-pub(crate) use transaction::statement;
+pub(crate) use transaction::{prepared, statement};
 pub use workspace_row::{Kind, Workspace};
 
 /// Numbers of the protocol are below 2^62; what comes from outside may not be.

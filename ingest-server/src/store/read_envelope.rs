@@ -8,13 +8,12 @@
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::array;
 use super::envelope::unpacked;
 use super::error::StoreError;
 use super::read_chunk::Place;
 use super::timestamp::Timestamp;
 use super::transaction::within_limit;
-use super::{bigint, statement, unsigned};
+use super::{bigint, points, prepared, unsigned};
 use crate::rollup::bucket_samples;
 use crate::rollup::envelope::{Bucket, Envelope};
 
@@ -110,31 +109,6 @@ fn whole(row: &PgRow) -> Result<Option<Bucket>, StoreError> {
     }))
 }
 
-/// Of arrays of one length.
-fn envelopes(
-    counts: Vec<u64>,
-    arrays: [Option<Vec<Option<f64>>>; 4],
-    column: &'static str,
-) -> Result<Vec<Envelope>, StoreError> {
-    let [Some(min), Some(max), Some(sum), Some(sumsq)] = arrays else {
-        return Err(StoreError::Unexpected(column));
-    };
-    if [&min, &max, &sum, &sumsq]
-        .iter()
-        .any(|array| array.len() != counts.len())
-    {
-        return Err(StoreError::Unexpected(column));
-    }
-    let at = |at: usize| Envelope {
-        count: counts[at],
-        min: min[at].unwrap_or(f64::INFINITY),
-        max: max[at].unwrap_or(f64::NEG_INFINITY),
-        sum: sum[at].unwrap_or(0.0),
-        sumsq: sumsq[at].unwrap_or(0.0),
-    };
-    Ok((0..counts.len()).map(at).collect())
-}
-
 const SEQS: &str = "
 SELECT (SELECT seq FROM chunk WHERE stream_id = $1 AND first_sample <= $4 AND start_time BETWEEN $2 AND $3
          ORDER BY first_sample DESC, seq DESC LIMIT 1),
@@ -148,7 +122,7 @@ pub(crate) async fn seqs(
     (from_sample, to_sample): (u64, u64),
 ) -> Result<Option<(u64, u64)>, StoreError> {
     let (from, to) = Timestamp::bounds(place.times_ns);
-    let query = statement(SEQS)
+    let query = prepared(SEQS)
         .bind(place.stream.to_vec())
         .bind(from)
         .bind(to)
@@ -164,7 +138,7 @@ pub(crate) async fn seqs(
 
 const POINTS: &str = "
 SELECT seq, signal, first_sample, utc_ns, sample_count, finite_count, min, max, sum, sumsq, min_exact::text, max_exact::text,
-       point_count, point_min, point_max, point_sum, point_sumsq
+       point_level, points
   FROM chunk_signal
  WHERE stream_id = $1 AND signal = ANY($4) AND seq BETWEEN $5 AND $6 AND finite_count IS NOT NULL
    AND start_time BETWEEN $2 AND $3
@@ -178,7 +152,7 @@ pub(crate) async fn points(
     (first, last): (u64, u64),
 ) -> Result<Vec<PointRow>, StoreError> {
     let (from, to) = Timestamp::bounds(place.times_ns);
-    let query = statement(POINTS)
+    let query = prepared(POINTS)
         .bind(place.stream.to_vec())
         .bind(from)
         .bind(to)
@@ -190,30 +164,15 @@ pub(crate) async fn points(
 }
 
 fn point_row(row: &PgRow) -> Result<PointRow, StoreError> {
-    let unexpected = |column| StoreError::Unexpected(column);
-    let min = array::f64s(row, "point_min")?;
-    let points = match array::counts(row, "point_count")? {
-        // Of level 0: the samples.
-        None => {
-            let samples = min.ok_or_else(|| unexpected("chunk_signal.point_min"))?;
-            samples
-                .into_iter()
-                .map(|sample| Envelope::of_one(sample.unwrap_or(f64::NAN)))
-                .collect()
-        }
-        Some(counts) => {
-            let array = |column| array::f64s(row, column);
-            let arrays = [min, array("point_max")?, array("point_sum")?, array("point_sumsq")?];
-            envelopes(counts, arrays, "chunk_signal.point_min")?
-        }
-    };
+    let level = u32::try_from(row.try_get::<i16, _>("point_level")?);
+    let level = level.map_err(|_| StoreError::Unexpected("chunk_signal.point_level"))?;
     Ok(PointRow {
         seq: unsigned(row.try_get("seq")?, "chunk_signal.seq")?,
         signal: signal(row)?,
         first_sample: unsigned(row.try_get("first_sample")?, "chunk_signal.first_sample")?,
         utc_ns: row.try_get("utc_ns")?,
-        whole: whole(row)?.ok_or_else(|| unexpected("chunk_signal.finite_count"))?,
-        points,
+        whole: whole(row)?.ok_or(StoreError::Unexpected("chunk_signal.finite_count"))?,
+        points: points::unpacked(level, row.try_get("points")?)?,
     })
 }
 
@@ -242,7 +201,7 @@ pub(crate) async fn buckets(
         bounds.collect::<Result<Vec<_>, _>>()
     };
     let (from, to) = Timestamp::bounds(place.times_ns);
-    let query = statement(BUCKETS)
+    let query = prepared(BUCKETS)
         .bind(place.stream.to_vec())
         .bind(from)
         .bind(to)
@@ -268,10 +227,9 @@ const CHILDREN: &str = "
 SELECT signal, bucket, utc_ns, children
   FROM envelope
  WHERE stream_id = $1 AND signal = ANY($4) AND level = $5::smallint AND bucket >= $6 AND bucket < $7
-   AND start_time BETWEEN $2 AND $3
- ORDER BY bucket, signal";
+   AND start_time BETWEEN $2 AND $3";
 
-/// The children of the complete buckets of a range that have samples, in order of bucket and signal.
+/// The children of the complete buckets of a range that have samples, in any order.
 pub(crate) async fn children(
     connection: &mut PgConnection,
     place: Place,
@@ -279,7 +237,7 @@ pub(crate) async fn children(
     range: BucketRange,
 ) -> Result<Vec<ChildrenRow>, StoreError> {
     let (from, to) = Timestamp::bounds(place.times_ns);
-    let query = statement(CHILDREN)
+    let query = prepared(CHILDREN)
         .bind(place.stream.to_vec())
         .bind(from)
         .bind(to)

@@ -9,7 +9,7 @@ use super::read_chunk::Place;
 use super::read_stream::reason;
 use super::timestamp::Timestamp;
 use super::transaction::within_limit;
-use super::{bigint, statement, unsigned};
+use super::{bigint, prepared, unsigned};
 
 /// Samples that are missing in one chunk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(crate) async fn page(
     limit: usize,
 ) -> Result<Vec<GapRow>, StoreError> {
     let (from, to) = Timestamp::bounds(place.times_ns);
-    let query = statement(PAGE)
+    let query = prepared(PAGE)
         .bind(place.stream.to_vec())
         .bind(from)
         .bind(to)

@@ -13,7 +13,7 @@ use wavekeep_proto::{v1, wire};
 
 use super::error::StoreError;
 use super::transaction::within_limit;
-use super::{bigint, statement, unsigned};
+use super::{bigint, prepared, unsigned};
 
 /// Which streams. What is unset does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(crate) async fn select(
     filter: &StreamFilter,
     limit: usize,
 ) -> Result<Vec<StreamRow>, StoreError> {
-    let query = statement(SELECT)
+    let query = prepared(SELECT)
         .bind(filter.id.map(StreamId::to_vec))
         .bind(filter.device.as_deref())
         .bind(filter.run.as_deref())
@@ -151,7 +151,7 @@ SELECT device, count(*) AS streams, min(first_time_ns) AS first_time_ns, max(las
 /// The devices that have a stream, by name, at most `limit`. Sums that no bigint holds are the largest that it does: one absurd
 /// stream must not hide every device.
 pub(crate) async fn devices(connection: &mut PgConnection, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
-    let query = statement(DEVICES)
+    let query = prepared(DEVICES)
         .bind(bigint(limit as u64, "the number of devices")?)
         .bind(i64::MAX);
     let rows = within_limit(query.fetch_all(connection)).await?;
@@ -182,7 +182,7 @@ pub(crate) async fn names(
     } else {
         "SELECT DISTINCT device FROM stream LIMIT $1"
     };
-    let query = statement(sql).bind(bigint(limit as u64, "the number of names")?);
+    let query = prepared(sql).bind(bigint(limit as u64, "the number of names")?);
     let rows = within_limit(query.fetch_all(connection)).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
@@ -194,6 +194,6 @@ pub(crate) async fn exists(connection: &mut PgConnection, of_runs: bool, name: &
     } else {
         "SELECT EXISTS (SELECT FROM stream WHERE device = $1)"
     };
-    let row = within_limit(statement(sql).bind(name).fetch_one(connection)).await?;
+    let row = within_limit(prepared(sql).bind(name).fetch_one(connection)).await?;
     Ok(row.try_get(0)?)
 }

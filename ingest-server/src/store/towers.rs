@@ -208,7 +208,7 @@ async fn load_pieces(
 /// Points of a chunk by the bucket of the piece level that they lie in.
 fn pieces(levels: Levels, row: &PointRow) -> Result<BTreeMap<u64, Bucket>, StoreError> {
     let points = row.buckets(levels.point);
-    let points = points.ok_or(StoreError::Unexpected("chunk_signal.point_min"))?;
+    let points = points.ok_or(StoreError::Unexpected("chunk_signal.points"))?;
     let mut pieces: BTreeMap<u64, Bucket> = BTreeMap::new();
     for (from, point) in points {
         let piece = pieces.entry(from / bucket_samples(levels.piece()));
