@@ -93,7 +93,7 @@ def test_the_build_context_is_all_that_cargo_reads() -> None:
     assert all(pattern.startswith("!") for pattern in patterns[1:-1])
     let_in = {pattern[1:] for pattern in patterns[1:-1]}
     workspace = tomllib.loads((TREE / "Cargo.toml").read_text())["workspace"]
-    needed = {Path(member).parts[0] for member in workspace["members"]} | {"Cargo.toml", "Cargo.lock"}
+    needed = {Path(member).parts[0] for member in workspace["members"]} | {"Cargo.toml", "Cargo.lock", ".cargo"}
     for member in workspace["members"]:
         for source in (TREE / member).rglob("*.rs"):
             for included in re.findall(r'include_(?:str|bytes)!\(\s*"([^"]+)"', source.read_text()):
