@@ -16,11 +16,12 @@ use wavekeep_proto::chunk::{Chunk, ColumnContent};
 use wavekeep_proto::codec::{CodecError, Decoder, Encoding};
 use wavekeep_proto::hash;
 use wavekeep_proto::id::Hash;
+use wavekeep_proto::power::{POWER_NUMBER, power_of};
 use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
 
 use crate::ledger::Quarantine;
+use crate::rollup::Levels;
 use crate::rollup::fold::{SignalFold, exact, fold, is_wide, multiply};
-use crate::rollup::{self, Levels, POWER_NUMBER};
 use crate::samples::to_f64;
 
 /// Validates chunk after chunk, reusing its buffers: one for each thread that validates.
@@ -66,7 +67,7 @@ impl Validator {
     /// The header itself was checked by the session.
     pub fn check(&mut self, definition: &StreamDefinition, chunk: &Chunk) -> Result<Verdict, NoMemory> {
         let levels = Levels::of(definition);
-        let power = rollup::power(definition);
+        let power = power_of(definition);
         let range = (chunk.header.first_sample, chunk.header.count);
         self.current.clear();
         self.voltage.clear();

@@ -25,6 +25,7 @@ pub mod hash;
 pub mod id;
 pub mod limits;
 pub mod nearest;
+pub mod power;
 pub mod session;
 pub mod stream;
 pub mod uplink;

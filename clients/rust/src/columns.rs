@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use wavekeep_proto::id::Hash;
+use wavekeep_proto::power::{POWER_NAME, POWER_NUMBER, POWER_UNIT, power_of};
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{hash, limits, v1};
 
@@ -16,10 +17,6 @@ use crate::listing::Gap;
 use crate::manifest::same;
 use crate::{Error, Fault, StreamInfo, StreamManifest, TimeRange};
 
-/// The number of the derived signal: above every number that a definition can give.
-const POWER_NUMBER: u32 = 65_536;
-/// Its name.
-const POWER: &str = "power";
 /// A mean may lie outside of min and max by so much of the larger of them: sums of billions of samples are rounded.
 const MEAN_ROUNDING: f64 = 1e-6;
 /// 16^15 is the largest level whose buckets fit into the axis.
@@ -65,17 +62,6 @@ impl Columns {
     }
 }
 
-/// Where current and voltage stand, in a stream whose power is derived of them.
-#[must_use]
-pub fn power_of(definition: &StreamDefinition) -> Option<(usize, usize)> {
-    let place = |name, unit| {
-        let mut signals = definition.signals.iter();
-        signals.position(|signal| signal.name == name && signal.unit == unit)
-    };
-    let own = definition.signals.iter().any(|signal| signal.name == POWER);
-    place("current", "A").zip(place("voltage", "V")).filter(|_| !own)
-}
-
 /// What came of a signal.
 #[derive(Debug)]
 struct Drawn {
@@ -119,9 +105,9 @@ impl ColumnsCheck {
             (u32::from(signal.number), drawn)
         });
         let mut signals: BTreeMap<u32, Drawn> = stored.collect();
-        let power_asked = names.is_empty() || names.iter().any(|name| name == POWER);
+        let power_asked = names.is_empty() || names.iter().any(|name| name == POWER_NAME);
         if power_asked && power_of(definition).is_some() {
-            signals.insert(POWER_NUMBER, drawn(None, POWER, "W"));
+            signals.insert(POWER_NUMBER, drawn(None, POWER_NAME, POWER_UNIT));
         }
         Self {
             signals,

@@ -55,7 +55,7 @@ mod waveform;
 
 pub use client::Client;
 pub use column::Column;
-pub use columns::{Columns, power_of};
+pub use columns::Columns;
 pub use error::{BadColumns, Error, Fault};
 pub use listing::{ChunkInfo, ChunkOrder, Chunks, Device, FirstSamples, Gap, Gaps, Statistics};
 pub use manifest::StreamManifest;

@@ -11,12 +11,12 @@
 use wavekeep_proto::chunk::{Header, Reason};
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::nearest::nearest;
+use wavekeep_proto::power::{POWER_NAME, power_of};
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{limits as proto_limits, v1};
 
 use super::error::QueryError;
 use super::filter::{self, Filter};
-use crate::rollup::{POWER_NAME, power};
 use crate::store::read_stream::{StreamFilter, StreamRow};
 
 /// Whose samples.
@@ -190,7 +190,7 @@ impl Asked {
 
 /// The names by which a stream's samples can be asked for: its signals, and `power` where it is derived.
 fn signal_names(definition: &StreamDefinition) -> impl Iterator<Item = String> + '_ {
-    let derived = power(definition).map(|_| POWER_NAME.to_owned());
+    let derived = power_of(definition).map(|_| POWER_NAME.to_owned());
     definition
         .signals
         .iter()

@@ -191,14 +191,14 @@ fn unknown_signals_are_named_with_the_nearest() {
 
 #[test]
 fn power_is_derived_of_ampere_and_volt_alone() {
-    assert_eq!(power(&definition(1.0)), Some((0, 1)));
+    assert_eq!(power_of(&definition(1.0)), Some((0, 1)));
     let with = |signals| StreamDefinition {
         signals,
         ..definition(1.0)
     };
-    assert_eq!(power(&with(vec![signal(0, "current", "A")])), None);
+    assert_eq!(power_of(&with(vec![signal(0, "current", "A")])), None);
     assert_eq!(
-        power(&with(vec![signal(0, "current", "mA"), signal(1, "voltage", "V")])),
+        power_of(&with(vec![signal(0, "current", "mA"), signal(1, "voltage", "V")])),
         None
     );
     let own = vec![
@@ -206,7 +206,7 @@ fn power_is_derived_of_ampere_and_volt_alone() {
         signal(1, "voltage", "V"),
         signal(2, "power", "W"),
     ];
-    assert_eq!(power(&with(own)), None);
+    assert_eq!(power_of(&with(own)), None);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What is wanted of a stream: its signals, and what is derived of them. Pure.
 
+use wavekeep_proto::power::{POWER_NAME, POWER_NUMBER, POWER_UNIT, power_of};
 use wavekeep_proto::stream::StreamDefinition;
 
 use super::plan::Asked;
-use crate::rollup::{self, POWER_NAME, POWER_NUMBER};
 
 /// See the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,7 @@ impl Want {
     pub(super) fn all(asked: &Asked, definition: &StreamDefinition, derived: bool) -> Vec<Self> {
         let stored = asked.places(definition).into_iter().map(Self::Stored);
         let unnamed = derived && asked.signals.is_empty();
-        let power =
-            rollup::power(definition).filter(|_| unnamed || asked.signals.iter().any(|name| name == POWER_NAME));
+        let power = power_of(definition).filter(|_| unnamed || asked.signals.iter().any(|name| name == POWER_NAME));
         stored
             .chain(power.map(|(current, voltage)| Self::Power(current, voltage)))
             .collect()
@@ -46,7 +45,7 @@ impl Want {
     pub(super) fn name_and_unit(self, definition: &StreamDefinition) -> (&str, &str) {
         match self {
             Self::Stored(place) => (&definition.signals[place].name, &definition.signals[place].unit),
-            Self::Power(..) => (POWER_NAME, "W"),
+            Self::Power(..) => (POWER_NAME, POWER_UNIT),
         }
     }
 }

@@ -8,6 +8,7 @@
 
 use wavekeep_proto::chunk::ColumnContent;
 use wavekeep_proto::codec::Encoding;
+use wavekeep_proto::power::{POWER_NAME, power_of};
 use wavekeep_proto::v1::waveform_part::Part;
 use wavekeep_proto::{hash, v1};
 
@@ -20,7 +21,6 @@ use super::locate::Located;
 use super::manifest::Manifest;
 use super::plan::{self, Asked};
 use super::read::{ChunkReader, Reader, StoredChunk};
-use crate::rollup::{POWER_NAME, power};
 use crate::store::read_stream::StreamRow;
 
 /// Which encodings the caller reads.
@@ -75,7 +75,7 @@ impl Wanted {
 /// Only what is stored has samples to send.
 fn require_stored(asked: &Asked, located: &[(StreamRow, Located)]) -> Result<(), QueryError> {
     let derived = asked.signals.iter().any(|signal| signal == POWER_NAME);
-    if derived && located.iter().any(|(row, _)| power(&row.definition).is_some()) {
+    if derived && located.iter().any(|(row, _)| power_of(&row.definition).is_some()) {
         return Err(QueryError::Invalid(
             "power is derived, not stored: read current and voltage and multiply them, or ask for points or statistics"
                 .into(),

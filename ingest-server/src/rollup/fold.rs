@@ -23,7 +23,7 @@ pub enum Points {
 /// One signal of a samples chunk, folded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SignalFold {
-    /// Of the definition, or [`super::POWER_NUMBER`].
+    /// Of the definition, or [`wavekeep_proto::power::POWER_NUMBER`].
     pub signal: u32,
     /// All of it.
     pub whole: Bucket,

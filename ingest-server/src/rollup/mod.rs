@@ -30,10 +30,6 @@ use wavekeep_proto::stream::{StreamDefinition, base_level};
 pub const LEVEL_MAX: u32 = 15;
 /// Points a second that are kept, at most, unless the base level has more.
 pub const POINTS_HZ_MAX: f64 = 4_000.0;
-/// The number, as a signal, of power that is derived from current and voltage. No definition can have it.
-pub const POWER_NUMBER: u32 = 1 << 16;
-/// The derived signal's name.
-pub const POWER_NAME: &str = "power";
 
 /// See the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,17 +75,6 @@ impl Levels {
 pub const fn bucket_samples(level: u32) -> u64 {
     assert!(level <= LEVEL_MAX, "no bucket is that large");
     1 << (4 * level)
-}
-
-/// Where current and voltage stand, in a stream that has both and no power of its own.
-#[must_use]
-pub fn power(definition: &StreamDefinition) -> Option<(usize, usize)> {
-    let place = |name, unit| {
-        let mut signals = definition.signals.iter();
-        signals.position(|signal| signal.name == name && signal.unit == unit)
-    };
-    let own = definition.signals.iter().any(|signal| signal.name == POWER_NAME);
-    place("current", "A").zip(place("voltage", "V")).filter(|_| !own)
 }
 
 const _: () = assert!(limits::BASE_LEVEL_MAX < LEVEL_MAX && limits::SAMPLE_ID_MAX >> (4 * LEVEL_MAX) <= 16);

@@ -14,7 +14,7 @@ use super::{LEVEL_MAX, Levels, bucket_samples};
 /// A complete bucket, for table `envelope`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completed {
-    /// Of the definition, or [`super::POWER_NUMBER`].
+    /// Of the definition, or [`wavekeep_proto::power::POWER_NUMBER`].
     pub signal: u32,
     /// Its level.
     pub level: u32,

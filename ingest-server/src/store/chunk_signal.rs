@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use sqlx::postgres::PgConnection;
 use wavekeep_proto::chunk::{ColumnContent, Header};
 use wavekeep_proto::id::StreamId;
+use wavekeep_proto::power::POWER_NUMBER;
 use wavekeep_proto::stream::SampleType;
 
 use super::chunk::StreamRows;
@@ -14,7 +15,6 @@ use super::error::StoreError;
 use super::stream::Facts;
 use super::{bigint, envelope, points};
 use crate::ledger::Row;
-use crate::rollup::POWER_NUMBER;
 use crate::rollup::fold::SignalFold;
 
 const COPY: &str =

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use sqlx::postgres::PgConnection;
 use wavekeep_proto::chunk::{ChunkKind, Position};
 use wavekeep_proto::id::{Owner, StreamId};
+use wavekeep_proto::power::POWER_NUMBER;
 
 use super::envelope::EnvelopeRow;
 use super::error::StoreError;
@@ -21,7 +22,7 @@ use super::stream::Facts;
 use crate::ledger::{Entry, Row};
 use crate::rollup::envelope::Bucket;
 use crate::rollup::tower::{Completed, Tower};
-use crate::rollup::{LEVEL_MAX, Levels, POWER_NUMBER, bucket_samples};
+use crate::rollup::{LEVEL_MAX, Levels, bucket_samples};
 
 /// A tower as a commit leaves it.
 #[derive(Debug)]

@@ -60,7 +60,7 @@ const CHUNKS_EXAMPLES: &str = "Examples:
   wavekeep chunks --device js220-001 --follow
   wavekeep chunks --limit 0 --first-samples 0 --json
 
-First samples that the server does not send are of a damaged column (`wavekeep-server scrub` says more), or it is an older server.";
+First samples that the server does not send are of a damaged column (the server's log says which), or it is an older server.";
 
 const EXPORT_EXAMPLES: &str = "Examples:
   wavekeep export --device js220-001 --signal current --format raw --output current.f32

@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wavekeep::proto::id::StreamId;
+use wavekeep::proto::power::{POWER_NAME, POWER_UNIT, power_of};
 use wavekeep::proto::stream::StreamDefinition;
-use wavekeep::{Block, Columns, Gap, Part, StreamManifest, Waveform, power_of};
+use wavekeep::{Block, Columns, Gap, Part, StreamManifest, Waveform};
 
 use super::failure::Failure;
 use super::limits::POINTS_HELD_MAX;
-
-const POWER: &str = "power";
 
 /// A column, or a sample. Without finite samples, `count` is 0 and the rest NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -140,7 +139,7 @@ impl Gatherer {
     fn signals(&self, definition: &StreamDefinition) -> Vec<(String, String)> {
         let stored = definition.signals.iter();
         let stored = stored.map(|signal| (signal.name.clone(), signal.unit.clone()));
-        let power = power_of(definition).map(|_| (POWER.to_owned(), "W".to_owned()));
+        let power = power_of(definition).map(|_| (POWER_NAME.to_owned(), POWER_UNIT.to_owned()));
         stored.chain(power).filter(|(name, _)| self.wants(name)).collect()
     }
 
@@ -212,7 +211,7 @@ impl Gatherer {
                 self.points(block, (&signal.name, &signal.unit), &values);
             }
         }
-        let Some((current, voltage)) = power_of(definition).filter(|_| self.wants(POWER)) else {
+        let Some((current, voltage)) = power_of(definition).filter(|_| self.wants(POWER_NAME)) else {
             return;
         };
         if let Some((current, voltage)) = values(current).zip(values(voltage)) {
@@ -221,7 +220,7 @@ impl Gatherer {
                 .zip(voltage)
                 .map(|(current, voltage)| current * voltage)
                 .collect();
-            self.points(block, (POWER, "W"), &power);
+            self.points(block, (POWER_NAME, POWER_UNIT), &power);
         }
     }
 
@@ -252,7 +251,7 @@ impl Gatherer {
         };
         let derived = power_of(&definition).map(|(current, voltage)| [current, voltage]);
         for (signal, unit) in self.signals(&definition) {
-            let is_derived = signal == POWER && derived.is_some();
+            let is_derived = signal == POWER_NAME && derived.is_some();
             let of_factors = derived.into_iter().flatten().any(|place| {
                 let factor = &definition.signals[place].name;
                 is_derived && gap.signals.contains(factor)

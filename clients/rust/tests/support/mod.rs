@@ -462,7 +462,7 @@ pub fn drawn(captures: &[&Capture], bucket_samples: u64) -> Script {
         let info = Some(capture.info());
         parts.push(part(Part::Stream(v1::WaveformStream { info })));
         let numbers = capture.definition.signals.iter().map(|signal| u32::from(signal.number));
-        let power = wavekeep::power_of(&capture.definition).map(|_| 65_536);
+        let power = wavekeep::proto::power::power_of(&capture.definition).map(|_| 65_536);
         for number in numbers.chain(power) {
             parts.push(part(Part::Columns(capture.drawn(number, bucket_samples))));
         }
