@@ -88,17 +88,7 @@ fn i4_a_killed_capture_leaves_whole_chunks_and_its_end_is_due() {
     let directory = directory();
     let outbox = directory.path().join("outbox").display().to_string();
     let server = free_url();
-    let run = [
-        "run",
-        "--outbox",
-        &outbox,
-        "--server",
-        &server,
-        "--device",
-        "bench",
-        "--drain-wait",
-        "0",
-    ];
+    let run = cli::run(&outbox, &server, "0");
     let mut child = Agent::new(&run).args(&["--simulate", "js110,rate=50000"]).spawn();
     child.wait_for_status(&outbox, |status| {
         status["sources"][0]["chunk_count"].as_u64() >= Some(2)
@@ -146,17 +136,7 @@ fn the_admin_endpoint_tells_prometheus_what_it_wants_to_know() {
     let directory = directory();
     let outbox = directory.path().join("outbox").display().to_string();
     let server = free_url();
-    let run = [
-        "run",
-        "--outbox",
-        &outbox,
-        "--server",
-        &server,
-        "--device",
-        "bench",
-        "--drain-wait",
-        "0",
-    ];
+    let run = cli::run(&outbox, &server, "0");
     let mut child = Agent::new(&run).args(&["--simulate", "js220,rate=1000"]).spawn();
     child.wait_for_status(&outbox, |status| status["sources"][0]["state"] == "capturing");
     let metrics = cli::get(&outbox, "/metrics");
@@ -183,17 +163,7 @@ fn a_second_signal_ends_the_patience_that_the_first_one_left() {
     let outbox = directory.path().join("outbox").display().to_string();
     let server = free_url();
     // The first alone would wait for an hour.
-    let run = [
-        "run",
-        "--outbox",
-        &outbox,
-        "--server",
-        &server,
-        "--device",
-        "bench",
-        "--drain-wait",
-        "1h",
-    ];
+    let run = cli::run(&outbox, &server, "1h");
     let mut child = Agent::new(&run).args(&["--simulate", "js220,rate=1000"]).spawn();
     child.wait_for_status(&outbox, |status| {
         status["sources"][0]["chunk_count"].as_u64() >= Some(1)

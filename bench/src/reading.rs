@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use wavekeep::{Client, Part, Selection, TimeRange};
-use wavekeep_proto::v1;
-use wavekeep_proto::v1::query_client::QueryClient;
-use wavekeep_proto::v1::waveform_part::Part as Wire;
 use wavekeep_system_tests::lab::Lab;
 use wavekeep_system_tests::stored;
 
@@ -124,9 +121,7 @@ async fn times_ns(lab: &Lab) -> Result<(i64, i64)> {
 /// p50 and p99 in ms, of ranges of this length that begin anywhere.
 async fn pictures(lab: &Lab, length_s: f64) -> Result<(f64, f64)> {
     let (first, last) = times_ns(lab).await?;
-    let mut query = QueryClient::connect(lab.url())
-        .await?
-        .max_decoding_message_size(16 << 20);
+    let client = Client::connect(&lab.url(), "main").await?;
     let length = ((length_s * 1e9) as i64).min(last - first);
     let (mut times_ms, mut place) = (Vec::new(), 0x5eed_u64);
     for _ in 0..ROUNDS {
@@ -136,7 +131,7 @@ async fn pictures(lab: &Lab, length_s: f64) -> Result<(f64, f64)> {
         let slack = (last - first - length).max(1) as u64;
         let from = first + (place % slack) as i64;
         let since = Instant::now();
-        let columns = picture(&mut query, from, from + length).await?;
+        let columns = picture(&client, from, from + length).await?;
         times_ms.push(since.elapsed().as_secs_f64() * 1e3);
         ensure!(
             columns > POINTS as usize / 3 && columns <= POINTS as usize,
@@ -147,26 +142,15 @@ async fn pictures(lab: &Lab, length_s: f64) -> Result<(f64, f64)> {
     Ok((times_ms[ROUNDS / 2], times_ms[ROUNDS * 99 / 100]))
 }
 
-async fn picture(query: &mut QueryClient<tonic::transport::Channel>, from_ns: i64, to_ns: i64) -> Result<usize> {
-    let selection = v1::Selection {
-        what: Some(v1::selection::What::Device(DEVICE.into())),
-        range: Some(v1::TimeRange {
-            from_ns: Some(from_ns),
-            to_ns: Some(to_ns),
-        }),
-        signals: vec!["current".into()],
-        filter: String::new(),
+async fn picture(client: &Client, from_ns: i64, to_ns: i64) -> Result<usize> {
+    let range = TimeRange {
+        from_ns: Some(from_ns),
+        to_ns: Some(to_ns),
     };
-    let request = v1::GetWaveformRequest {
-        workspace: "main".into(),
-        selection: Some(selection),
-        points_max: POINTS,
-        encodings: Vec::new(),
-    };
-    let mut answer = query.get_waveform(request).await?.into_inner();
-    let mut columns = 0;
-    while let Some(part) = answer.message().await? {
-        if let Some(Wire::Columns(part)) = part.part {
+    let selection = Selection::device(DEVICE).range(range).signals(["current"]);
+    let (mut answer, mut columns) = (client.columns(&selection, POINTS).await?, 0);
+    while let Some(part) = answer.next().await? {
+        if let Part::Columns(part) = part {
             columns += part.count.len();
         }
     }

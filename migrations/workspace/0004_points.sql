@@ -10,6 +10,8 @@ ALTER TABLE chunk_signal
 ALTER TABLE chunk_signal ALTER COLUMN points SET STORAGE EXTERNAL;
 COMMENT ON COLUMN chunk_signal.points IS 'Of level 0 each sample (double precision); else of each point count (integer), min, max, sum, sumsq (double precision); big-endian, NaN where no sample is finite. Functions point_* read them.';
 
+COMMENT ON COLUMN envelope.children IS 'Its 16 buckets of the level below: min, max and sum (double precision) of each; if any is not full of finite samples, each with its counts of samples and of finite ones before (bigint), and all 0 without samples. Big-endian.';
+
 -- What is stored is folded again, from its samples, while the server runs.
 TRUNCATE envelope;
 UPDATE stream SET folded_seq = 0;

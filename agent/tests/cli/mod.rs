@@ -152,6 +152,21 @@ impl Drop for Running {
     }
 }
 
+/// Of a live capture of device `bench`; the source is still to be said.
+pub(crate) fn run<'a>(outbox: &'a str, server: &'a str, drain_wait: &'a str) -> [&'a str; 9] {
+    [
+        "run",
+        "--device",
+        "bench",
+        "--outbox",
+        outbox,
+        "--server",
+        server,
+        "--drain-wait",
+        drain_wait,
+    ]
+}
+
 /// The body of what the agent of this outbox answers.
 pub(crate) fn get(outbox: &str, path: &str) -> String {
     ask(outbox, path).expect("the agent answers")

@@ -1,15 +1,34 @@
 //! A stored chunk's columns as f64, each checked against the hash that it was captured with. CPU work, for blocking threads.
 
 use wavekeep_proto::chunk::ColumnContent;
-use wavekeep_proto::codec::Decoder;
+use wavekeep_proto::codec::{Decoder, Encoding};
 use wavekeep_proto::hash;
-use wavekeep_proto::stream::StreamDefinition;
+use wavekeep_proto::id::Hash;
+use wavekeep_proto::stream::{Signal, StreamDefinition};
 
 use super::error::QueryError;
 use super::read::StoredChunk;
 use super::want::Want;
 use crate::rollup::fold::multiply;
 use crate::samples::to_f64;
+
+/// Decodes a present column of so many samples into `raw`, and holds it against its hash. Or what is wrong with it.
+pub(super) fn verified(
+    decoder: &mut Decoder,
+    signal: &Signal,
+    (encoding, hash, count): (Encoding, Hash, u64),
+    encoded: &[u8],
+    raw: &mut Vec<u8>,
+) -> Result<(), String> {
+    let count = u32::try_from(count).map_err(|_| "has too many samples")?;
+    decoder
+        .decode_into(encoding, signal.sample_type.bits(), count as usize, encoded, raw)
+        .map_err(|why| format!("cannot be decoded ({why})"))?;
+    if hash::column_hash(signal.number, signal.sample_type, count, raw) != hash {
+        return Err("decodes to other samples than were captured".into());
+    }
+    Ok(())
+}
 
 /// Decodes chunk after chunk, reusing its buffers.
 #[derive(Default)]
@@ -54,18 +73,12 @@ impl ChunkDecoder {
                 continue;
             };
             let bytes = encoded.next().ok_or_else(|| damaged(*place, "has lost its bytes"))?;
-            let count = u32::try_from(header.count).map_err(|_| damaged(*place, "has too many samples"))?;
-            let bits = signal.sample_type.bits();
-            self.decoder
-                .decode_into(encoding, bits, count as usize, bytes, &mut self.raw)
-                .map_err(|why| damaged(*place, &format!("cannot be decoded ({why})")))?;
-            if hash::column_hash(signal.number, signal.sample_type, count, &self.raw) != hash {
-                return Err(damaged(*place, "decodes to other samples than were captured"));
-            }
+            let content = (encoding, hash, header.count);
+            verified(&mut self.decoder, signal, content, bytes, &mut self.raw).map_err(|why| damaged(*place, &why))?;
             to_f64(
                 signal.sample_type,
                 &self.raw,
-                0..count as usize,
+                0..header.count as usize,
                 &mut self.columns[*place],
             );
         }

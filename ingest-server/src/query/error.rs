@@ -49,7 +49,7 @@ pub enum QueryError {
     #[error("the answer was not complete in time: ask for less, or allow more time")]
     Deadline,
     /// What is stored is not whole.
-    #[error("{0}: `wavekeep-server scrub` says more")]
+    #[error("{0}: it was committed whole, and the database has lost or changed it since; a backup has it")]
     Damaged(String),
     /// The database does not answer, or not as it should.
     #[error("the database cannot be read ({0}): ask again in a moment, and if it stays so look at the server's log")]

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use wavekeep_proto::chunk::ColumnContent;
 use wavekeep_proto::codec::Decoder;
 use wavekeep_proto::stream::StreamDefinition;
-use wavekeep_proto::{hash, v1};
+use wavekeep_proto::v1;
 
+use super::decode::verified;
 use super::error::QueryError;
 use super::read::Reader;
 use crate::samples::to_f64;
@@ -95,7 +96,7 @@ fn of_chunk(
             }),
             Err(why) => {
                 let (stream, seq, signal) = (definition.id, row.header.seq, &signal.name);
-                tracing::warn!(%stream, seq, signal, "a column cannot be shown: {why}; `wavekeep-server scrub` says more");
+                tracing::warn!(%stream, seq, signal, "a column is left out of a listing: it {why}");
             }
         }
     }
@@ -117,26 +118,15 @@ fn decoded(
         .get(place)
         .filter(|column| column.signal == signal.number);
     let Some(ColumnContent::Present { encoding, hash }) = column.map(|column| column.content) else {
-        return Err("its header names another signal".into());
+        return Err("is not in its header".into());
     };
     let own = payloads
         .binary_search_by_key(&(header.seq, signal.number), |payload| (payload.seq, payload.signal))
-        .map_err(|_| "its bytes are lost".to_owned())?;
-    let count = u32::try_from(header.count).map_err(|_| "its header counts too many samples".to_owned())?;
-    let mut raw = Vec::new();
-    decoder
-        .decode_into(
-            encoding,
-            signal.sample_type.bits(),
-            count as usize,
-            &payloads[own].payload,
-            &mut raw,
-        )
-        .map_err(|why| why.to_string())?;
-    if hash::column_hash(signal.number, signal.sample_type, count, &raw) != hash {
-        return Err("it decodes to other samples than were captured".into());
-    }
-    let mut values = Vec::new();
-    to_f64(signal.sample_type, &raw, 0..first.min(count) as usize, &mut values);
+        .map_err(|_| "has lost its bytes".to_owned())?;
+    let (mut raw, mut values) = (Vec::new(), Vec::new());
+    let content = (encoding, hash, header.count);
+    verified(decoder, signal, content, &payloads[own].payload, &mut raw)?;
+    let first = u64::from(first).min(header.count) as usize;
+    to_f64(signal.sample_type, &raw, 0..first, &mut values);
     Ok(values)
 }

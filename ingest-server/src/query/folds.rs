@@ -3,10 +3,11 @@
 //!
 //! # Invariants
 //! - I8: every stored sample of the range goes into the sink exactly once, and no other.
-//! - I12: one page of rows, or one batch of chunks, is in memory.
+//! - I12: one page of rows, or one batch of chunks, is in memory, and the two chunks at the ends.
 
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
 use wavekeep_proto::stream::StreamDefinition;
 
 use super::cover::Cover;
@@ -179,26 +180,51 @@ impl<S: Sink> Folding<S> {
         (from, to.max(from))
     }
 
-    /// Everything from one transaction; then the chunks that the range cuts are folded on a blocking thread.
+    /// Everything from one transaction. The chunks that the range cuts are decoded on a blocking thread while the rest is read.
     async fn read(mut self, cover: Cover, children: Option<Children>) -> Result<Self, QueryError> {
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
             None => self.reader.begin().await?,
         };
+        let edges = self.edges(&mut reading).await?;
         if let Some(children) = children {
             self.children(&mut reading, children).await?;
         }
         self.cover(&mut reading, cover).await?;
-        let signals = self.signals();
-        let cut = self.cut_chunks().into_iter().cloned().collect();
-        let cut = with_columns(&mut reading, self.located.place, &signals, cut).await?;
         reading.end();
-        if cut.is_empty() {
-            return Ok(self);
+        if let Some(edges) = edges {
+            for edge in edges.await.expect("decoding does not panic")? {
+                self.sink.take_samples(edge.want, edge.at, &edge.samples);
+            }
         }
-        let span = self.located.span;
-        let work = tokio::task::spawn_blocking(move || self.take_chunks(&cut, &span));
-        work.await.expect("folding does not panic")
+        Ok(self)
+    }
+
+    /// The samples at the ends of the range, of the chunks that it cuts; None where it cuts none.
+    async fn edges(
+        &self,
+        reading: &mut Reading,
+    ) -> Result<Option<JoinHandle<Result<Vec<Edge>, QueryError>>>, QueryError> {
+        let cut: Vec<ChunkRow> = self.cut_chunks().into_iter().cloned().collect();
+        if cut.is_empty() {
+            return Ok(None);
+        }
+        let chunks = with_columns(reading, self.located.place, &self.signals(), cut).await?;
+        let (definition, wants, span) = (self.definition.clone(), self.wants.clone(), self.located.span);
+        Ok(Some(tokio::task::spawn_blocking(move || {
+            let (mut decoder, mut edges) = (ChunkDecoder::default(), Vec::new());
+            cut_samples(
+                &mut decoder,
+                (&definition, &wants),
+                &chunks,
+                &span,
+                |want, at, samples| {
+                    let samples = samples.to_vec();
+                    edges.push(Edge { want, at, samples });
+                },
+            )?;
+            Ok(edges)
+        })))
     }
 
     fn want_of(&self, number: u32) -> Option<usize> {
@@ -277,24 +303,47 @@ impl<S: Sink> Folding<S> {
 
     /// The samples of some chunks that lie in the span. CPU work.
     fn take_chunks(mut self, chunks: &[StoredChunk], span: &Span) -> Result<Self, QueryError> {
-        let needed = places(&self.wants);
-        for chunk in chunks {
-            let header = &chunk.row.header;
-            let (from, to) = plan::cut(header, span);
-            if from == to {
-                continue;
-            }
-            self.decoder.decode(&self.definition, &needed, chunk)?;
-            let range = (from - header.first_sample) as usize..(to - header.first_sample) as usize;
-            let at = (from, plan::time_ns(&self.definition, header, from));
-            for (place, want) in self.wants.iter().enumerate() {
-                if let Some(samples) = self.decoder.samples(*want, range.clone()) {
-                    self.sink.take_samples(place, at, samples);
-                }
-            }
-        }
+        let of = (&*self.definition, &self.wants[..]);
+        let sink = &mut self.sink;
+        cut_samples(&mut self.decoder, of, chunks, span, |want, at, samples| {
+            sink.take_samples(want, at, samples);
+        })?;
         Ok(self)
     }
+}
+
+/// Samples at an end of a range.
+struct Edge {
+    want: usize,
+    at: Dated,
+    samples: Vec<f64>,
+}
+
+/// Decodes chunks, and gives out the samples of each want that lie in the span, the first of them dated. CPU work.
+fn cut_samples(
+    decoder: &mut ChunkDecoder,
+    (definition, wants): (&StreamDefinition, &[Want]),
+    chunks: &[StoredChunk],
+    span: &Span,
+    mut take: impl FnMut(usize, Dated, &[f64]),
+) -> Result<(), QueryError> {
+    let needed = places(wants);
+    for chunk in chunks {
+        let header = &chunk.row.header;
+        let (from, to) = plan::cut(header, span);
+        if from == to {
+            continue;
+        }
+        decoder.decode(definition, &needed, chunk)?;
+        let range = (from - header.first_sample) as usize..(to - header.first_sample) as usize;
+        let at = (from, plan::time_ns(definition, header, from));
+        for (place, want) in wants.iter().enumerate() {
+            if let Some(samples) = decoder.samples(*want, range.clone()) {
+                take(place, at, samples);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Which children of complete buckets are read.

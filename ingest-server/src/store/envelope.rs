@@ -6,6 +6,7 @@ use wavekeep_proto::id::StreamId;
 use super::bigint;
 use super::copy::BinaryCopy;
 use super::error::StoreError;
+use crate::rollup::bucket_samples;
 use crate::rollup::envelope::{Bucket, Envelope};
 use crate::rollup::tower::Completed;
 
@@ -53,7 +54,7 @@ fn write(copy: &mut BinaryCopy<'_>, row: &EnvelopeRow) -> Result<(), StoreError>
     copy.i64(*utc_ns);
     copy.i64(bigint(whole.sample_count, "the number of samples")?);
     folded(copy, whole)?;
-    copy.bytes(&packed(children));
+    copy.bytes(&packed(*level, children));
     Ok(())
 }
 
@@ -71,77 +72,114 @@ pub(super) fn folded(copy: &mut BinaryCopy<'_>, whole: &Bucket) -> Result<(), St
     Ok(())
 }
 
-/// Bytes of a child.
-const CHILD_BYTES: usize = 48;
+/// Bytes of min, max and sum.
+const VALUES_BYTES: usize = 24;
+/// The same with both counts before.
+const COUNTED_BYTES: usize = 40;
 
-/// The children of a bucket as one field. Those without samples are zeros.
-fn packed(children: &[Option<Bucket>; 16]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(16 * CHILD_BYTES);
+/// The children of a bucket of this level as one field: min, max and sum of each, where all are full of finite samples; else each with
+/// its counts of samples and of finite ones before, zeros for those without samples.
+fn packed(level: u32, children: &[Option<Bucket>; 16]) -> Vec<u8> {
+    let size = bucket_samples(level - 1);
+    let is_full =
+        |child: &Option<Bucket>| child.is_some_and(|child| child.sample_count == size && child.envelope.count == size);
+    let counted = !children.iter().all(is_full);
+    let mut bytes = Vec::with_capacity(16 * COUNTED_BYTES);
     for child in children {
         let Some(Bucket {
             sample_count, envelope, ..
         }) = child
         else {
-            bytes.extend_from_slice(&[0; CHILD_BYTES]);
+            bytes.extend_from_slice(&[0; COUNTED_BYTES]);
             continue;
         };
-        bytes.extend_from_slice(&sample_count.to_be_bytes());
-        bytes.extend_from_slice(&envelope.count.to_be_bytes());
-        for value in [envelope.min, envelope.max, envelope.sum, envelope.sumsq] {
+        if counted {
+            bytes.extend_from_slice(&sample_count.to_be_bytes());
+            bytes.extend_from_slice(&envelope.count.to_be_bytes());
+        }
+        for value in [envelope.min, envelope.max, envelope.sum] {
             bytes.extend_from_slice(&value.to_be_bytes());
         }
     }
     bytes
 }
 
-/// What [`packed`] packed; those without samples are empty. None: it did not pack this.
-pub(super) fn unpacked(bytes: &[u8]) -> Option<Vec<Bucket>> {
-    let (children, rest) = bytes.as_chunks::<CHILD_BYTES>();
-    let child = |child: &[u8; CHILD_BYTES]| {
-        let words = child.as_chunks::<8>().0;
-        let (count, value) = (
-            |at: usize| u64::from_be_bytes(words[at]),
-            |at: usize| f64::from_be_bytes(words[at]),
-        );
-        if count(0) == 0 {
+/// What [`packed`] packed, without sums of squares; those without samples are empty. None: it did not pack this.
+pub(super) fn unpacked(level: u32, bytes: &[u8]) -> Option<Vec<Bucket>> {
+    let size = bucket_samples(level.checked_sub(1)?);
+    let bucket = |counts: (u64, u64), values: &[u8]| {
+        let value = |at: usize| f64::from_be_bytes(values.as_chunks().0[at]);
+        if counts.0 == 0 {
             return Bucket::EMPTY;
         }
         Bucket {
-            sample_count: count(0),
+            sample_count: counts.0,
             envelope: Envelope {
-                count: count(1),
-                min: value(2),
-                max: value(3),
-                sum: value(4),
-                sumsq: value(5),
+                count: counts.1,
+                min: value(0),
+                max: value(1),
+                sum: value(2),
+                sumsq: f64::NAN,
             },
             exact: None,
         }
     };
-    (children.len() == 16 && rest.is_empty()).then(|| children.iter().map(child).collect())
+    let counted = |child: &[u8; COUNTED_BYTES]| {
+        let count = |at: usize| u64::from_be_bytes(child.as_chunks().0[at]);
+        bucket((count(0), count(1)), &child[COUNTED_BYTES - VALUES_BYTES..])
+    };
+    if bytes.len() == 16 * VALUES_BYTES {
+        let children = bytes.as_chunks::<VALUES_BYTES>().0.iter();
+        return Some(children.map(|child| bucket((size, size), child)).collect());
+    }
+    let (children, rest) = bytes.as_chunks::<COUNTED_BYTES>();
+    (children.len() == 16 && rest.is_empty()).then(|| children.iter().map(counted).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Sums of squares are not stored.
+    fn same(one: Bucket, other: &Bucket) -> bool {
+        let values = |bucket: &Bucket| {
+            let Envelope {
+                count, min, max, sum, ..
+            } = bucket.envelope;
+            (bucket.sample_count, count, min, max, sum)
+        };
+        values(&one) == values(other)
+    }
+
     #[test]
     fn children_come_back() {
-        let mut children = [None; 16];
+        let full = Bucket {
+            sample_count: 256,
+            envelope: Envelope::of(&[0.5; 256]),
+            exact: None,
+        };
+        let bytes = packed(3, &[Some(full); 16]);
+        assert_eq!(bytes.len(), 16 * VALUES_BYTES);
+        let back = unpacked(3, &bytes).expect("it was packed");
+        assert!(back.len() == 16 && back.iter().all(|back| same(full, back)));
+
+        let mut children = [Some(full); 16];
+        children[2] = None;
         children[3] = Some(Bucket {
             sample_count: 5,
             envelope: Envelope::of(&[1.0, -2.0]),
             exact: None,
         });
         children[15] = Some(Bucket {
-            sample_count: 1,
+            sample_count: 256,
             ..Bucket::EMPTY
         });
-        let back = unpacked(&packed(&children)).expect("it was packed");
+        let back = unpacked(3, &packed(3, &children)).expect("it was packed");
         for (child, back) in children.iter().zip(&back) {
-            assert_eq!(child.unwrap_or(Bucket::EMPTY), *back);
+            assert!(same(child.unwrap_or(Bucket::EMPTY), back), "{back:?}");
         }
-        assert_eq!(unpacked(&packed(&children)[1..]), None);
-        assert_eq!(unpacked(&[]), None);
+        assert_eq!(unpacked(3, &packed(3, &children)[1..]), None);
+        assert_eq!(unpacked(3, &[]), None);
+        assert_eq!(unpacked(0, &bytes), None);
     }
 }

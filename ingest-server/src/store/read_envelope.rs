@@ -60,7 +60,7 @@ pub(crate) struct BucketRow {
     pub(crate) whole: Bucket,
 }
 
-/// The children of a complete bucket; those without samples are empty.
+/// The children of a complete bucket, without their sums of squares; those without samples are empty.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ChildrenRow {
     pub(crate) signal: u32,
@@ -246,12 +246,12 @@ pub(crate) async fn children(
         .bind(bigint(range.from, "the bucket")?)
         .bind(bigint(range.to, "the bucket")?);
     let rows = within_limit(query.fetch_all(connection)).await?;
-    rows.iter().map(children_row).collect()
+    rows.iter().map(|row| children_row(row, range.level)).collect()
 }
 
-fn children_row(row: &PgRow) -> Result<ChildrenRow, StoreError> {
+fn children_row(row: &PgRow, level: u32) -> Result<ChildrenRow, StoreError> {
     // By place: there are thousands of these rows, and names are looked up.
-    let children = unpacked(row.try_get(3)?);
+    let children = unpacked(level, row.try_get(3)?);
     let signal = u32::try_from(row.try_get::<i32, _>(0)?);
     Ok(ChildrenRow {
         signal: signal.map_err(|_| StoreError::Unexpected("envelope.signal"))?,
