@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use sqlx::postgres::PgPoolCopyExt;
 use sqlx::{Connection, PgConnection, Row};
-use wavekeep_system_tests::lab::Lab;
+use wavekeep_system_tests::lab::{Lab, fast_simulation};
 use wavekeep_system_tests::stored;
 
 use crate::processes;
@@ -84,26 +84,13 @@ fn end_to_end(lab: &Lab, seconds: u64) -> Result<EndToEnd> {
     let server = lab.server.as_ref().context("the server runs")?.id();
     let before = processes::cpu_seconds_of_tree(server)?;
     let duration = format!("{seconds}s");
-    let options = [
-        "--device",
-        DEVICE,
-        "--simulate",
-        "js220,rate=2000000,seed=7,speed=max",
-        "--duration",
-        &duration,
-        "--quota",
-        "1GiB",
-        "--when-full",
-        "block",
-    ];
+    let options = fast_simulation(DEVICE, "js220,rate=2000000,seed=7,speed=max", &duration);
     let since = Instant::now();
     let mut agent = lab.agent("bench", &["run"], &options)?;
     let (mut cpu, mut resident) = (0.0f64, 0u64);
     while !agent.has_ended()? {
         cpu = processes::cpu_seconds(agent.id()).map_or(cpu, |now| now.max(cpu));
-        resident = processes::resident_bytes_max(agent.id())
-            .unwrap_or(resident)
-            .max(resident);
+        resident = agent.resident_bytes_max().unwrap_or(resident).max(resident);
         std::thread::sleep(Duration::from_millis(50));
     }
     let elapsed = since.elapsed().as_secs_f64();

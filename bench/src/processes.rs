@@ -1,4 +1,4 @@
-//! What a process costs, from /proc: CPU time and resident memory. Linux only, like the budgets.
+//! What a process costs, from /proc: CPU time. Linux only, like the budgets.
 
 use std::path::Path;
 
@@ -16,17 +16,6 @@ pub(crate) fn cpu_seconds(id: u32) -> Result<f64> {
     let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
     // proc(5): in clock ticks, 100 a second on every Linux that Rust's std supports here.
     Ok(ticks / 100.0)
-}
-
-/// The largest resident memory so far, in bytes.
-pub(crate) fn resident_bytes_max(id: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .context("/proc/PID/status has VmHWM")?;
-    let kib: u64 = line.split_whitespace().nth(1).context("VmHWM has a value")?.parse()?;
-    Ok(kib * 1024)
 }
 
 /// CPU seconds of every process whose command line names `needle` (the private Postgres' data directory, say) and of their

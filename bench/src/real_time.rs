@@ -51,7 +51,7 @@ fn cost(lab: &Lab, spec: &str, device: &str) -> Result<(f64, f64, Histogram)> {
     let (before, since) = (processes::cpu_seconds(agent.id())?, Instant::now());
     std::thread::sleep(Duration::from_secs(30));
     let share = (processes::cpu_seconds(agent.id())? - before) / since.elapsed().as_secs_f64();
-    let resident = processes::resident_bytes_max(agent.id())?;
+    let resident = agent.resident_bytes_max()?;
     let acked = Histogram::of_agent(&lab.outbox(device), "wavekeep_agent_ack_latency_seconds")?;
     let mut agent = agent;
     agent

@@ -50,6 +50,23 @@ pub fn free_port() -> Result<SocketAddr> {
     bail!("no free loopback port between 20000 and 32000")
 }
 
+/// Options of `run` for a simulated instrument that waits where the server is slower than it.
+#[must_use]
+pub fn fast_simulation<'a>(device: &'a str, spec: &'a str, duration: &'a str) -> [&'a str; 10] {
+    [
+        "--device",
+        device,
+        "--simulate",
+        spec,
+        "--duration",
+        duration,
+        "--quota",
+        "1GiB",
+        "--when-full",
+        "block",
+    ]
+}
+
 impl Lab {
     /// Starts a server (`dev`: private Postgres, migrated, workspace `main`) and waits until it is ready.
     pub fn start() -> Result<Self> {

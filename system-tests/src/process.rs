@@ -70,6 +70,22 @@ impl Process {
         self.child.id()
     }
 
+    /// The largest resident memory so far, in bytes.
+    pub fn resident_bytes_max(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()))?;
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .context("/proc/PID/status has VmHWM")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("VmHWM has a value")?.parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// From here on [`Self::resident_bytes_max`] counts anew.
+    pub fn forget_resident_bytes_max(&self) -> Result<()> {
+        Ok(std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5")?)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).context("a process id is an i32")?);

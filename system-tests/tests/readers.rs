@@ -8,7 +8,7 @@ use tonic::Streaming;
 use wavekeep_proto::v1;
 use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::v1::waveform_part::Part;
-use wavekeep_system_tests::lab::Lab;
+use wavekeep_system_tests::lab::{Lab, fast_simulation};
 use wavekeep_system_tests::stored;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,19 +20,7 @@ const SERVER_BYTES_MAX: u64 = 300_000_000;
 
 fn record(lab: &Lab, device: &str) {
     let duration = format!("{SECONDS}s");
-    let simulated = "js220,rate=1000000,seed=7,speed=max";
-    let options = [
-        "--device",
-        device,
-        "--simulate",
-        simulated,
-        "--duration",
-        &duration,
-        "--quota",
-        "1GiB",
-        "--when-full",
-        "block",
-    ];
+    let options = fast_simulation(device, "js220,rate=1000000,seed=7,speed=max", &duration);
     let mut agent = lab.agent(device, &["run"], &options).unwrap();
     agent.wait_success(PATIENCE).unwrap();
 }
@@ -67,22 +55,11 @@ async fn rest(mut answer: Streaming<v1::WaveformPart>) -> u64 {
     samples
 }
 
-/// Forgets the server's peak.
-fn forget_peak(server: u32) {
-    std::fs::write(format!("/proc/{server}/clear_refs"), "5").unwrap();
-}
-
-fn peak_bytes(server: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{server}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
 #[test]
 fn i12_readers_that_do_not_read_hold_up_no_ingest_and_take_bounded_memory() {
     let mut lab = Lab::start().unwrap();
     record(&lab, "first");
-    let server = lab.server.as_ref().unwrap().id();
+    let server = lab.server.as_ref().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answers = runtime.block_on(async {
         let mut answers = Vec::new();
@@ -94,10 +71,10 @@ fn i12_readers_that_do_not_read_hold_up_no_ingest_and_take_bounded_memory() {
         }
         answers
     });
-    forget_peak(server);
+    server.forget_resident_bytes_max().unwrap();
     // It ends, which says that every sample is acknowledged: nothing of what it needs is held by a reader.
     record(&lab, "second");
-    let peak = peak_bytes(server);
+    let peak = server.resident_bytes_max().unwrap();
     println!("the server's peak: {} MB", peak / 1_000_000);
     assert!(peak < SERVER_BYTES_MAX, "{peak} bytes for {READERS} readers that wait");
 
