@@ -180,6 +180,18 @@ impl<S: Sink> Folding<S> {
         (from, to.max(from))
     }
 
+    /// The seqs of the middle, where it is not empty: the first one and the last.
+    fn middle_seqs(&self) -> (u64, u64) {
+        let (first, last) = &self.located.ends;
+        let (from, to) = self.middle();
+        let starts_later = first.header.first_sample < from;
+        let ends_earlier = to < last.header.end_sample();
+        (
+            first.header.seq + u64::from(starts_later),
+            last.header.first_seq - u64::from(ends_earlier),
+        )
+    }
+
     /// Everything from one transaction. The chunks that the range cuts are decoded on a blocking thread while the rest is read.
     async fn read(mut self, cover: Cover, children: Option<Children>) -> Result<Self, QueryError> {
         let mut reading = match self.reading.take() {
@@ -288,7 +300,7 @@ impl<S: Sink> Folding<S> {
             }
         }
         for range in cover.points {
-            let mut page = None;
+            let mut page = (range == self.middle()).then(|| self.middle_seqs());
             loop {
                 let (rows, next) = reading.points(place, &self.numbers, range, page).await?;
                 rows.iter().try_for_each(|row| self.take_points(row, range))?;

@@ -1,7 +1,9 @@
 //! The columns that a range is drawn in. Pure.
 //!
 //! Columns are cut at multiples of their width, so that they stay where they are while the range moves; the first and the last are
-//! cut by the range. The width is a multiple of the coarsest bucket of which the range has at least as many as columns are allowed.
+//! cut by the range. The width is a multiple of the coarsest bucket of which the range has at least half as many as columns are allowed:
+//! a column is one bucket then, or a few. (A finer level would give no more than that half either in the worst case, for up to twice
+//! the rows: docs/adr/0012.)
 //!
 //! # Invariants
 //! - I9: a column's count, min, max and sum are those of its samples, and of no other's. A column without samples is empty: nothing
@@ -28,7 +30,7 @@ impl Grid {
     /// Of from ≤ s < to, not empty, in at most `points_max` columns, at least one.
     pub(super) fn new(levels: Levels, (from, to): (u64, u64), points_max: u64) -> Self {
         let (length, points_max) = (to - from, points_max.max(1));
-        let enough = |level: &u32| length / bucket_samples(*level) >= points_max;
+        let enough = |level: &u32| length / bucket_samples(*level) >= points_max.div_ceil(2);
         let level = (levels.point..=LEVEL_MAX).rev().find(enough);
         let size = level.map_or(1, bucket_samples);
         let width_of = |columns: u64| length.div_ceil(columns).div_ceil(size) * size;
@@ -161,15 +163,16 @@ mod tests {
                 prop_assert_eq!(grid.column_of(grid.start(column)), column);
                 prop_assert_eq!(grid.column_of(grid.start(column) - 1), column - 1);
             }
+            let half = points_max.div_ceil(2);
             match grid.level {
                 Some(level) => {
                     let size = bucket_samples(level);
                     prop_assert_eq!(grid.width % size, 0);
-                    prop_assert!(length / size >= points_max, "at least as many buckets as columns are allowed");
-                    prop_assert!(level == LEVEL_MAX || length / bucket_samples(level + 1) < points_max, "the coarsest");
+                    prop_assert!(length / size >= half, "at least half as many buckets as columns are allowed");
+                    prop_assert!(level == LEVEL_MAX || length / bucket_samples(level + 1) < half, "the coarsest");
                     prop_assert!(level >= levels.point);
                 }
-                None => prop_assert!(length / bucket_samples(levels.point) < points_max),
+                None => prop_assert!(length / bucket_samples(levels.point) < half),
             }
             // Not needlessly few: a picture of 2,000 points has more than 900.
             if length >= 2 * points_max && points_max > 20 {

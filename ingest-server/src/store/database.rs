@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::{ConnectOptions, Connection, PgPool};
 
 use super::error::StoreError;
 use super::limits;
@@ -157,9 +157,11 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(limits::CONNECT_SECONDS_MAX)
-            .before_acquire(move |_, connection| {
-                let usable = !known.is_outlived(connection.age);
-                Box::pin(async move { Ok(usable) })
+            .test_before_acquire(false)
+            .before_acquire(move |connection, about| {
+                let usable = !known.is_outlived(about.age);
+                let asked = usable && about.idle_for > limits::CONNECTION_TRUSTED;
+                Box::pin(async move { Ok(usable && (!asked || connection.ping().await.is_ok())) })
             })
             .connect_lazy_with(options);
         let database = Self {

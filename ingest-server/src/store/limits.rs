@@ -6,6 +6,9 @@ use std::time::Duration;
 pub const CONNECTIONS_MAX: u32 = 16;
 /// For a connection, new or from the pool.
 pub const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(10);
+/// How long a pooled connection may have rested to be used without asking first whether the database still answers, which takes a
+/// round trip.
+pub(super) const CONNECTION_TRUSTED: Duration = Duration::from_secs(1);
 /// For all of a transaction but its COMMIT: no answer by then means that the database is not available.
 pub const TRANSACTION_SECONDS_MAX: Duration = Duration::from_secs(60);
 /// For the answer to COMMIT: none by then means that it may or may not have happened.

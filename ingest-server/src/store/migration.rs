@@ -21,7 +21,7 @@ const REGISTRY: [(i64, &str, &str); 2] = [
         include_str!("../../../migrations/registry/0002_retention.sql"),
     ),
 ];
-const WORKSPACE: [(i64, &str, &str); 4] = [
+const WORKSPACE: [(i64, &str, &str); 5] = [
     (
         1,
         "workspace",
@@ -37,6 +37,11 @@ const WORKSPACE: [(i64, &str, &str); 4] = [
         4,
         "points",
         include_str!("../../../migrations/workspace/0004_points.sql"),
+    ),
+    (
+        5,
+        "successors",
+        include_str!("../../../migrations/workspace/0005_successors.sql"),
     ),
 ];
 

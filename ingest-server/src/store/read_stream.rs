@@ -59,10 +59,9 @@ impl StreamRow {
 
 const SELECT: &str = "
 SELECT s.definition, s.labels::text AS labels, s.run, s.watermark, s.next_sample, s.digest, s.ended, s.end_reason,
-       s.first_time_ns, s.last_time_ns, s.sample_count, s.gap_sample_count, s.stored_bytes, s.quarantined, s.folded_seq, s.time_stepped, p.succeeded_at
+       s.first_time_ns, s.last_time_ns, s.sample_count, s.gap_sample_count, s.stored_bytes, s.quarantined, s.folded_seq, s.time_stepped,
+       (SELECT min(n.predecessor_seq) FROM stream n WHERE n.predecessor_id = s.id) AS succeeded_at
   FROM stream s
-  LEFT JOIN (SELECT predecessor_id, min(predecessor_seq) AS succeeded_at FROM stream
-              WHERE predecessor_id IS NOT NULL GROUP BY predecessor_id) p ON p.predecessor_id = s.id
  WHERE ($1::bytea IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.device = $2) AND ($3::text IS NULL OR s.run = $3)
    AND s.labels @> $4::text::jsonb
    AND ($5::bigint IS NULL OR s.first_time_ns < $5) AND ($6::bigint IS NULL OR s.last_time_ns > $6)
