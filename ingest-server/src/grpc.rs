@@ -15,8 +15,9 @@ use crate::drain::drain;
 use crate::ingest::registry::Registry;
 use crate::ingest::{IngestConfig, IngestService};
 use crate::ledger::Ledger;
+use crate::limits::connections_max;
 use crate::serve::ServeError;
-use crate::transport::{self, Tls, TransportConfig, connections_max};
+use crate::transport::{self, Tls, TransportConfig};
 
 /// Connections may be older than sessions by this: sessions end by themselves first.
 const CONNECTION_GRACE: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@
 //! | [`rollup`] | pure: envelopes at every level |
 //! | [`backfill`] | folds what an older version stored |
 //! | [`serve`], [`drain`] | the server from its sockets to its end |
-//! | [`grpc`], [`transport`] | services on a port; HTTP/2's settings |
+//! | [`grpc`], [`transport`], [`limits`] | services on a port; HTTP/2's settings; how much of everything |
 //! | [`admin`], [`telemetry`] | health, readiness; logs and metrics |
 //! | [`cli`] | the command line |
 //! | [`query`] | reading: the `Query` service |
@@ -27,6 +27,7 @@ pub mod drain;
 pub mod grpc;
 pub mod ingest;
 pub mod ledger;
+pub mod limits;
 pub mod query;
 pub mod rollup;
 mod samples;

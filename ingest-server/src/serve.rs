@@ -48,6 +48,8 @@ pub struct ServeConfig {
     pub http: SocketAddr,
     /// For chunks in memory.
     pub memory_budget_bytes: u64,
+    /// Sessions at a time; unless told as many as have the smallest window all at once.
+    pub sessions_max: Option<u32>,
     /// Connections to the database, for writers, opens and readers.
     pub database_connections: u32,
     /// How long a database that does not answer is waited for at start.
@@ -182,6 +184,10 @@ async fn serve_until_drained(
     ready: impl FnOnce(),
 ) -> Result<(), ServeError> {
     let budget = Budget::new(config.memory_budget_bytes)?;
+    let budget = match config.sessions_max {
+        Some(sessions) => budget.with_sessions_max(sessions.into()),
+        None => budget,
+    };
     let health = Health::default();
     tokio::spawn(health.clone().beat());
     admin::start(sockets.http, health.clone(), metrics)?;

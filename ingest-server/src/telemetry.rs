@@ -146,6 +146,7 @@ pub mod gauge {
 
     metric_table!(Gauge {
         SESSIONS = "wavekeep_sessions" "Sessions that have a seat",
+        SESSIONS_HOT = "wavekeep_sessions_hot" "Of these, those of which chunks come; they share the memory budget",
         CONNECTIONS = "wavekeep_connections" "gRPC connections that are open",
         WINDOW_BYTES = "wavekeep_window_bytes" "The window of every session",
         MEMORY_BUDGET_BYTES = "wavekeep_memory_budget_bytes" "The budget for chunks in memory",

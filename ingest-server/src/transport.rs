@@ -1,8 +1,9 @@
 //! gRPC over HTTP/2 over TCP: the settings, and how many connections there may be.
 //!
 //! # Invariants
-//! - I12: a connection buffers at most `WINDOW_BYTES` and one message; there are at most as many connections as
-//!   [`connections_max`] says; each carries at most `STREAMS_MAX` calls at a time.
+//! - I12: a connection buffers at most [`limits::TRANSPORT_WINDOW_BYTES`] and one message; there are at most as many connections as
+//!   [`limits::connections_max`] says; each carries at most [`limits::CALLS_MAX`] calls at a time, and is closed when it begins calls to
+//!   reset them at once.
 
 use std::future::Future;
 use std::io;
@@ -21,33 +22,9 @@ use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tracing::{debug, warn};
-use wavekeep_proto::limits::link_ms;
 
+use crate::limits;
 use crate::telemetry::{counter, gauge};
-
-/// HTTP/2's windows, of a stream and of a connection. The adaptive window was slower than a fixed one of this size.
-const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// A frame counts as a sign of life only when it is whole, and a ping waits behind it: small enough that the slowest link brings
-/// several of them before a connection is pinged.
-const FRAME_BYTES: u32 = 64 * 1024;
-/// Calls of one connection at a time.
-const STREAMS_MAX: u32 = 64;
-/// Of a request's headers.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// Connections besides those of the sessions: readers, probes.
-const READERS_MAX: u64 = 256;
-/// Silence after which a connection is pinged.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// For the answer to a ping, which stands behind what the slowest link has taken already.
-const PING_ANSWER: Duration = Duration::from_secs(20);
-
-const _: () = assert!(2 * link_ms(FRAME_BYTES as u64) < PING_INTERVAL.as_millis() as u64);
-
-/// For so many sessions.
-#[must_use]
-pub const fn connections_max(sessions_max: u64) -> u64 {
-    sessions_max + READERS_MAX
-}
 
 /// A certificate chain and its key, both PEM.
 #[derive(Clone)]
@@ -77,13 +54,15 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), tonic::transport::Error> {
     let mut server = Server::builder()
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .max_frame_size(FRAME_BYTES)
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_ANSWER))
+        .initial_stream_window_size(limits::TRANSPORT_WINDOW_BYTES)
+        .initial_connection_window_size(limits::TRANSPORT_WINDOW_BYTES)
+        .max_frame_size(limits::FRAME_BYTES)
+        .max_concurrent_streams(limits::CALLS_MAX)
+        .http2_max_header_list_size(limits::REQUEST_HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(limits::RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(limits::RESETS_MAX))
+        .http2_keepalive_interval(Some(limits::PING_INTERVAL))
+        .http2_keepalive_timeout(Some(limits::PING_ANSWER))
         .max_connection_age(config.connection_age_max);
     if let Some(tls) = &config.tls {
         let identity = Identity::from_pem(&tls.certificate, &tls.key);

@@ -4,15 +4,13 @@
 mod client;
 #[path = "support/fixtures.rs"]
 mod fixtures;
+#[path = "support/lab.rs"]
+mod lab;
 #[path = "support/model.rs"]
 mod model;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wavekeep_proto::chunk::{Chunk, ColumnContent};
 use wavekeep_proto::code::Code;
@@ -23,88 +21,14 @@ use wavekeep_proto::id::StreamId;
 use wavekeep_proto::limits;
 use wavekeep_proto::v1::{self, agent_frame};
 use wavekeep_proto::wire;
-use wavekeep_server::budget::Budget;
-use wavekeep_server::grpc::{Grpc, common_routes};
 use wavekeep_server::ingest::IngestConfig;
-use wavekeep_server::ingest::registry::Registry;
 use wavekeep_server::ledger;
-use wavekeep_server::serve::ServeError;
 use wavekeep_server::telemetry::start_metrics;
 
 use client::{Client, PATIENCE, hello};
 use fixtures::{Capture, definition};
-use model::{Fault, ModelLedger};
-
-const MIB: u64 = 1024 * 1024;
-
-struct Lab {
-    ledger: Arc<ModelLedger>,
-    registry: Arc<Registry>,
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    serving: JoinHandle<Result<(), ServeError>>,
-}
-
-impl Lab {
-    async fn start() -> Self {
-        Self::with(IngestConfig::default(), 64 * MIB).await
-    }
-
-    async fn with(config: IngestConfig, budget_bytes: u64) -> Self {
-        let ledger = Arc::new(ModelLedger::new());
-        let registry = Registry::new(Budget::new(budget_bytes).expect("it fits"));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let reporter = tonic_health::server::HealthReporter::new();
-        let routes = common_routes(ledger.clone(), registry.clone(), config, reporter).expect("routes");
-        let grpc = Grpc {
-            listener,
-            routes,
-            tls: None,
-        };
-        let (stop, stopped) = oneshot::channel();
-        let mine = registry.clone();
-        let serving = tokio::spawn(async move {
-            let stopped = async {
-                // Dropped without a word: the test is over.
-                let _ = stopped.await;
-            };
-            grpc.serve(&mine, config, stopped).await
-        });
-        Self {
-            ledger,
-            registry,
-            address,
-            stop: Some(stop),
-            serving,
-        }
-    }
-
-    fn stop(&mut self) {
-        let stop = self.stop.take().expect("stopped once");
-        stop.send(()).expect("the server waits for it");
-    }
-
-    async fn stopped(self) -> Result<(), ServeError> {
-        let ended = tokio::time::timeout(PATIENCE, self.serving).await;
-        ended.expect("it stops in time").expect("it does not panic")
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&Registry) -> bool) {
-        let waiting = async {
-            while !holds(&self.registry) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let waited = tokio::time::timeout(PATIENCE, waiting).await;
-        assert!(waited.is_ok(), "{what} never happened");
-    }
-
-    fn seqs(&self, number: u8) -> Vec<u64> {
-        let stream = self.ledger.stream(StreamId([number; 16]));
-        stream.rows.iter().map(|row| row.chunk.header.seq).collect()
-    }
-}
+use lab::{Lab, MIB};
+use model::Fault;
 
 fn chunk_frame(slot: u32, chunk: &Chunk) -> v1::ChunkFrame {
     v1::ChunkFrame {
@@ -339,7 +263,7 @@ async fn a_client_that_does_not_read_its_acks_is_disconnected_and_wedges_nobody(
         slow_reader: Duration::from_millis(300),
         ..IngestConfig::default()
     };
-    let lab = Lab::with(config, 64 * MIB).await;
+    let lab = Lab::with(config, lab::budget(64 * MIB)).await;
     let mut good = Client::welcome(lab.address).await;
     let mut capture = Capture::new(&definition(1));
     good.opened(1, &capture).await;
@@ -423,7 +347,7 @@ async fn a_drain_that_the_ledger_does_not_answer_gives_up_at_its_deadline() {
         drain: Duration::from_millis(300),
         ..IngestConfig::default()
     };
-    let mut lab = Lab::with(config, 64 * MIB).await;
+    let mut lab = Lab::with(config, lab::budget(64 * MIB)).await;
     let mut client = Client::welcome(lab.address).await;
     let mut capture = Capture::new(&definition(1));
     client.opened(1, &capture).await;
@@ -442,7 +366,7 @@ async fn an_old_connection_is_drained() {
         connection_age_max: Duration::from_millis(200),
         ..IngestConfig::default()
     };
-    let lab = Lab::with(config, 64 * MIB).await;
+    let lab = Lab::with(config, lab::budget(64 * MIB)).await;
     let mut client = Client::welcome(lab.address).await;
     assert!(matches!(client.next().await, ServerFrame::Goaway { .. }));
     assert_eq!(client.next_or_end().await, None);
@@ -469,7 +393,7 @@ async fn an_agent_that_ends_its_side_gets_its_acks() {
 
 #[tokio::test]
 async fn i12_memory_stays_under_the_budget_whatever_agents_do() {
-    let lab = Lab::with(IngestConfig::default(), 32 * MIB).await;
+    let lab = Lab::with(IngestConfig::default(), lab::budget(32 * MIB)).await;
     let most = lab.registry.sessions_max();
     assert_eq!(most, 4);
     let mut clients = Vec::new();

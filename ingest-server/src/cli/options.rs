@@ -13,6 +13,7 @@ use super::usage::UsageError;
 use crate::budget::Budget;
 use crate::ingest::writer::WriterConfig;
 use crate::ingest::{IngestConfig, OPENS_MAX};
+use crate::limits::SESSIONS_MAX;
 use crate::query::limits::TRANSACTIONS_MAX;
 use crate::serve::ServeConfig;
 use crate::transport::Tls;
@@ -26,9 +27,12 @@ pub(super) struct ServerOptions {
     /// Where /healthz, /readyz and /metrics are
     #[arg(long, env = "WAVEKEEP_HTTP", value_name = "ADDR", default_value = "127.0.0.1:7461")]
     http: SocketAddr,
-    /// For chunks in memory: it decides how many sessions there may be (8MiB each) and how large their windows are
+    /// For chunks in memory: sessions of which chunks come share it, and their windows follow
     #[arg(long, env = "WAVEKEEP_MEMORY_BUDGET", value_name = "SIZE", default_value = "512MiB", value_parser = parse_bytes)]
     memory_budget: u64,
+    /// Sessions at a time; each may hold a chunk (4.5MiB at most) above the budget [default: one for each 8MiB of the budget]
+    #[arg(long, env = "WAVEKEEP_SESSIONS_MAX", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(SESSIONS_MAX)))]
+    sessions_max: Option<u32>,
     /// Writers of each workspace; a stream always has the same one
     #[arg(long, env = "WAVEKEEP_WRITERS", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     writers: u16,
@@ -91,6 +95,7 @@ impl ServerOptions {
             listen: self.listen,
             http: self.http,
             memory_budget_bytes: self.memory_budget,
+            sessions_max: self.sessions_max,
             database_connections: self.database_connections,
             database_wait: self.database_wait,
             ingest: IngestConfig {

@@ -20,6 +20,8 @@ pub struct Conditions {
     pub sessions: u64,
     /// Every session's window.
     pub window_bytes: u64,
+    /// With so many bytes of its chunks in memory a session reads no further.
+    pub share_bytes: u64,
     /// The chunks in memory are at the budget: nobody reads.
     pub memory_full: bool,
     /// Set once the server drains: when it gives up.
@@ -46,6 +48,7 @@ impl Registry {
         let conditions = Conditions {
             sessions: 0,
             window_bytes: budget.window_bytes(),
+            share_bytes: budget.share_bytes(),
             memory_full: false,
             drain_until: None,
             ledger_up: true,
@@ -71,17 +74,24 @@ impl Registry {
         let mut budget = self.budget();
         budget.enter().then(|| {
             self.share(&budget);
-            Seat { registry: self.clone() }
+            Seat {
+                registry: self.clone(),
+                is_hot: false,
+            }
         })
     }
 
     fn share(&self, budget: &Budget) {
-        let (sessions, window_bytes) = (budget.sessions(), budget.window_bytes());
+        let (sessions, window_bytes, share_bytes) = (budget.sessions(), budget.window_bytes(), budget.share_bytes());
         gauge::SESSIONS.set(sessions);
+        gauge::SESSIONS_HOT.set(budget.hot());
         gauge::WINDOW_BYTES.set(window_bytes);
-        self.conditions.send_modify(|conditions| {
+        // Sessions are woken only where something changes for them, and who drains when the last one has gone.
+        self.conditions.send_if_modified(|conditions| {
             conditions.sessions = sessions;
-            conditions.window_bytes = window_bytes;
+            let before = (conditions.window_bytes, conditions.share_bytes);
+            (conditions.window_bytes, conditions.share_bytes) = (window_bytes, share_bytes);
+            sessions == 0 || before != (window_bytes, share_bytes)
         });
     }
 
@@ -162,11 +172,27 @@ impl Registry {
 #[derive(Debug)]
 pub struct Seat {
     registry: Arc<Registry>,
+    is_hot: bool,
+}
+
+impl Seat {
+    /// Do chunks come? A hot session has a share of the budget.
+    pub fn set_hot(&mut self, is_hot: bool) {
+        if std::mem::replace(&mut self.is_hot, is_hot) == is_hot {
+            return;
+        }
+        let mut budget = self.registry.budget();
+        if is_hot { budget.heat() } else { budget.cool() }
+        self.registry.share(&budget);
+    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut budget = self.registry.budget();
+        if self.is_hot {
+            budget.cool();
+        }
         budget.leave();
         self.registry.share(&budget);
     }
@@ -207,12 +233,18 @@ mod tests {
     }
 
     #[test]
-    fn i12_seats_move_the_windows_of_all() {
+    fn i12_hot_seats_move_the_windows_of_all() {
         let registry = registry();
-        let conditions = registry.conditions();
-        let seats: Vec<Seat> = std::iter::from_fn(|| registry.enter()).collect();
+        let mut conditions = registry.conditions();
+        let mut seats: Vec<Seat> = std::iter::from_fn(|| registry.enter()).collect();
         assert_eq!(seats.len() as u64, registry.sessions_max());
+        assert_eq!(conditions.borrow_and_update().window_bytes, 64 * MIB);
+        seats.iter_mut().for_each(|seat| seat.set_hot(true));
         assert_eq!(conditions.borrow().window_bytes, 8 * MIB);
+        assert!(conditions.has_changed().expect("the registry lives"));
+        seats[0].set_hot(true);
+        seats[1].set_hot(false);
+        assert_eq!(conditions.borrow_and_update().window_bytes, 64 * MIB / 7);
         drop(seats);
         assert_eq!(
             (conditions.borrow().sessions, conditions.borrow().window_bytes),

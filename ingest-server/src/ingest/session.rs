@@ -31,6 +31,7 @@ use super::slots::Slots;
 use super::ticket::{Accepted, Reply, Ticket, footprint_bytes};
 use super::writer::Writers;
 use crate::ledger::{Ledger, OpenError, OpenRequest, OpenedRow};
+use crate::limits::IDLE_AFTER;
 use crate::telemetry::{code_label, counter};
 
 /// Between two looks at the clock.
@@ -54,6 +55,9 @@ pub(super) struct Shell<L: Ledger> {
     slots: Slots,
     workspace: String,
     writers: Option<Writers>,
+    seat: Option<Seat>,
+    /// When the last chunk came.
+    last_chunk: Duration,
     /// The connection is gone: nothing can be said any more.
     gone: bool,
     /// The agent has sent its last frame.
@@ -96,6 +100,8 @@ impl<L: Ledger> Shell<L> {
             slots: Slots::default(),
             workspace: String::new(),
             writers: None,
+            seat: None,
+            last_chunk: Duration::ZERO,
             gone: false,
             inbound_over: false,
             shared,
@@ -114,7 +120,8 @@ impl<L: Ledger> Shell<L> {
         S: Stream<Item = Result<v1::AgentFrame, Status>> + Unpin + Send,
     {
         counter::SESSIONS_STARTED.add(1);
-        match &seat {
+        self.seat = seat;
+        match &self.seat {
             Some(_) => self.on_conditions(),
             None => {
                 let most = self.shared.registry.sessions_max();
@@ -143,7 +150,11 @@ impl<L: Ledger> Shell<L> {
 
     /// Is there room for another frame of the agent's?
     fn may_read(&self) -> bool {
-        let room = !self.outgoing.is_blocked() && !self.conditions.borrow().memory_full;
+        let room = !self.outgoing.is_blocked() && {
+            let (conditions, held) = (self.conditions.borrow(), self.machine.in_flight_bytes());
+            // A share may be smaller than a chunk: one is always let in.
+            !conditions.memory_full && (held == 0 || held < conditions.share_bytes)
+        };
         room && !self.inbound_over && self.machine.may_read()
     }
 
@@ -225,6 +236,10 @@ impl<L: Ledger> Shell<L> {
             self.machine.paused(now);
         }
         self.machine.tick(now);
+        let is_idle = self.machine.in_flight_bytes() == 0 && now.saturating_sub(self.last_chunk) >= IDLE_AFTER;
+        if let Some(seat) = self.seat.as_mut().filter(|_| is_idle) {
+            seat.set_hot(false);
+        }
         let slow = |since: Instant| since.elapsed() >= self.shared.config.slow_reader;
         if self.outgoing.blocked_since().is_some_and(slow) {
             let message = "the agent does not read its acks";
@@ -347,6 +362,10 @@ impl<L: Ledger> Shell<L> {
     fn accept(&mut self, number: u32, before: Position, chunk: Chunk) {
         let slot = self.slots.get(number);
         let slot = slot.expect("I7: a chunk is accepted only in an open slot, and it was opened here");
+        self.last_chunk = self.now();
+        if let Some(seat) = &mut self.seat {
+            seat.set_hot(true);
+        }
         let chunk = inbound::unshared(chunk);
         let bytes = chunk.flow_bytes();
         counter::ACCEPTED_CHUNKS.add(1);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use wavekeep_proto::chunk::{Chunk, Position};
 use wavekeep_proto::code::Code;
 use wavekeep_proto::codec::Encoding;
@@ -36,7 +36,11 @@ impl Client {
 
     pub async fn connect_as(address: SocketAddr, settings: impl FnOnce(Endpoint) -> Endpoint) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        let channel = settings(endpoint).connect().await.expect("the server listens");
+        Self::on(settings(endpoint).connect().await.expect("the server listens")).await
+    }
+
+    /// One session of several on a connection.
+    pub async fn on(channel: Channel) -> Self {
         let (frames, outgoing) = mpsc::channel(64);
         let mut client = IngestClient::new(channel);
         let session = client.session(ReceiverStream::new(outgoing));
