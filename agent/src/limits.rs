@@ -17,6 +17,17 @@ pub const SOURCE_STREAMS_MAX: usize = 32;
 /// Anchors of a time axis that are kept; older ones are forgotten.
 pub const ANCHORS_MAX: usize = 64;
 
+/// Data chunks of a JLS file that are kept in mind, 32 bytes each: at the usual 32 KiB a chunk, a file of 137 GB.
+pub const JLS_CHUNKS_MAX: usize = 4 << 20;
+/// Pairs of sample and time of a JLS file that are kept in mind, of all signals together.
+pub const JLS_TIMES_MAX: usize = 4 << 20;
+/// Annotations of a JLS file that are kept in mind.
+pub const JLS_ANNOTATIONS_MAX: usize = 1 << 20;
+/// Bytes of a JLS chunk that is read whole; the usual ones have 32 KiB.
+pub const JLS_CHUNK_BYTES_MAX: u32 = 64 << 20;
+/// Bytes that the largest chunks of all signals of a JLS file may take together: one of each is held.
+pub const JLS_HELD_BYTES_MAX: u64 = 256 << 20;
+
 /// Frames between the uplink and the transport: a few chunks, so that the link never idles and the window stays exact.
 pub const OUTGOING_FRAMES_MAX: usize = 16;
 /// Frames that could not be handed over because the transport takes nothing; more, and the link counts as broken.

@@ -9,6 +9,7 @@
 //! - I4: a source says which samples it delivers; what lies between is a gap. A jump ahead without a word becomes a gap
 //!   `source_loss`, a step back is refused: absence is never silent.
 
+pub mod jls;
 mod pace;
 pub mod raw;
 #[cfg(test)]

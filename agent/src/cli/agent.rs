@@ -86,6 +86,15 @@ impl Session {
         })
     }
 
+    /// What a file says of itself: a label that was given counts more.
+    pub(crate) fn add_labels(&mut self, labels: &BTreeMap<String, String>) {
+        for (key, value) in labels {
+            if self.labels.len() < limits::LABELS_MAX {
+                self.labels.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+
     /// As the options say.
     pub(crate) fn capture_options(&self, duration: Option<Duration>) -> CaptureOptions {
         CaptureOptions {
@@ -151,7 +160,7 @@ impl Session {
             (CaptureEnd::Stopped, None) if must_complete => Err(CliError::Incomplete(
                 "interrupted before the end; what was captured is on the server".into(),
             )),
-            (CaptureEnd::Complete, None) if file.is_some_and(|file| !self.agent.is_whole(file)) => {
+            (CaptureEnd::Complete, None) if !file.into_iter().all(|stream| self.agent.is_whole(stream)) => {
                 Err(CliError::Incomplete(
                     "the server has another part of this file than what was read here: replay it again to bring the rest".into(),
                 ))

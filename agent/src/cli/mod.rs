@@ -5,6 +5,7 @@ mod agent;
 mod outbox;
 mod progress;
 mod replay;
+mod replay_jls;
 mod run;
 mod signals;
 mod summary;
@@ -42,7 +43,9 @@ const REPLAY_EXAMPLES: &str = "\
 Examples:
   wavekeep-agent replay current.f32.bin --outbox ./outbox --device ppk2 --rate 100000 --start 2026-01-31T12:00:00Z
   wavekeep-agent replay iv.bin --dtype i16 --signal current:A --signal voltage:V --outbox ./outbox --device scope --rate 2e6 --start 2026-01-31T12:00:00Z --speed 1
+  wavekeep-agent replay 20260131_120000.jls --outbox ./outbox --device js220
 
+A JLS file says itself what it holds and when that was recorded.
 The same file is the same stream, from wherever it is replayed: doing it again stores nothing twice and finishes what was interrupted.";
 
 const OUTBOX_EXAMPLES: &str = "\

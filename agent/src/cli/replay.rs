@@ -11,7 +11,7 @@ use wavekeep_proto::stream::{SampleType, Signal};
 use super::agent::{Position, Session};
 use super::progress::Progress;
 use super::signals::Signals;
-use super::{CliError, CommonArgs, values};
+use super::{CliError, CommonArgs, replay_jls, values};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
@@ -30,7 +30,7 @@ pub(crate) struct ReplayArgs {
     /// Samples per second of each signal; a raw file needs it
     #[arg(long, env = "WAVEKEEP_RATE", value_name = "HZ", value_parser = values::rate_hz)]
     rate: Option<f64>,
-    /// When the first sample was taken (RFC 3339); a raw file needs it
+    /// When the first sample was taken (RFC 3339); a raw file needs it, as does a JLS file without times; else it counts instead of them
     #[arg(long, env = "WAVEKEEP_START", value_name = "TIME", value_parser = values::time_ns)]
     start: Option<i64>,
     /// As fast as possible, or this many times as fast as it was recorded
@@ -43,13 +43,14 @@ pub(crate) struct ReplayArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Raw,
+    /// JLS v2: Joulescope's own, with the times, gaps and notes in it
+    Jls,
     // Known by name, to be refused in words.
     #[value(hide = true)]
     Csv,
     #[value(hide = true)]
     Npy,
     #[value(hide = true)]
-    Jls,
     #[value(hide = true)]
     Energyrunner,
 }
@@ -133,6 +134,9 @@ impl ReplayArgs {
 }
 
 pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
+    if args.format() == Format::Jls {
+        return replay_jls::replay(&args.file, args.start, args.speed, args.common);
+    }
     let shape = args.shape()?;
     let signals = Signals::listen()?;
     let name = args.file.display().to_string();
