@@ -53,6 +53,10 @@ test-deploy: build ## Dockerfile, compose.yaml and k8s/: linted, validated, and 
 test-timescale: build ## the store's tests and the whole way, against TimescaleDB (TIMESCALE_URL, or as root on Debian one of its own)
 	@scripts/test-timescale
 
+.PHONY: test-official
+test-official: build ## JLS files against the official reader and writer (WAVEKEEP_PYJLS_PYTHON, or an environment of its own)
+	@scripts/test-official
+
 .PHONY: simulate
 simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)
 	@WAVEKEEP_SEEDS=$(SEEDS) scripts/cargo-test --workspace --test simulation -- --nocapture

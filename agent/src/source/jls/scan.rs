@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use wavekeep_proto::chunk::MarkerFormat;
 use wavekeep_proto::limits::{LABEL_BYTES_MAX, LABELS_MAX, MARKER_BYTES_MAX, SAMPLE_ID_MAX};
+use wavekeep_proto::stream::SampleType;
 
 use super::format::{
     self, ALIGNMENT, ANNOTATION_HEADER_BYTES, CHUNK_HEADER_BYTES, ChunkHeader, FILE_HEADER_BYTES, FileHeader,
@@ -379,7 +381,7 @@ impl Scan<'_> {
             None
         };
         let text = payload.as_deref().map(|payload| format::text(stored, payload));
-        let text = text.filter(|(format, _)| *format != wavekeep_proto::chunk::MarkerFormat::Bytes);
+        let text = text.filter(|(format, _)| *format != MarkerFormat::Bytes);
         match text.and_then(|(_, text)| String::from_utf8(text.to_vec()).ok()) {
             Some(text) => self.contents.user_data.push(UserData {
                 number: header.user_number(),
@@ -437,15 +439,16 @@ impl SignalDefinition {
                 return None;
             }
         }
+        // Longer samples are never left out: their summary would not say them exactly. Nor is a chunk that nobody could have written.
         let bits = u32::from(self.data_type.bits);
-        let smallest = if self.data_type.sample_type()? == wavekeep_proto::stream::SampleType::I8 {
-            -f64::from(1 << (bits - 1))
-        } else {
-            0.0
+        if bits > 8 || self.data_type.bytes(samples) > u64::from(limits::JLS_CHUNK_BYTES_MAX) {
+            return None;
+        }
+        let smallest = match self.data_type.sample_type()? {
+            SampleType::I8 => -f64::from(1 << (bits - 1)),
+            _ => 0.0,
         };
-        // Longer samples are never left out: their summary would not say them exactly.
-        let is_sample =
-            bits <= 8 && value.fract() == 0.0 && value >= smallest && value < smallest + f64::from(1 << bits);
+        let is_sample = value.fract() == 0.0 && value >= smallest && value < smallest + f64::from(1 << bits);
         let (first, count) = sample_range(first, samples)?;
         is_sample.then_some(Entry {
             first,

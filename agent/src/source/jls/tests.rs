@@ -130,7 +130,8 @@ impl Sink for Kept {
 }
 
 fn fixture(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/jls/{name}.jls", env!("CARGO_MANIFEST_DIR"));
+    let package = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".into());
+    let path = format!("{package}/tests/jls/{name}.jls");
     std::fs::read(path).expect("it is committed")
 }
 
