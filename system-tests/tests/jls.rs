@@ -100,7 +100,7 @@ fn i13_a_jls_file_whose_writer_was_killed_is_read_up_to_its_last_whole_chunk() {
     whole.wait_success(PATIENCE).unwrap();
     assert!(whole.log().contains("6144 samples of all signals"), "{}", whole.log());
     let current = export(&lab, "unclean", "current");
-    assert!(current == words(0..3072, &[0..3072], 2_654_435_761));
+    assert!(current == words(0..3072, std::slice::from_ref(&(0..3072)), 2_654_435_761));
 
     let notes = recordings::shared().join("data/jls/anno1.anno.jls");
     let mut none = replay(&lab, &notes, "notes", &[]);

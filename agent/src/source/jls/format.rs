@@ -376,7 +376,7 @@ pub(super) fn summary_times(payload: &[u8]) -> impl Iterator<Item = (i64, i64)> 
 
 /// JLS time, in 2^-30 s since 2018, in nanoseconds since 1970: rounded, and saturating.
 pub(super) fn utc_ns(time: i64) -> i64 {
-    let ns = (i128::from(time) * NS_PER_SECOND + (1 << 29) >> 30) + EPOCH_S * NS_PER_SECOND;
+    let ns = ((i128::from(time) * NS_PER_SECOND + (1 << 29)) >> 30) + EPOCH_S * NS_PER_SECOND;
     i64::try_from(ns).unwrap_or(if ns < 0 { i64::MIN } else { i64::MAX })
 }
 
