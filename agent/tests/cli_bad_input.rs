@@ -95,7 +95,8 @@ fn files_that_cannot_be_replayed_are_refused_with_one_sentence() {
         ("same.bin", Some(&[0; 16]), &same, 1, "unique name"),
         ("", None, &RAW, 1, "is not a file"),
         ("data.csv", Some(b"1,2\n"), &RAW, 2, "cannot replay csv files"),
-        ("data.jls", Some(b"jls"), &RAW, 2, "cannot replay jls files"),
+        ("data.jls", Some(b"jls"), &RAW, 2, "leave --rate and --signal out"),
+        ("text.jls", Some(b"jls"), &[], 1, "is no JLS v2 file"),
     ] {
         let output = replay(name, content, given);
         assert_eq!(output.code, Some(code), "{name} {given:?}: {}", output.stderr);
@@ -106,7 +107,7 @@ fn files_that_cannot_be_replayed_are_refused_with_one_sentence() {
 #[test]
 fn replays_that_make_no_sense_exit_with_2_and_say_what_to_write() {
     for (given, expected) in [
-        (&["--format", "jls"][..], "cannot replay jls files"),
+        (&["--format", "jls", "--rate", "5"][..], "leave --rate"),
         (&RAW[..2], "--start"),
         (&RAW[2..], "--rate"),
         (&["--rate", "0"], "a rate is above 0"),
@@ -217,7 +218,7 @@ fn help_shows_examples_and_offers_nothing_that_is_refused() {
         let output = Agent::new(command).output();
         assert_eq!(output.code, Some(0), "{}", output.stderr);
         assert!(output.stdout.contains("Examples:"), "{command:?}");
-        for refused in ["pco", "csv", "npy", "jls", "energyrunner"] {
+        for refused in ["pco", "csv", "npy", "energyrunner"] {
             assert!(!output.stdout.contains(refused), "{command:?} offers {refused}");
         }
     }

@@ -51,7 +51,6 @@ enum Format {
     #[value(hide = true)]
     Npy,
     #[value(hide = true)]
-    #[value(hide = true)]
     Energyrunner,
 }
 
@@ -135,6 +134,10 @@ impl ReplayArgs {
 
 pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
     if args.format() == Format::Jls {
+        if args.rate.is_some() || !args.signals.is_empty() {
+            let why = "a JLS file says itself what its signals and rates are: leave --rate and --signal out";
+            return Err(CliError::Usage(why.into()));
+        }
         return replay_jls::replay(&args.file, args.start, args.speed, args.common);
     }
     let shape = args.shape()?;
