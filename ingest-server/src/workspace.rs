@@ -1,6 +1,8 @@
 //! What `wavekeep-server migrate` and `workspace create|set|list` do. Nothing here needs a superuser: a role that owns its
 //! database, or that may create schemas in it, is enough.
 
+use std::sync::Arc;
+
 use sqlx::postgres::PgConnection;
 use tracing::warn;
 use wavekeep_proto::id::LedgerId;
@@ -131,6 +133,14 @@ pub async fn set_retention(url: &str, name: &str, retention: Retention) -> Resul
     Ok(workspace)
 }
 
+/// One workspace, for a command that works on what is in it. Its schema has exactly this version's migrations.
+pub async fn enter(url: &str, name: &str) -> Result<(Database, Arc<Workspace>), WorkspaceError> {
+    let database = Database::connect(url, 1).await?;
+    check(&database).await?;
+    let workspace = database.workspace_now(name).await?;
+    Ok((database, workspace))
+}
+
 /// All workspaces, by name.
 pub async fn list(url: &str) -> Result<Vec<Workspace>, WorkspaceError> {
     let database = Database::connect(url, 1).await?;
@@ -222,7 +232,7 @@ fn minted() -> LedgerId {
 }
 
 /// The user who runs this, for the audit.
-fn actor() -> String {
+pub(crate) fn actor() -> String {
     let uid = nix::unistd::Uid::current();
     nix::unistd::User::from_uid(uid)
         .ok()

@@ -5,6 +5,7 @@
 
 mod dev;
 mod options;
+mod quarantine;
 mod serve;
 mod units;
 mod usage;
@@ -23,6 +24,7 @@ Examples:
   wavekeep-server migrate --database-url postgres://wavekeep@db/wavekeep
   wavekeep-server serve   --database-url postgres://wavekeep@db/wavekeep --listen 0.0.0.0:7460
   wavekeep-server workspace create team_7 --database-url postgres://wavekeep@db/wavekeep
+  wavekeep-server quarantine list --database-url postgres://wavekeep@db/wavekeep
 
 Every option has an environment variable, named with it; WAVEKEEP_DATABASE_URL keeps a password out of the process list.";
 
@@ -59,6 +61,8 @@ enum Command {
     Migrate(workspace::MigrateArgs),
     /// Create or list workspaces
     Workspace(workspace::WorkspaceArgs),
+    /// Look at chunks whose content could not be taken, and replay them
+    Quarantine(quarantine::QuarantineArgs),
 }
 
 /// Parses the arguments and does what they say. Usage errors end the process with 2, also those that clap does not find.
@@ -82,6 +86,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(args) => runtime.block_on(serve::run(args)),
         Command::Migrate(args) => runtime.block_on(workspace::migrate(args)),
         Command::Workspace(args) => runtime.block_on(workspace::run(args)),
+        Command::Quarantine(args) => runtime.block_on(quarantine::run(args)),
     };
     // Whatever still runs on a blocking thread has nothing more to say.
     runtime.shutdown_background();

@@ -5,6 +5,7 @@
 //! | [`envelope`] | the monoid: count, min, max, sum, sum of squares |
 //! | [`fold`] | a chunk's decoded columns into points and pieces |
 //! | [`tower`] | pieces into buckets, level by level, as a stream grows |
+//! | [`ancestors`] | the buckets over a chunk that is put in its place later |
 //!
 //! A bucket of level k covers 16^k samples, aligned to 0. Three levels of a stream matter, and follow from its rate alone:
 //!
@@ -19,6 +20,7 @@
 //! - A bucket is written once, by the chunk at whose end it is complete, and only where it has samples: a gap of any length costs
 //!   a row a level at most.
 
+pub mod ancestors;
 pub mod envelope;
 pub mod fold;
 pub mod tower;

@@ -28,6 +28,23 @@ pub struct Completed {
     pub children: [Option<Bucket>; 16],
 }
 
+impl Completed {
+    /// Signal, level and bucket, from what the level below has of it.
+    #[must_use]
+    pub fn of((signal, level, bucket): (u32, u32, u64), utc_ns: i64, children: [Option<Bucket>; 16]) -> Self {
+        let mut whole = Bucket::EMPTY;
+        children.iter().flatten().for_each(|child| whole.merge(child));
+        Self {
+            signal,
+            level,
+            bucket,
+            utc_ns,
+            whole,
+            children,
+        }
+    }
+}
+
 /// A bucket under way.
 #[derive(Debug, Clone, PartialEq)]
 struct Open {
@@ -158,19 +175,13 @@ impl Column {
         else {
             return;
         };
-        let (mut whole, mut all) = (Bucket::EMPTY, [None; 16]);
+        let mut all = [None; 16];
         for (place, child) in children {
-            whole.merge(&child);
             all[usize::from(place)] = Some(child);
         }
-        out.push(Completed {
-            signal,
-            level,
-            bucket,
-            utc_ns,
-            whole,
-            children: all,
-        });
+        let completed = Completed::of((signal, level, bucket), utc_ns, all);
+        let whole = completed.whole;
+        out.push(completed);
         self.rise(signal, level, (bucket, whole), utc, out);
     }
 }

@@ -115,7 +115,7 @@ fn before(row: &StreamRow, first: &ChunkRow) -> Position {
 }
 
 /// The chunks, folded; or the seq of the first that cannot be.
-async fn rows(
+pub(super) async fn rows(
     connection: &mut PgConnection,
     place: Place,
     stream: &StreamRow,

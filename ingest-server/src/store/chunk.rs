@@ -8,6 +8,7 @@ use wavekeep_proto::wire;
 
 use super::copy::BinaryCopy;
 use super::error::StoreError;
+use super::read_chunk::Place;
 use super::timestamp::Timestamp;
 use super::{bigint, statement, unsigned};
 use crate::ledger::{Entry, Row};
@@ -96,4 +97,20 @@ pub(super) async fn row_at(
     };
     let digest = Hash::from_slice(row.try_get("digest")?).map_err(|_| StoreError::Unexpected("chunk.digest"))?;
     Ok(Some((unsigned(row.try_get("seq")?, "chunk.seq")?, digest)))
+}
+
+/// `loaded_at` moves too: whoever asks for what is new finds it.
+const REPLAYED: &str = "
+UPDATE chunk SET quarantined = false, loaded_at = now()
+ WHERE stream_id = $1 AND seq = $4 AND quarantined AND start_time BETWEEN $2 AND $3";
+
+/// A chunk has left quarantine: the one update of a row of the big tables.
+pub(super) async fn replayed(connection: &mut PgConnection, place: Place, seq: u64) -> Result<(), StoreError> {
+    let (from, to) = Timestamp::bounds(place.times_ns);
+    let update = statement(REPLAYED).bind(place.stream.to_vec()).bind(from).bind(to);
+    let updated = update.bind(bigint(seq, "the seq")?).execute(connection).await?;
+    match updated.rows_affected() {
+        1 => Ok(()),
+        _ => Err(StoreError::Unexpected("the chunk that is replayed")),
+    }
 }

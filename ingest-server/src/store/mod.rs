@@ -8,6 +8,7 @@
 //! | `stream`, `device`, `run`, `chunk`, `chunk_signal`, `envelope`, `marker`, `quarantine` | the tables of a workspace |
 //! | `towers` | unfinished buckets between commits |
 //! | [`backfill`] | folds what an older version stored |
+//! | [`replay`], `ancestors` | a chunk out of quarantine into its place, and into the buckets above it |
 //! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
 //! | `native`, `hypertable` | what a partition is: a table attached, or TimescaleDB's chunk |
@@ -22,6 +23,7 @@
 //! - I1, I6, I7, I10: see `ledger`, `transaction` and `stream`.
 //! - I12: every wait has a limit in `limits`.
 
+mod ancestors;
 pub mod backfill;
 pub(crate) mod chunk;
 pub(crate) mod chunk_signal;
@@ -40,12 +42,13 @@ mod partition;
 mod partition_plan;
 mod points;
 mod probe;
-pub(crate) mod quarantine;
+pub mod quarantine;
 pub(crate) mod read_chunk;
 pub(crate) mod read_envelope;
 pub(crate) mod read_gap;
 pub(crate) mod read_stream;
 pub mod reader_role;
+pub mod replay;
 mod retention;
 pub(crate) mod run;
 pub(crate) mod stream;

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - I7: [`open`] replaces the owner, and [`advance`] moves only rows of the owner that the entry names.
 //! - I1: [`advance`] moves a row only from the very position (seq, next sample, digest, not ended) that the entry follows.
+//! - A chunk is replayed from quarantine under the lock of this row, and moves neither watermark nor digest.
 //! - I14: the digest of a row is the one that the entry brings; it is compared before it is replaced.
 
 use std::collections::HashMap;
@@ -33,7 +34,7 @@ ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, labels = excluded.labels,
  WHERE stream.definition_hash = excluded.definition_hash
 RETURNING watermark, next_sample, digest, ended, first_time_ns, last_time_ns";
 
-const LOCK: &str = "SELECT id, rate_hz, signal_numbers, sample_types, folded_seq, first_time_ns, last_time_ns FROM stream WHERE id = ANY($1) ORDER BY id FOR UPDATE";
+const LOCK: &str = "SELECT id, rate_hz, signal_numbers, sample_types, folded_seq, quarantined, first_time_ns, last_time_ns FROM stream WHERE id = ANY($1) ORDER BY id FOR UPDATE";
 
 const ADVANCE: &str = "
 UPDATE stream s
@@ -72,6 +73,8 @@ pub(super) struct Facts {
     sample_types: HashMap<u16, i16>,
     /// Up to here all envelopes are written.
     pub(super) folded_seq: u64,
+    /// Chunks in quarantine.
+    pub(super) quarantined: u64,
     /// Earliest start and latest end of its chunks; None before the first.
     pub(super) times_ns: Option<(i64, i64)>,
 }
@@ -214,6 +217,7 @@ pub(super) async fn lock_rows(
                 rate_hz: row.try_get("rate_hz")?,
                 sample_types: numbers.into_iter().zip(sample_types).collect(),
                 folded_seq: unsigned(row.try_get("folded_seq")?, "stream.folded_seq")?,
+                quarantined: unsigned(row.try_get("quarantined")?, "stream.quarantined")?,
                 times_ns: times_ns.0.zip(times_ns.1),
             },
         ))
@@ -320,4 +324,14 @@ pub(super) async fn advance(
         *entry.ok_or(StoreError::Unexpected("the answer to UPDATE stream"))? = true;
     }
     Ok(moved)
+}
+
+/// A chunk has left quarantine, and so many of its samples are stored now.
+pub(super) async fn replayed(connection: &mut PgConnection, id: StreamId, samples: u64) -> Result<(), StoreError> {
+    statement("UPDATE stream SET sample_count = sample_count + $2, quarantined = quarantined - 1 WHERE id = $1")
+        .bind(id.to_vec())
+        .bind(bigint(samples, "the number of samples")?)
+        .execute(connection)
+        .await?;
+    Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - I8: a tower is used only by the owner that left it and at the very position where it was left: whoever took the row since,
-//!   or brought the database back from a copy, has another owner. A commit that did not certainly happen leaves none.
+//!   or brought the database back from a copy, has another owner. A commit that did not certainly happen leaves none. Nor is it used
+//!   after a chunk was replayed from quarantine: `stream.quarantined` tells, which nothing else lowers, and raises only with the position.
 //! - I12: all of them take at most [`limits::TOWER_BYTES_MAX`]; the one that was used longest ago goes first, and is built again.
 
 use std::collections::{BTreeMap, HashMap};
@@ -30,6 +31,8 @@ pub(super) struct Left {
     stream: StreamId,
     owner: Owner,
     at: Position,
+    /// Chunks of the stream in quarantine.
+    quarantined: u64,
     tower: Tower,
 }
 
@@ -62,10 +65,11 @@ impl Inner {
 
 impl Towers {
     /// What the last commit of this entry's owner left, if it left off where the entry begins. It is here no more.
-    fn take(&self, schema: &str, entry: &Entry) -> Option<Tower> {
+    fn take(&self, schema: &str, entry: &Entry, facts: &Facts) -> Option<Tower> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let left = inner.remove(&(schema.to_owned(), entry.stream))?;
-        (left.owner == entry.owner && left.at == entry.before).then_some(left.tower)
+        let is_current = left.owner == entry.owner && left.at == entry.before && left.quarantined == facts.quarantined;
+        is_current.then_some(left.tower)
     }
 
     /// After COMMIT has answered.
@@ -95,7 +99,7 @@ impl Towers {
         entry: &Entry,
         facts: &Facts,
     ) -> Result<Option<(Vec<EnvelopeRow>, Left)>, StoreError> {
-        let kept = self.take(schema, entry);
+        let kept = self.take(schema, entry, facts);
         if facts.folded_seq != entry.before.seq || !super::stream::is_folded(entry) {
             return Ok(None);
         }
@@ -108,6 +112,7 @@ impl Towers {
             stream: entry.stream,
             owner: entry.owner,
             at: entry.after,
+            quarantined: facts.quarantined + entry.rows.iter().filter(|row| row.quarantine.is_some()).count() as u64,
             tower,
         };
         Ok(Some((rows, left)))
