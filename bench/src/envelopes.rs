@@ -87,7 +87,7 @@ impl Column {
         let step = 2f32.powi(-23);
         let sample = |noise: f32| ((0.01 + noise * 2e-4) / step).round() * step;
         let raw: Vec<u8> = (0..SAMPLES).flat_map(|_| sample(noise()).to_le_bytes()).collect();
-        let (_, encoded) = Encoder::new().encode(Encoding::ShuffleZstd, 32, &raw);
+        let (_, encoded) = Encoder::new().encode(Encoding::ShuffleZstd, SampleType::F32, &raw);
         Self {
             encoded: Bytes::copy_from_slice(&encoded),
             raw,

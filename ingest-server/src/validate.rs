@@ -118,10 +118,9 @@ impl Validator {
         let Ok(count) = u32::try_from(count) else {
             return Ok(Some(quarantine(signal, "no chunk holds so many samples")));
         };
-        let bits = signal.sample_type.bits();
-        let decoded = self
-            .decoder
-            .decode_into(encoding, bits, count as usize, encoded, &mut self.samples);
+        let decoded =
+            self.decoder
+                .decode_into(encoding, signal.sample_type, count as usize, encoded, &mut self.samples);
         if let Err(error) = decoded {
             return undecodable(signal, error).map(Some);
         }

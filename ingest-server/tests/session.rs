@@ -11,10 +11,10 @@ mod model;
 
 use std::time::Duration;
 
+use prost::Message;
 use tokio::task::JoinHandle;
-use wavekeep_proto::chunk::{Chunk, ColumnContent};
+use wavekeep_proto::chunk::Chunk;
 use wavekeep_proto::code::Code;
-use wavekeep_proto::codec::Encoding;
 use wavekeep_proto::frame::{AgentFrame, ServerFrame};
 use wavekeep_proto::hash;
 use wavekeep_proto::id::StreamId;
@@ -138,18 +138,18 @@ async fn an_encoding_that_this_version_cannot_decode_is_refused_not_quarantined(
     let mut client = Client::welcome(lab.address).await;
     let mut capture = Capture::new(&definition(1));
     client.opened(1, &capture).await;
-    let mut chunk = capture.samples(&[1.0]);
-    if let ColumnContent::Present { encoding, .. } = &mut chunk.header.columns[0].content {
-        *encoding = Encoding::Pco;
-    }
-    chunk.digest = hash::next_digest(
-        hash::definition_hash(&capture.definition),
-        hash::chunk_hash(&chunk.header),
-    );
-    client.chunk(1, &chunk).await;
+    let mut frame = chunk_frame(1, &capture.samples(&[1.0]));
+    let wire = frame.chunk.as_mut().expect("it is there");
+    let mut header = v1::ChunkHeader::decode(&wire.header[..]).expect("a header");
+    header.columns[0].encoding = 4;
+    wire.header = header.encode_to_vec().into();
+    let columns = wire.columns.iter().map(|column| &column[..]);
+    wire.frame_hash = hash::frame_hash(&wire.header, &wire.digest, columns).to_vec().into();
+    let frame = Some(agent_frame::Frame::Chunk(frame));
+    client.send_wire(v1::AgentFrame { frame }).await;
     let (slot, code, message) = client.refused().await;
     assert_eq!((slot, code), (1, Code::Unsupported));
-    assert!(message.contains("pco"), "{message}");
+    assert!(message.contains("encoding 4"), "{message}");
 }
 
 #[tokio::test]

@@ -108,13 +108,8 @@ impl<'a> Verifier<'a> {
                 (ColumnContent::Present { encoding, hash }, Some(encoded)) => {
                     let mut samples = self.columns[at].take().unwrap_or_default();
                     samples.clear();
-                    self.decoder.decode_into(
-                        encoding,
-                        signal.sample_type.bits(),
-                        count as usize,
-                        &encoded,
-                        &mut samples,
-                    )?;
+                    self.decoder
+                        .decode_into(encoding, signal.sample_type, count as usize, &encoded, &mut samples)?;
                     let found = hash::column_hash(signal.number, signal.sample_type, count, &samples);
                     ensure!(
                         found == hash,

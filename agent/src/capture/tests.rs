@@ -139,7 +139,7 @@ fn held(outbox: &TestOutbox, stream: StreamId) -> Vec<(Header, Vec<f32>)> {
             let mut raw = vec![];
             let count = header.count as usize;
             Decoder::new()
-                .decode_into(encoding, 32, count, &held.chunk.columns[0], &mut raw)
+                .decode_into(encoding, SampleType::F32, count, &held.chunk.columns[0], &mut raw)
                 .expect("it decodes");
             values = raw
                 .as_chunks::<4>()

@@ -358,13 +358,7 @@ impl StreamCheck {
         let count = u32::try_from(chunk.header.count).expect("validated: a samples chunk has at most 65,536 samples");
         let (seq, name) = (chunk.header.seq, || signal.name.clone());
         decoder
-            .decode_into(
-                encoding,
-                signal.sample_type.bits(),
-                count as usize,
-                bytes,
-                column.buffer(),
-            )
+            .decode_into(encoding, signal.sample_type, count as usize, bytes, column.buffer())
             .map_err(|why| Fault::Decode {
                 seq,
                 signal: name(),

@@ -1,33 +1,14 @@
-//! Frames from an agent, before the machine sees them, and chunks after it has accepted them.
+//! Chunks after the machine has accepted them, and what an agent says of itself.
 
 use std::error::Error;
 
 use bytes::Bytes;
 use tonic::Status;
 use tracing::debug;
-use wavekeep_proto::chunk::{Chunk, ColumnContent};
-use wavekeep_proto::frame::{AgentFrame, SlotStatus};
-use wavekeep_proto::v1;
-use wavekeep_proto::wire::{self, ChunkFault, WireError};
+use wavekeep_proto::chunk::Chunk;
+use wavekeep_proto::frame::SlotStatus;
 
 use crate::telemetry::histogram;
-
-/// Parses a frame. One that names an encoding which this version cannot decode is refused here: all of them would be
-/// quarantined.
-pub(super) fn understood(frame: v1::AgentFrame) -> Result<AgentFrame, WireError> {
-    let frame = wire::agent_frame(frame)?;
-    if let AgentFrame::Chunk { slot, chunk } = &frame {
-        for column in &chunk.header.columns {
-            if let ColumnContent::Present { encoding, .. } = column.content
-                && let Err(error) = encoding.require_supported()
-            {
-                let fault = ChunkFault::Unsupported(error.to_string());
-                return Err(WireError::Chunk { slot: *slot, fault });
-            }
-        }
-    }
-    Ok(frame)
-}
 
 /// The chunk with columns of its own, copied out of the connection's buffer (I12): a chunk of 500 bytes does not keep a buffer
 /// of 4 MiB alive, and what is charged for it is what it takes.

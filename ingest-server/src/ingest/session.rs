@@ -20,7 +20,7 @@ use wavekeep_proto::frame::{Hello, Open, Refused, ServerFrame};
 use wavekeep_proto::id::{LedgerId, SessionId};
 use wavekeep_proto::limits;
 use wavekeep_proto::session::{Action, Session};
-use wavekeep_proto::v1;
+use wavekeep_proto::{v1, wire};
 
 use super::asking::{Answer, Asking, new_owner, random_id};
 use super::inbound;
@@ -176,7 +176,7 @@ impl<L: Ledger> Shell<L> {
     fn handle(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::Frame(Some(Ok(frame))) => self.machine.received(now, inbound::understood(*frame)),
+            Event::Frame(Some(Ok(frame))) => self.machine.received(now, wire::agent_frame(*frame)),
             Event::Frame(Some(Err(status))) => self.on_unreadable(&status),
             Event::Frame(None) => {
                 self.inbound_over = true;

@@ -22,7 +22,7 @@ pub(super) fn verified(
 ) -> Result<(), String> {
     let count = u32::try_from(count).map_err(|_| "has too many samples")?;
     decoder
-        .decode_into(encoding, signal.sample_type.bits(), count as usize, encoded, raw)
+        .decode_into(encoding, signal.sample_type, count as usize, encoded, raw)
         .map_err(|why| format!("cannot be decoded ({why})"))?;
     if hash::column_hash(signal.number, signal.sample_type, count, raw) != hash {
         return Err("decodes to other samples than were captured".into());

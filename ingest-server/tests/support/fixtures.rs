@@ -55,7 +55,7 @@ impl Capture {
     pub fn samples_encoded(&mut self, encoding: Encoding, samples: &[f32]) -> Chunk {
         let raw: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
         let count = u32::try_from(samples.len()).expect("few samples");
-        let (encoding, encoded) = Encoder::new().encode(encoding, 32, &raw);
+        let (encoding, encoded) = Encoder::new().encode(encoding, SampleType::F32, &raw);
         let column = |signal| ColumnHeader {
             signal,
             content: ColumnContent::Present {

@@ -8,15 +8,19 @@
 //! |---|---|---|
 //! | 1 | `plain` | the raw form itself |
 //! | 2 | `shuffle+zstd` | one zstd frame of the shuffled raw form; docs/PROTOCOL.md specifies it, docs/adr/0003 says why |
-//! | 3 | `pco` | reserved: the number is taken, this version neither writes nor reads it |
+//! | 3 | `pco` | one standalone Pco file of one chunk; for samples of 8 to 64 bits, which are numbers to it. docs/adr/0012 says when it is used |
 //!
 //! # Invariants
-//! - Lossless, bit for bit: samples are bytes here, so NaN payloads and −0.0 need no care.
+//! - Lossless, bit for bit, NaN payloads and −0.0 included: samples are bytes here, and where they are numbers, to `pco`, what
+//!   was encoded is decoded and compared.
 //! - The encoded bytes are never more than the raw bytes (I12): what would grow is stored `plain`, and what has grown
 //!   is refused. So [`crate::limits::CHUNK_COLUMN_BYTES_MAX`] holds for every encoding.
 //! - Encoded bytes come from a socket, a disk or a database: [`Decoder`] answers every byte string with the samples or
 //!   with a [`CodecError`]; it never panics, and its memory follows the count that it was told, never what the bytes say.
 
+mod pco;
+#[cfg(test)]
+mod pco_tests;
 mod plain;
 pub mod shuffle;
 mod shuffle_zstd;
@@ -26,6 +30,7 @@ mod tests;
 use std::fmt;
 
 use crate::limits::CHUNK_SAMPLES_MAX;
+use crate::stream::SampleType;
 
 /// How a column's bytes are encoded. The numbers are stored: never renumbered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,13 +40,13 @@ pub enum Encoding {
     Plain = 1,
     /// Byte planes, then zstd.
     ShuffleZstd = 2,
-    /// Reserved.
+    /// A Pco file of one chunk.
     Pco = 3,
 }
 
 impl Encoding {
     /// What this version writes and reads: what an agent offers in `Hello`.
-    pub const SUPPORTED: [Self; 2] = [Self::Plain, Self::ShuffleZstd];
+    pub const SUPPORTED: [Self; 3] = [Self::Plain, Self::ShuffleZstd, Self::Pco];
 
     /// From its wire number; unknown numbers are refused, never guessed.
     #[must_use]
@@ -70,14 +75,12 @@ impl Encoding {
         }
     }
 
-    /// Whether this version can write and read it: for options, before a capture starts.
-    ///
-    /// # Errors
-    /// [`CodecError::Unsupported`] for a reserved encoding.
-    pub fn require_supported(self) -> Result<(), CodecError> {
+    /// Can samples of this type be encoded so? Where not, [`Encoder::encode`] stores them `plain`.
+    #[must_use]
+    pub const fn has(self, sample_type: SampleType) -> bool {
         match self {
-            Self::Plain | Self::ShuffleZstd => Ok(()),
-            Self::Pco => Err(CodecError::Unsupported(self)),
+            Self::Plain | Self::ShuffleZstd => true,
+            Self::Pco => pco::has(sample_type),
         }
     }
 }
@@ -91,12 +94,9 @@ impl fmt::Display for Encoding {
 /// Why encoded bytes are not a column of so many samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// A reserved encoding.
-    #[error("this version cannot encode or decode {0}: use plain or shuffle+zstd, or a newer version")]
-    Unsupported(Encoding),
-    /// No sample type is so wide.
-    #[error("no sample type has {0} bits: it must be 1, 4, 8, 16, 32, 64 or 128")]
-    Width(u32),
+    /// What `pco` cannot encode.
+    #[error("{} samples are no numbers to pco: encode them as plain or shuffle+zstd", .0.name())]
+    NotANumber(SampleType),
     /// More than a chunk holds.
     #[error("{0} samples are more than the {CHUNK_SAMPLES_MAX} of a chunk: split the column")]
     Count(usize),
@@ -124,6 +124,9 @@ pub enum CodecError {
     /// Not exactly one frame.
     #[error("the column is not one whole zstd frame that declares its size: it was cut, extended or never encoded")]
     Frame,
+    /// Not one whole Pco file of the column's samples.
+    #[error("the column is no pco file of its samples ({0}): fetch or send it again")]
+    Pco(&'static str),
     /// A frame that does not decompress; the text is zstd's.
     #[error("the column's zstd frame is damaged ({0}): fetch or send it again")]
     Damaged(&'static str),
@@ -146,6 +149,7 @@ pub const fn encoded_samples_bytes(width_bits: u32, count: usize) -> usize {
 /// Encodes columns, reusing its buffers and zstd's tables: one for each source thread.
 pub struct Encoder {
     shuffle_zstd: shuffle_zstd::Compressor,
+    pco: pco::Compressor,
 }
 
 impl Encoder {
@@ -154,17 +158,18 @@ impl Encoder {
     pub fn new() -> Self {
         Self {
             shuffle_zstd: shuffle_zstd::Compressor::new(),
+            pco: pco::Compressor::new(),
         }
     }
 
     /// Encodes a column's raw form, and says how: as chosen if that makes it smaller, else `plain`. Cannot fail, so
-    /// that no capture stops for it; a reserved choice gives `plain` ([`Encoding::require_supported`] tells beforehand).
+    /// that no capture stops for it.
     ///
     /// # Panics
-    /// If `raw` is not whole samples of a known width, or more than a chunk may hold (I12).
+    /// If `raw` is not whole samples of the type, or more than a chunk may hold (I12).
     #[must_use]
-    pub fn encode(&mut self, choice: Encoding, width_bits: u32, raw: &[u8]) -> (Encoding, Vec<u8>) {
-        assert!(is_width(width_bits), "no sample type has {width_bits} bits");
+    pub fn encode(&mut self, choice: Encoding, sample_type: SampleType, raw: &[u8]) -> (Encoding, Vec<u8>) {
+        let width_bits = sample_type.bits();
         let raw_bytes_max = encoded_samples_bytes(width_bits, CHUNK_SAMPLES_MAX as usize);
         assert!(
             raw.len() <= raw_bytes_max,
@@ -177,11 +182,12 @@ impl Encoder {
             raw.len()
         );
         let smaller = match choice {
+            Encoding::Plain => None,
             Encoding::ShuffleZstd => self.shuffle_zstd.compress(width_bytes(width_bits), raw),
-            Encoding::Plain | Encoding::Pco => None,
+            Encoding::Pco => self.pco.compress(sample_type, raw),
         };
         match smaller {
-            Some(encoded) => (Encoding::ShuffleZstd, encoded),
+            Some(encoded) => (choice, encoded),
             None => (Encoding::Plain, raw.to_vec()),
         }
     }
@@ -196,6 +202,7 @@ impl Default for Encoder {
 /// Decodes columns from anywhere, reusing its buffers and zstd's tables.
 pub struct Decoder {
     shuffle_zstd: shuffle_zstd::Decompressor,
+    pco: pco::Decompressor,
 }
 
 impl Decoder {
@@ -204,23 +211,25 @@ impl Decoder {
     pub fn new() -> Self {
         Self {
             shuffle_zstd: shuffle_zstd::Decompressor::new(),
+            pco: pco::Decompressor::default(),
         }
     }
 
     /// Replaces `out` by the raw form of `count` samples, or empties it. Takes no more memory than
-    /// [`encoded_samples_bytes`] in `out`, and once more in a buffer of its own for samples wider than a byte.
+    /// [`encoded_samples_bytes`] in `out`, and a few times that in buffers of its own for samples wider than a byte; `pco` has
+    /// up to 2 MiB of tables besides.
     ///
     /// # Errors
     /// If the bytes are not exactly this encoding of exactly that many samples.
     pub fn decode_into(
         &mut self,
         encoding: Encoding,
-        width_bits: u32,
+        sample_type: SampleType,
         count: usize,
         encoded: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
-        let result = self.decode(encoding, width_bits, count, encoded, out);
+        let result = self.decode(encoding, sample_type, count, encoded, out);
         if result.is_err() {
             out.clear();
         }
@@ -230,17 +239,15 @@ impl Decoder {
     fn decode(
         &mut self,
         encoding: Encoding,
-        width_bits: u32,
+        sample_type: SampleType,
         count: usize,
         encoded: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
-        if !is_width(width_bits) {
-            return Err(CodecError::Width(width_bits));
-        }
         if count as u64 > CHUNK_SAMPLES_MAX {
             return Err(CodecError::Count(count));
         }
+        let width_bits = sample_type.bits();
         let raw_bytes = encoded_samples_bytes(width_bits, count);
         match encoding {
             Encoding::Plain => plain::decode(raw_bytes, encoded, out)?,
@@ -248,7 +255,7 @@ impl Decoder {
                 self.shuffle_zstd
                     .decompress(width_bytes(width_bits), raw_bytes, encoded, out)?;
             }
-            Encoding::Pco => return Err(CodecError::Unsupported(encoding)),
+            Encoding::Pco => self.pco.decompress(sample_type, count, encoded, out)?,
         }
         plain::check_padding(width_bits, count, out)
     }
@@ -258,11 +265,6 @@ impl Default for Decoder {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The widths of all sample types.
-const fn is_width(width_bits: u32) -> bool {
-    matches!(width_bits, 1 | 4 | 8 | 16 | 32 | 64 | 128)
 }
 
 /// Bytes of one sample; packed samples count as bytes, since nothing looks inside them.

@@ -261,7 +261,7 @@ impl Capture {
                 }
                 Some(raw) => {
                     let hash = hash::column_hash(signal.number, signal.sample_type, count, raw);
-                    let (encoding, bytes) = Encoder::new().encode(encoding, signal.sample_type.bits(), raw);
+                    let (encoding, bytes) = Encoder::new().encode(encoding, signal.sample_type, raw);
                     encoded.push(bytes.into());
                     ColumnContent::Present { encoding, hash }
                 }
@@ -380,7 +380,7 @@ impl Capture {
             };
             let (mut raw, encoded) = (Vec::new(), columns.next().expect("it is present"));
             Decoder::new()
-                .decode_into(encoding, 32, header.count as usize, encoded, &mut raw)
+                .decode_into(encoding, SampleType::F32, header.count as usize, encoded, &mut raw)
                 .expect("it was encoded");
             let f32s = raw.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
             all.push(v1::FirstSamples {
