@@ -219,6 +219,7 @@ mod tests {
                 gap_sample_count: 3,
                 gap_count: 1,
                 chunk_count: 2,
+                encodings: std::collections::BTreeMap::new(),
             };
             let link = LinkStatus {
                 state: "up".into(),

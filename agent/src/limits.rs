@@ -10,6 +10,12 @@ pub const CHUNK_PERIOD_MIN: Duration = Duration::from_millis(10);
 /// The longest: a crash loses at most a chunk period.
 pub const CHUNK_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
+/// Of a core, what a source may take to encode its columns as pco: an agent with one instrument of 2 MSPS × 2 signals takes a tenth
+/// of a core without, and may take a quarter.
+pub const ENCODE_SHARE_MAX: f64 = 0.12;
+/// Columns whose choice of an encoding is remembered; at more, all are chosen anew.
+pub const ENCODED_COLUMNS_MAX: usize = 4_096;
+
 /// Samples of each signal that a source should deliver at once, at most: what the reading of files and the simulator use.
 pub const SOURCE_BLOCK_SAMPLES: usize = 16_384;
 /// Streams of one source.

@@ -1,5 +1,7 @@
 //! What an agent says of itself: `/status` and the summary at its end are made of these.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use wavekeep_proto::uplink::LinkState;
 
@@ -38,6 +40,8 @@ pub struct SourceStatus {
     pub gap_count: u64,
     /// Chunks stored, gaps and ends too.
     pub chunk_count: u64,
+    /// Of each signal that `--encoding auto` chose for: what, and why.
+    pub encodings: BTreeMap<String, String>,
 }
 
 /// The link to the server.

@@ -29,12 +29,8 @@ fn usage_errors_exit_with_2_and_say_what_to_write() {
             "a chunk period is from",
         ),
         (
-            &["--simulate", "js220", "--encoding", "pco"],
-            "use auto, plain or shuffle-zstd",
-        ),
-        (
             &["--simulate", "js220", "--encoding", "gzip"],
-            "use auto, plain or shuffle-zstd",
+            "use auto, plain, shuffle-zstd or pco",
         ),
         (&["--simulate", "js220", "--upload-limit", "fast"], "8MiB"),
         (&["--simulate", "js220", "--quota", "1MiB"], "at least 64 MiB"),
@@ -218,7 +214,7 @@ fn help_shows_examples_and_offers_nothing_that_is_refused() {
         let output = Agent::new(command).output();
         assert_eq!(output.code, Some(0), "{}", output.stderr);
         assert!(output.stdout.contains("Examples:"), "{command:?}");
-        for refused in ["pco", "csv", "npy", "energyrunner"] {
+        for refused in ["csv", "npy", "energyrunner"] {
             assert!(!output.stdout.contains(refused), "{command:?} offers {refused}");
         }
     }

@@ -1,5 +1,6 @@
 //! What a capture counts, for its status, its metrics and the summary at its end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -40,6 +41,7 @@ pub struct CaptureCounters {
     gap_samples: AtomicU64,
     gaps: AtomicU64,
     chunks: AtomicU64,
+    encodings: Mutex<BTreeMap<String, String>>,
 }
 
 impl CaptureCounters {
@@ -51,6 +53,7 @@ impl CaptureCounters {
             gap_samples: AtomicU64::new(0),
             gaps: AtomicU64::new(0),
             chunks: AtomicU64::new(0),
+            encodings: Mutex::default(),
         }
     }
 
@@ -77,6 +80,12 @@ impl CaptureCounters {
         }
     }
 
+    /// What was chosen for the signals of a stream, and why.
+    pub(super) fn explain(&self, encodings: BTreeMap<String, String>) {
+        let mut all = self.encodings.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(encodings);
+    }
+
     /// As they are now.
     #[must_use]
     pub fn status(&self) -> SourceStatus {
@@ -89,6 +98,7 @@ impl CaptureCounters {
             gap_sample_count: self.gap_samples.load(Ordering::Relaxed),
             gap_count: self.gaps.load(Ordering::Relaxed),
             chunk_count: self.chunks.load(Ordering::Relaxed),
+            encodings: self.encodings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 }

@@ -321,7 +321,10 @@ impl<K: Kv> Writer<K> {
 
     /// Encodes and stores; waits while the outbox is full; goes on in a new stream when this one takes no more.
     fn store(&mut self, definition: &mut StreamDefinition, stored: &mut u64, cut: &Cut<'_>) -> Result<(), SinkError> {
-        let (columns, encoded) = self.encoder.encode(definition, cut);
+        let (columns, encoded) = self.encoder.encode(definition, cut, &*self.clock);
+        if self.encoder.has_news() {
+            self.counters.explain(self.encoder.explain(definition));
+        }
         loop {
             let chunk = NewChunk {
                 kind: cut.kind,

@@ -124,7 +124,7 @@ pub(crate) struct CommonArgs {
     /// Most bytes per second to send, like 2MiB [default: no limit]
     #[arg(long, env = "WAVEKEEP_UPLOAD_LIMIT", value_name = "BYTES/s", value_parser = values::bytes_per_s)]
     upload_limit: Option<u64>,
-    /// How samples are encoded: auto, plain or shuffle-zstd
+    /// How samples are encoded: auto (measured for each signal: the smallest that there is time for), plain, shuffle-zstd or pco
     #[arg(long, env = "WAVEKEEP_ENCODING", value_name = "ENCODING", default_value = "auto")]
     encoding: EncodingChoice,
     /// After a stop, the uplink has this long to deliver the rest
