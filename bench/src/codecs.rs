@@ -1,9 +1,11 @@
-//! `make bench BENCH=codecs`: byte shuffle against bit shuffle before zstd, on bytes a sample and on speed.
+//! `make bench BENCH=codecs`: the encodings as they ship (`shipped.rs`), and byte shuffle against bit shuffle before zstd, on bytes a sample and on speed.
 //!
 //! The source of the tables in docs/adr/0003-byte-shuffle.md. Every candidate is one thread, encodes the same blocks
 //! and must give them back bit for bit; a block's time is its best of several passes, since the machine is shared.
 //! The signals are the real recordings of the shared data folder and four synthetic ones: a quantised load that
 //! steps, with a JS220's noise (1e-4 of full scale) or a JS110's (2 codes of 14 bits, a gain for each range).
+
+mod shipped;
 
 use std::fs;
 use std::hint::black_box;
@@ -13,6 +15,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use wavekeep_proto::codec::{Decoder, Encoder, Encoding, shuffle};
+use wavekeep_proto::stream::SampleType;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
 
 /// A chunk of a fast stream, and one of a 1 kHz stream.
@@ -60,6 +63,8 @@ struct Outcome {
 /// If a recording cannot be read, or a candidate does not give back what it was given.
 pub(crate) fn run(shared: &Path) -> anyhow::Result<()> {
     let mut recordings = synthetic_recordings();
+    let synthetic = |recording: &Recording| shipped::Recording::f32(&recording.name, 1e6, recording.raw.clone());
+    shipped::run(&shared.join("data"), recordings.iter().map(synthetic).collect())?;
     recordings.extend(real_recordings(&shared.join("data"))?);
     let candidates = candidates();
     for block_samples in BLOCK_SAMPLES {
@@ -224,7 +229,7 @@ impl Coder {
 
     fn encode(&mut self, raw: &[u8]) -> anyhow::Result<(Encoding, Vec<u8>)> {
         let (shuffle, compressor, scratch, content) = match self {
-            Self::Kept(encoder, _) => return Ok(encoder.encode(Encoding::ShuffleZstd, 8 * WIDTH as u32, raw)),
+            Self::Kept(encoder, _) => return Ok(encoder.encode(Encoding::ShuffleZstd, SampleType::F32, raw)),
             Self::Peer {
                 shuffle,
                 compressor,
@@ -253,7 +258,7 @@ impl Coder {
     fn decode(&mut self, encoding: Encoding, raw_bytes: usize, bytes: &[u8], out: &mut Vec<u8>) -> anyhow::Result<()> {
         let (shuffle, decompressor, scratch, content) = match self {
             Self::Kept(_, decoder) => {
-                return Ok(decoder.decode_into(encoding, 8 * WIDTH as u32, raw_bytes / WIDTH, bytes, out)?);
+                return Ok(decoder.decode_into(encoding, SampleType::F32, raw_bytes / WIDTH, bytes, out)?);
             }
             Self::Peer {
                 shuffle,

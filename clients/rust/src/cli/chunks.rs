@@ -193,7 +193,7 @@ impl Printer {
             number("FIRST SAMPLE").spare(9),
             number("SAMPLES").least(least(7)),
             number("BYTES").spare(3).least(least(7)),
-            text("ENCODING").spare(5).least(least(12)),
+            text("ENCODING, BYTES A SAMPLE").spare(5).least(least(24)),
             fixed("FROM").least(least(24)),
             fixed("TO").spare(8).least(least(24)),
             text("DIGEST").spare(7),
@@ -227,8 +227,6 @@ impl Printer {
             return output.json_line(&ChunkLine::new(chunk, definition));
         }
         let header = &chunk.header;
-        let mut encodings = encodings(chunk);
-        encodings.dedup();
         let reason = match (chunk.quarantined, header.reason.name()) {
             (true, _) => "quarantined",
             (false, "none") => "",
@@ -253,7 +251,7 @@ impl Printer {
             header.first_sample.to_string(),
             thousands(header.count),
             thousands(chunk.column_bytes.iter().sum()),
-            encodings.join(","),
+            sizes(&encodings(chunk), &chunk.column_bytes, header.count),
             time(Some(header.utc_ns), output),
             time(end_ns, output),
             digest,
@@ -289,6 +287,18 @@ impl Printer {
     }
 }
 
+/// `pco 1.05, plain 4.00`: how columns are encoded, and the bytes a sample that they take; neighbours alike are one.
+fn sizes(encodings: &[&str], column_bytes: &[u64], count: u64) -> String {
+    let columns: Vec<_> = encodings.iter().zip(column_bytes).collect();
+    let alike = columns.chunk_by(|(encoding, _), (next, _)| encoding == next);
+    let one = |columns: &[(&&str, &u64)]| {
+        let bytes: u64 = columns.iter().map(|(_, bytes)| **bytes).sum();
+        let samples = columns.len() as u64 * count;
+        format!("{} {:.2}", columns[0].0, bytes as f64 / samples.max(1) as f64)
+    };
+    alike.map(one).collect::<Vec<_>>().join(", ")
+}
+
 /// Four digits of the largest.
 fn few(values: &[f64], unit: &str) -> String {
     let finite = values.iter().filter(|value| value.is_finite());
@@ -304,6 +314,14 @@ fn few(values: &[f64], unit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encodings_are_explained_by_what_they_take() {
+        assert_eq!(sizes(&[], &[], 7), "");
+        assert_eq!(sizes(&["pco", "pco"], &[100, 110], 100), "pco 1.05");
+        assert_eq!(sizes(&["pco", "plain"], &[105, 400], 100), "pco 1.05, plain 4.00");
+        assert_eq!(sizes(&["plain"], &[0], 0), "plain 0.00");
+    }
 
     #[test]
     fn few_samples_read_well() {

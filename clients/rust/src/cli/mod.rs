@@ -60,6 +60,9 @@ const CHUNKS_EXAMPLES: &str = "Examples:
   wavekeep chunks --device js220-001 --follow
   wavekeep chunks --limit 0 --first-samples 0 --json
 
+`pco 1.05, plain 4.00` is how the columns are encoded, and the bytes that a sample takes so. An agent with --encoding auto measures
+what is smallest for each signal, among what it has the time for; its log and its status say why it chose what it did.
+
 First samples that the server does not send are of a damaged column (the server's log says which), or it is an older server.";
 
 const EXPORT_EXAMPLES: &str = "Examples:
