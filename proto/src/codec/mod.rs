@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 1 | `plain` | the raw form itself |
 //! | 2 | `shuffle+zstd` | one zstd frame of the shuffled raw form; docs/PROTOCOL.md specifies it, docs/adr/0003 says why |
-//! | 3 | `pco` | one standalone Pco file of one chunk; for samples of 8 to 64 bits, which are numbers to it. docs/adr/0012 says when it is used |
+//! | 3 | `pco` | one standalone Pco file of one chunk; for samples of 8 to 64 bits, which are numbers to it. docs/adr/0014 says when it is used |
 //!
 //! # Invariants
 //! - Lossless, bit for bit, NaN payloads and −0.0 included: samples are bytes here, and where they are numbers, to `pco`, what

@@ -18,7 +18,7 @@ use pco::{ChunkConfig, DecompressorScratch, FULL_BATCH_N};
 use super::{CodecError, set_len};
 use crate::stream::SampleType;
 
-/// On real recordings and on what instruments' codes look like, the smallest, and often the fastest: docs/adr/0012.
+/// On real recordings and on what instruments' codes look like, the smallest, and often the fastest: docs/adr/0014.
 const LEVEL: usize = 8;
 /// Decoded at once, into a block that stays in the first-level cache; whole batches of pco's.
 const BLOCK_SAMPLES: usize = 4 * FULL_BATCH_N;
