@@ -1,5 +1,8 @@
 //! Windows, turns, limits and long silences.
 
+use std::time::Duration;
+
+use proptest::prelude::*;
 use wavekeep_proto::chunk::{ChunkKind, Position, Reason};
 use wavekeep_proto::frame::{AgentFrame, ServerFrame};
 use wavekeep_proto::id::StreamId;
@@ -340,5 +343,96 @@ fn an_ack_tells_when_each_chunk_of_samples_was_taken() {
             agent.acked_utc_ns, ends,
             "at 1 kHz; of a file, long ago; of a gap, never"
         );
+    }
+}
+
+#[test]
+fn a_limit_below_a_chunk_for_each_ack_still_gets_on_and_delays_nothing_else() {
+    let store = Store::default();
+    let stream = store.add(definition(1, false));
+    store.fill(stream, 4, MIB as usize);
+    // A chunk of 1 MiB is five times what may be sent while an ack is waited for.
+    let limit = MIB * 1_000 / (5 * limits::ACK_MS);
+    let mut agent = Agent::limited(store, Some(limit));
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    agent.open(STREAM, Position::start(&definition(1, false)), None);
+    let (mut sent_at, mut heartbeats) = (vec![], 0);
+    let patience = 4 * 6 * limits::ACK_MS / 1_000;
+    for _ in 0..patience {
+        agent.wait(1);
+        agent.hear(ServerFrame::Heartbeat {
+            window_bytes: limits::WINDOW_BYTES_MIN,
+        });
+        for frame in std::mem::take(&mut agent.said) {
+            match frame {
+                AgentFrame::Chunk { slot, chunk } => {
+                    sent_at.push(agent.now);
+                    agent.ack(slot, &after(&chunk));
+                }
+                AgentFrame::Heartbeat(_) => heartbeats += 1,
+                _ => {}
+            }
+        }
+    }
+    assert!(agent.ended.is_empty(), "{:?}", agent.ended);
+    assert_eq!(sent_at.len(), 4, "all of them, in their time");
+    for pair in sent_at.windows(2) {
+        let seconds = (pair[1] - pair[0]).as_secs_f64();
+        let bytes_per_s = MIB as f64 / seconds;
+        assert!(
+            bytes_per_s < limit as f64 * 1.02 && bytes_per_s > limit as f64 * 0.9,
+            "{bytes_per_s} of {limit}"
+        );
+    }
+    assert!(
+        heartbeats >= patience * 1_000 / limits::HEARTBEAT_MS - 1,
+        "{heartbeats}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Chunks of any sizes, and a server that acknowledges at once: the limit is reached, and over no stretch passed by more than the
+    /// chunk that begins it.
+    #[test]
+    fn the_upload_limit_is_exact_over_any_stretch(
+        limit in 20_000u64..20_000_000,
+        sizes in prop::collection::vec(1usize..1_000_000, 2..30),
+    ) {
+        let store = Store::default();
+        let stream = store.add(definition(1, false));
+        let start = Position::start(&definition(1, false));
+        let mut tail = start;
+        for size in &sizes {
+            tail = store.put(stream, samples(&tail, 10, *size));
+        }
+        let mut agent = Agent::limited(store, Some(limit));
+        agent.begin(limits::WINDOW_BYTES_MIN);
+        agent.open(STREAM, start, None);
+        let mut sent: Vec<(Duration, u64)> = vec![];
+        while sent.len() < sizes.len() {
+            let said = std::mem::take(&mut agent.said);
+            for frame in said {
+                if let AgentFrame::Chunk { slot, chunk } = frame {
+                    sent.push((agent.now, chunk.flow_bytes()));
+                    agent.ack(slot, &after(&chunk));
+                }
+            }
+            if agent.said.is_empty() {
+                agent.now = agent.uplink.next_timeout().expect("it has a session").max(agent.now);
+                agent.hear(ServerFrame::Heartbeat { window_bytes: limits::WINDOW_BYTES_MIN });
+            }
+            prop_assert!(agent.ended.is_empty(), "{:?}", agent.ended);
+        }
+        for first in 0..sent.len() {
+            let mut bytes = 0;
+            for (at, next_bytes) in &sent[first..] {
+                let allowed = (*at - sent[first].0).as_secs_f64() * limit as f64;
+                let slack = 1.0 + allowed * 1e-6;
+                prop_assert!((bytes as f64 - allowed).abs() <= slack, "{bytes} bytes where {allowed} are allowed");
+                bytes += next_bytes;
+            }
+        }
     }
 }

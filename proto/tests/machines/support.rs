@@ -322,10 +322,15 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn new(store: Store) -> Self {
+        Self::limited(store, None)
+    }
+
+    /// One that may send so many bytes a second.
+    pub(crate) fn limited(store: Store, upload_limit_bytes: Option<u64>) -> Self {
         let config = Config {
             agent: "test".into(),
             workspace: "main".into(),
-            upload_limit_bytes: None,
+            upload_limit_bytes,
             seed: 7,
         };
         let uplink = Uplink::new(config);
