@@ -5,8 +5,12 @@
 //! | `/health` | 200 and `ok`, or 503 and why; a server that is away is no illness of the agent |
 //! | `/metrics` | Prometheus text |
 //! | `/status` | [`AgentStatus`] as JSON |
+//! | POST `/labels` | changes the labels of live sources ([`LabelChange`] as JSON); answers [`LabelsStatus`], one for each source |
 //!
 //! `curl --unix-socket OUTBOX/agent.sock http://agent/status`
+//!
+//! # Invariants
+//! - I12: a request's body, a wait for labels and an answer that is read have limits.
 
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -18,14 +22,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 
+use crate::labels::{LabelChange, LabelError};
 use crate::limits;
-use crate::status::AgentStatus;
+use crate::status::{AgentStatus, LabelsStatus};
 
 /// The socket's name in an outbox's directory.
 pub const SOCKET_NAME: &str = "agent.sock";
@@ -43,6 +49,10 @@ pub trait Report: Send + Sync + 'static {
     fn illness(&self) -> Option<String>;
     /// Metrics in Prometheus' text format.
     fn metrics(&self) -> String;
+    /// Asks for other labels.
+    fn change_labels(&self, change: &LabelChange) -> Result<(), LabelError>;
+    /// The labels of live sources, now.
+    fn labels(&self) -> Result<Vec<LabelsStatus>, LabelError>;
 }
 
 /// Why there is no endpoint. The agent runs without one.
@@ -58,6 +68,16 @@ pub enum AdminError {
     Bind { path: PathBuf, error: io::Error },
     #[error("no agent answers at {path} ({error})")]
     NoAnswer { path: PathBuf, error: io::Error },
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl AdminError {
+    /// Is nobody there?
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. })
+    }
 }
 
 /// A running endpoint; dropping it ends it and removes the socket.
@@ -137,21 +157,40 @@ impl Drop for Admin {
 
 /// Asks the agent at `path` how it stands: [`AgentStatus`] as JSON.
 pub fn ask_status(path: &Path) -> Result<serde_json::Value, AdminError> {
+    ask_json(path, "GET /status", &[])
+}
+
+/// Asks the agent at `path` for other labels; answers what its live sources have now.
+pub fn ask_labels(path: &Path, change: &LabelChange) -> Result<Vec<LabelsStatus>, AdminError> {
+    let body = serde_json::to_vec(change).map_err(|error| AdminError::Refused(error.to_string()))?;
+    ask_json(path, "POST /labels", &body)
+}
+
+fn ask_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str, body: &[u8]) -> Result<T, AdminError> {
     check_path(path)?;
     let failed = |error| AdminError::NoAnswer {
         path: path.into(),
         error,
     };
-    let body = ask(path, "/status").map_err(failed)?;
+    let (is_ok, body) = ask(path, what, body).map_err(failed)?;
+    if !is_ok {
+        return Err(AdminError::Refused(String::from_utf8_lossy(&body).trim().into()));
+    }
     serde_json::from_slice(&body).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
-/// One request of HTTP/1.0, which ends with the connection: no client library is needed for that.
-fn ask(path: &Path, what: &str) -> io::Result<Vec<u8>> {
+/// One request of HTTP/1.0, which ends with the connection: no client library is needed for that. Answers whether it was granted,
+/// and the body.
+fn ask(path: &Path, what: &str, body: &[u8]) -> io::Result<(bool, Vec<u8>)> {
     let mut socket = UnixStream::connect(path)?;
     socket.set_read_timeout(Some(ANSWER_WAIT))?;
     socket.set_write_timeout(Some(ANSWER_WAIT))?;
-    write!(socket, "GET {what} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
+    let length = body.len();
+    write!(
+        socket,
+        "{what} HTTP/1.0\r\nHost: agent\r\nContent-Length: {length}\r\n\r\n"
+    )?;
+    socket.write_all(body)?;
     let mut answer = Vec::new();
     socket.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
@@ -159,10 +198,8 @@ fn ask(path: &Path, what: &str) -> io::Result<Vec<u8>> {
         .windows(4)
         .position(|bytes| bytes == b"\r\n\r\n")
         .ok_or_else(|| invalid("no HTTP"))?;
-    if answer.split(|byte| *byte == b' ').nth(1) != Some(b"200") {
-        return Err(invalid("it refuses the question"));
-    }
-    Ok(answer.split_off(head_end + 4))
+    let is_ok = answer.split(|byte| *byte == b' ').nth(1) == Some(b"200");
+    Ok((is_ok, answer.split_off(head_end + 4)))
 }
 
 fn check_path(path: &Path) -> Result<(), AdminError> {
@@ -177,6 +214,8 @@ fn router(report: Arc<dyn Report>) -> Router {
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
+        .route("/labels", post(change_labels))
+        .layer(DefaultBodyLimit::max(limits::ADMIN_REQUEST_BYTES_MAX))
         .with_state(report)
 }
 
@@ -192,12 +231,44 @@ async fn metrics(State(report): State<Arc<dyn Report>>) -> Response {
 }
 
 async fn status(State(report): State<Arc<dyn Report>>) -> Response {
-    match report
-        .status()
-        .and_then(|status| serde_json::to_vec(&status).map_err(|error| error.to_string()))
-    {
-        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+    match report.status() {
+        Ok(status) => json(&status),
         Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response(),
+    }
+}
+
+/// Answers once the sources have done it, or when they did not for [`limits::LABEL_WAIT`].
+async fn change_labels(State(report): State<Arc<dyn Report>>, body: Bytes) -> Response {
+    let change: LabelChange = match serde_json::from_slice(&body) {
+        Ok(change) => change,
+        Err(error) => {
+            return (
+                StatusCode::BAD_REQUEST,
+                format!("this is no change of labels: {error}\n"),
+            )
+                .into_response();
+        }
+    };
+    let refused = |error: LabelError| (StatusCode::CONFLICT, format!("{error}\n")).into_response();
+    if let Err(error) = report.change_labels(&change) {
+        return refused(error);
+    }
+    let deadline = tokio::time::Instant::now() + limits::LABEL_WAIT;
+    loop {
+        match report.labels() {
+            Err(error) => return refused(error),
+            Ok(labels) if labels.iter().all(|source| source.settled) || tokio::time::Instant::now() >= deadline => {
+                return json(&labels);
+            }
+            Ok(_) => tokio::time::sleep(limits::LABEL_LOOK).await,
+        }
+    }
+}
+
+fn json(answer: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(answer) {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
@@ -205,7 +276,7 @@ async fn status(State(report): State<Arc<dyn Report>>) -> Response {
 mod tests {
     use super::*;
     use crate::outbox::verify::OutboxReport;
-    use crate::status::{LinkStatus, SourceStatus};
+    use crate::status::{LagStatus, LinkStatus, SourceStatus};
 
     struct Fixed(Option<String>);
 
@@ -218,11 +289,19 @@ mod tests {
                 sample_count: 12,
                 gap_sample_count: 3,
                 gap_count: 1,
+                gaps_by_reason: std::collections::BTreeMap::new(),
                 chunk_count: 2,
                 encodings: std::collections::BTreeMap::new(),
+                last_chunk_age_ms: None,
             };
             let link = LinkStatus {
                 state: "up".into(),
+                server: "http://127.0.0.1:7460".into(),
+                session_age_ms: Some(1),
+                last_ack_age_ms: None,
+                upload_limit_bytes: None,
+                schedule: None,
+                closed_until: None,
                 window_bytes: 1,
                 in_flight_bytes: 0,
                 acked_chunk_count: 2,
@@ -244,6 +323,16 @@ mod tests {
                 link,
                 outbox,
                 oldest_unacked_ms: 0,
+                unacked_chunk_count: 0,
+                quota_bytes: 1,
+                evicted_sample_count: 0,
+                corrupt_sample_count: 0,
+                lag: LagStatus {
+                    chunk_count: 0,
+                    p50_ms: None,
+                    p99_ms: None,
+                },
+                uptime_ms: 1,
             })
         }
         fn illness(&self) -> Option<String> {
@@ -251,6 +340,20 @@ mod tests {
         }
         fn metrics(&self) -> String {
             "wavekeep_agent_up 1\n".into()
+        }
+        fn change_labels(&self, change: &LabelChange) -> Result<(), LabelError> {
+            change.apply(&std::collections::BTreeMap::new()).map(drop)
+        }
+        /// Its source never delivers; an ill one has ended.
+        fn labels(&self) -> Result<Vec<LabelsStatus>, LabelError> {
+            match &self.0 {
+                Some(device) => Err(LabelError::Ended(device.clone())),
+                None => Ok(vec![LabelsStatus {
+                    device: "bench".into(),
+                    labels: std::collections::BTreeMap::new(),
+                    settled: false,
+                }]),
+            }
         }
     }
 
@@ -266,17 +369,31 @@ mod tests {
             (&status["sources"][0]["sample_count"], &status["link"]["state"]),
             (&12.into(), &"up".into())
         );
-        assert_eq!(ask(&path, "/health").expect("it is well"), b"ok\n");
-        assert!(
-            ask(&path, "/metrics")
-                .expect("it has metrics")
-                .starts_with(b"wavekeep_agent_up")
+        assert_eq!(
+            ask(&path, "GET /health", &[]).expect("it is well"),
+            (true, b"ok\n".to_vec())
         );
+        let (_, metrics) = ask(&path, "GET /metrics", &[]).expect("it has metrics");
+        assert!(metrics.starts_with(b"wavekeep_agent_up"));
+        let labels = ask_labels(&path, &LabelChange::default()).expect("it takes labels");
+        assert!(
+            !labels[0].settled,
+            "I12: nobody waits for ever for a source that delivers nothing"
+        );
+        let (is_ok, why) = ask(&path, "POST /labels", br#"{"st":{}}"#).expect("it answers");
+        assert!(!is_ok && why.starts_with(b"this is no change of labels"));
+        let bad = LabelChange {
+            set: [("a".to_owned(), "\n".to_owned())].into(),
+            ..LabelChange::default()
+        };
+        assert!(matches!(ask_labels(&path, &bad), Err(AdminError::Refused(why)) if why.contains("key=value")));
         drop(admin);
-        assert!(matches!(ask_status(&path), Err(AdminError::NoAnswer { .. })));
+        assert!(ask_status(&path).is_err_and(|error| error.is_silence()));
 
         let ill = Admin::start(&path, Arc::new(Fixed(Some("unplugged".into())))).expect("it starts");
-        assert!(ask(&path, "/health").is_err());
+        assert!(ask(&path, "GET /health", &[]).is_ok_and(|(is_ok, _)| !is_ok));
+        let ended = ask_labels(&path, &LabelChange::default());
+        assert!(matches!(ended, Err(AdminError::Refused(why)) if why.starts_with("unplugged has ended")));
         drop(ill);
         assert!(!path.exists());
     }

@@ -19,10 +19,11 @@ use crate::admin::{Admin, AdminError, Report};
 use crate::capture::{Capture, CaptureCounters, CaptureError, CaptureOptions};
 use crate::clock::Clock;
 use crate::connect::Connect;
+use crate::labels::{LabelChange, LabelError, LiveLabels};
 use crate::outbox::kv::Kv;
 use crate::outbox::{Outbox, OutboxAlarm, OutboxError, Remains};
 use crate::source::{DescriptionError, Source, random_128};
-use crate::status::{AgentStatus, SourceStatus};
+use crate::status::{AgentStatus, LabelsStatus, LinkStatus, SourceStatus, milliseconds};
 use crate::stop::StopToken;
 use crate::telemetry;
 use crate::uplink::{self, UplinkHandle, UplinkOptions, UplinkStatus};
@@ -54,7 +55,8 @@ struct Shared<K: Kv> {
     outbox: Arc<Outbox<K>>,
     uplink: UplinkHandle,
     clock: Arc<dyn Clock>,
-    captures: Mutex<Vec<Arc<CaptureCounters>>>,
+    captures: Mutex<Vec<(Arc<CaptureCounters>, Arc<LiveLabels>)>>,
+    started: Duration,
     recorder: Option<PrometheusHandle>,
 }
 
@@ -77,6 +79,7 @@ impl<K: Kv> Agent<K> {
         let shared = Arc::new(Shared {
             outbox,
             uplink,
+            started: clock.now(),
             clock,
             captures: Mutex::default(),
             recorder,
@@ -94,7 +97,7 @@ impl<K: Kv> Agent<K> {
         })
     }
 
-    /// Serves `/health`, `/metrics` and `/status` on a Unix socket.
+    /// Serves `/health`, `/metrics`, `/status` and `/labels` on a Unix socket.
     pub fn serve_admin(&mut self, path: &Path) -> Result<(), AdminError> {
         let report: Arc<dyn Report> = Arc::clone(&self.shared) as Arc<dyn Report>;
         self.admin = Some(Admin::start(path, report)?);
@@ -113,7 +116,7 @@ impl<K: Kv> Agent<K> {
             .captures
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(capture.counters());
+            .push((capture.counters(), capture.labels()));
         Ok(capture)
     }
 
@@ -177,8 +180,13 @@ impl<K: Kv> Shared<K> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
-            .map(|capture| capture.status())
+            .map(|(counters, _)| counters.status_at(self.clock.now()))
             .collect()
+    }
+
+    fn live_labels(&self) -> Vec<Arc<LiveLabels>> {
+        let captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        captures.iter().map(|(_, labels)| Arc::clone(labels)).collect()
     }
 }
 
@@ -213,13 +221,39 @@ fn tell(alarm: &OutboxAlarm) {
 
 impl<K: Kv> Report for Shared<K> {
     fn status(&self) -> Result<AgentStatus, String> {
+        let (now, remains, counters) = (self.clock.now(), self.remains(), self.outbox.counters());
         Ok(AgentStatus {
             version: env!("CARGO_PKG_VERSION").into(),
             sources: self.sources(),
-            link: self.uplink.status().into(),
+            link: LinkStatus::new(self.uplink.status(), now),
             outbox: self.outbox.status().map_err(|error| error.to_string())?,
-            oldest_unacked_ms: u64::try_from(self.remains().oldest.as_millis()).unwrap_or(u64::MAX),
+            oldest_unacked_ms: milliseconds(remains.oldest),
+            unacked_chunk_count: remains.chunks,
+            quota_bytes: self.outbox.options().quota_bytes,
+            evicted_sample_count: counters.evicted_samples,
+            corrupt_sample_count: counters.corrupt_samples,
+            lag: self.uplink.lag(),
+            uptime_ms: milliseconds(now.saturating_sub(self.started)),
         })
+    }
+
+    /// Of every live source.
+    fn change_labels(&self, change: &LabelChange) -> Result<(), LabelError> {
+        let mut refused = LabelError::NoSource;
+        let mut is_wanted = false;
+        for labels in self.live_labels() {
+            match labels.want(change) {
+                Ok(()) => is_wanted = true,
+                Err(error) => refused = error,
+            }
+        }
+        if is_wanted { Ok(()) } else { Err(refused) }
+    }
+
+    fn labels(&self) -> Result<Vec<LabelsStatus>, LabelError> {
+        let all = self.live_labels();
+        let live = all.iter().filter(|labels| !labels.is_file());
+        live.map(|labels| labels.status()).collect()
     }
 
     /// A server that is away is no illness of the agent.
@@ -252,6 +286,8 @@ impl<K: Kv> Report for Shared<K> {
         let link = self.uplink.status();
         metrics::counter!(telemetry::ACKED_CHUNKS).absolute(link.acked_chunks);
         metrics::gauge!(telemetry::LINK_UP).set(f64::from(u8::from(link.link == LinkState::Up)));
+        metrics::gauge!(telemetry::SCHEDULE_OPEN).set(f64::from(u8::from(link.closed_until.is_none())));
+        metrics::gauge!(telemetry::UPLOAD_LIMIT_BYTES).set(link.upload_limit_bytes.unwrap_or(0) as f64);
         metrics::gauge!(telemetry::WINDOW_BYTES).set(link.window_bytes as f64);
         metrics::gauge!(telemetry::IN_FLIGHT_BYTES).set(link.in_flight_bytes as f64);
         let remains = self.remains();

@@ -3,6 +3,7 @@
 //! # Invariants
 //! - I4, I13: what the sink took is stored, in order, or the capture ends with an error that says so.
 //! - A live source's streams end with `closed` when it ends or is stopped; a file's stream ends only after its last sample.
+//! - I4, I11: labels change between two deliveries. The stream ends with `closed` where the next one of the same epoch begins.
 //! - I11: when a stream takes no more (it diverged, or the server's position was adopted), the capture goes on in a new stream of
 //!   the same epoch.
 
@@ -17,13 +18,14 @@ use std::time::Duration;
 pub use counters::CaptureCounters;
 
 use counters::CaptureState;
-use sink::CaptureSink;
+use sink::{CaptureSink, Shared};
 use tracing::{error, info};
 use wavekeep_proto::chunk::Reason;
 use wavekeep_proto::stream::StreamDefinition;
 
 use crate::clock::Clock;
 use crate::encode::EncodingChoice;
+use crate::labels::LiveLabels;
 use crate::limits;
 use crate::outbox::Outbox;
 use crate::outbox::kv::Kv;
@@ -84,6 +86,7 @@ pub enum CaptureEnd {
 /// A source that is being captured.
 #[derive(Debug)]
 pub struct Capture {
+    labels: Arc<LiveLabels>,
     counters: Arc<CaptureCounters>,
     stop: StopToken,
     thread: JoinHandle<CaptureEnd>,
@@ -106,19 +109,31 @@ impl Capture {
         let stop = StopToken::new();
         let counters = Arc::new(CaptureCounters::new(&device));
         let file_start_ns = description.file.map(|file| file.start_ns);
-        let (for_sink, counted) = (stop.clone(), Arc::clone(&counters));
-        let sink = CaptureSink::new(definitions, file_start_ns, outbox, clock, options, for_sink, counted)?;
+        let labels = LiveLabels::new(&device, file_start_ns.is_some(), options.labels.clone());
+        let shared = Shared {
+            stop: stop.clone(),
+            counters: Arc::clone(&counters),
+            labels: Arc::new(labels),
+        };
+        let labels = Arc::clone(&shared.labels);
+        let sink = CaptureSink::new(definitions, file_start_ns, outbox, clock, options, shared)?;
         let task = Task {
             source,
             sink,
             stop: stop.clone(),
             counters: Arc::clone(&counters),
+            labels: Arc::clone(&labels),
         };
         let thread = std::thread::Builder::new()
             .name(format!("source-{device}").chars().take(15).collect())
             .spawn(move || task.run())
             .map_err(CaptureError::Thread)?;
-        Ok(Self { counters, stop, thread })
+        Ok(Self {
+            labels,
+            counters,
+            stop,
+            thread,
+        })
     }
 
     /// Tells the source to stop; what it delivered is stored, and its streams end.
@@ -144,10 +159,17 @@ impl Capture {
         Arc::clone(&self.counters)
     }
 
+    /// Its labels, which can be changed while it is live.
+    #[must_use]
+    pub fn labels(&self) -> Arc<LiveLabels> {
+        Arc::clone(&self.labels)
+    }
+
     /// Waits for its end.
     #[must_use]
     pub fn join(self) -> CaptureEnd {
         self.thread.join().unwrap_or_else(|_| {
+            self.labels.end();
             let why = "the source broke one of its own rules; please report the panic above";
             self.counters.set_state(CaptureState::Failed, Some(why.into()));
             CaptureEnd::Failed(why.into())
@@ -160,6 +182,7 @@ struct Task<K: Kv> {
     sink: CaptureSink<K>,
     stop: StopToken,
     counters: Arc<CaptureCounters>,
+    labels: Arc<LiveLabels>,
 }
 
 impl<K: Kv> Task<K> {
@@ -169,6 +192,7 @@ impl<K: Kv> Task<K> {
             Err(SourceError::Sink(SinkError::Stopped)) => CaptureEnd::Stopped,
             Err(error) => CaptureEnd::Failed(error.to_string()),
         };
+        self.labels.end();
         let device = self.counters.device();
         match &end {
             CaptureEnd::Failed(why) => {
@@ -245,6 +269,9 @@ fn samples_of(definition: &StreamDefinition, duration: Duration) -> u64 {
     (definition.rate_hz * duration.as_secs_f64()).round() as u64
 }
 
+#[cfg(test)]
+#[path = "capture/label_tests.rs"]
+mod label_tests;
 #[cfg(test)]
 #[path = "capture/tests.rs"]
 mod tests;

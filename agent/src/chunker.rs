@@ -190,7 +190,8 @@ impl Chunker {
         Ok(self.markers.len())
     }
 
-    fn flush<E>(&mut self, emit: &mut impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
+    /// Emits what is open: the stream ends here, and what comes next belongs to another one. So do markers from here on.
+    pub fn flush<E>(&mut self, emit: &mut impl FnMut(Cut<'_>) -> Result<(), E>) -> Result<(), E> {
         if self.open_count == 0 {
             Ok(())
         } else {

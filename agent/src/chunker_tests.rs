@@ -257,6 +257,8 @@ fn the_period_is_whole_buckets() {
     assert_eq!(samples(1e6, 1_000), 15 * 65_536);
     assert_eq!(samples(1e6, 10), 65_536, "at least one bucket");
     assert_eq!(samples(1e5, 1_000), 98_304);
+    assert_eq!(samples(1e3, 50), 48);
+    assert_eq!(samples(1.0, 3_600_000), 3_600, "an hour of a slow stream is one chunk");
     assert_eq!(samples(1.0, 1_000), 1);
     assert_eq!(samples(0.001, 1_000), 1);
     assert_eq!(samples(1e12, 3_600_000) % 65_536, 0);

@@ -39,11 +39,13 @@
 //! | module | what | pure |
 //! |---|---|---|
 //! | [`source`] | the trait; `simulated`, `raw` | |
+//! | [`schedule`] | hours in which the uplink may have a session | yes |
 //! | [`chunker`], [`time_axis`] | samples → chunks; sample id → UTC | yes |
 //! | [`encode`] | columns, encoded and hashed | yes |
 //! | [`capture`] | a source's thread: source → chunker → encode → outbox | |
 //! | [`outbox`] | the durable store, over a small key-value seam | |
 //! | [`uplink`], [`connect`] | the shell around the sending half of the protocol; its transport | |
+//! | [`labels`] | labels that change while a source is captured | |
 //! | [`agent`] | all of it together | |
 //! | [`admin`], [`status`], [`telemetry`] | what an agent says of itself | |
 //! | [`clock`], [`stop`], [`limits`] | time, stopping, every limit | |
@@ -56,8 +58,10 @@ pub mod chunker;
 pub mod clock;
 pub mod connect;
 pub mod encode;
+pub mod labels;
 pub mod limits;
 pub mod outbox;
+pub mod schedule;
 pub mod source;
 pub mod status;
 pub mod stop;

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// A chunk is cut after at most this much time on the sample axis, unless told otherwise.
 pub const CHUNK_PERIOD_DEFAULT: Duration = Duration::from_secs(1);
 /// The shortest chunk period that is accepted.
-pub const CHUNK_PERIOD_MIN: Duration = Duration::from_millis(10);
+pub const CHUNK_PERIOD_MIN: Duration = Duration::from_millis(50);
 /// The longest: a crash loses at most a chunk period.
 pub const CHUNK_PERIOD_MAX: Duration = Duration::from_secs(3600);
 
@@ -55,6 +55,19 @@ pub const PROGRESS_INTERVAL_MIN: Duration = Duration::from_secs(5);
 pub const PROGRESS_INTERVAL_MAX: Duration = Duration::from_secs(600);
 /// How often a blocked source looks for a stop: the longest that a full outbox delays one.
 pub const BLOCKED_POLL: Duration = Duration::from_millis(50);
+
+/// Windows of a schedule.
+pub const SCHEDULE_WINDOWS_MAX: usize = 16;
+/// How often the hours of a schedule are looked at, at the least: the host's clock may step.
+pub const SCHEDULE_LOOK_MAX: Duration = Duration::from_secs(10);
+/// Acked chunks whose lag the status sums up.
+pub const LAG_CHUNKS_KEPT: usize = 1_024;
+/// A change of labels waits this long for its source to deliver, before the answer says that it waits on.
+pub const LABEL_WAIT: Duration = Duration::from_secs(3);
+/// How often it is looked at meanwhile.
+pub const LABEL_LOOK: Duration = Duration::from_millis(10);
+/// The body of a request to the admin endpoint: as many labels as a recording may have fit, however they are escaped.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// A Unix socket's path is at most this long on Linux, without the closing zero.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;

@@ -40,6 +40,8 @@ names! { COUNTERS:
 names! { GAUGES:
     SOURCE_FAILED = "wavekeep_agent_source_failed" "1 if the source has failed",
     LINK_UP = "wavekeep_agent_link_up" "1 while a session is up",
+    SCHEDULE_OPEN = "wavekeep_agent_schedule_open" "0 while --schedule allows no session, else 1",
+    UPLOAD_LIMIT_BYTES = "wavekeep_agent_upload_limit_bytes" "Most bytes per second that are sent; 0 without a limit",
     WINDOW_BYTES = "wavekeep_agent_window_bytes" "The window last received; 0 without a session",
     IN_FLIGHT_BYTES = "wavekeep_agent_in_flight_bytes" "Sent and not yet acked",
     OUTBOX_HELD_BYTES = "wavekeep_agent_outbox_held_bytes" "Bytes that the outbox holds, acked or not",

@@ -7,8 +7,10 @@
 //! # Invariants
 //! - I12: at most [`limits::OUTGOING_FRAMES_MAX`] frames wait for the transport; while they do, the machine is only asked once a
 //!   second, and for its deadlines alone: on a slow link they wait for minutes, and what it would send would pile up.
+//! - Outside of its schedule's hours it has no session: the machine is not asked for anything, and so is down.
 //! - There is one `select!` here, of cancel-safe branches.
 
+mod lag;
 mod shared;
 
 use std::collections::VecDeque;
@@ -29,6 +31,7 @@ use wavekeep_proto::{v1, wire};
 
 use crate::clock::Clock;
 use crate::connect::{Connect, Connecting, Incoming, Link, LinkError};
+use crate::schedule::Schedule;
 use crate::{limits, telemetry};
 
 /// While the transport takes nothing, the machine is asked this often whether it has waited too long.
@@ -45,6 +48,10 @@ pub struct UplinkOptions {
     pub workspace: String,
     /// Most bytes per second to send, if limited.
     pub upload_limit_bytes: Option<u64>,
+    /// The hours in which there may be a session, if not always.
+    pub schedule: Option<Schedule>,
+    /// The server, for people: what the connection is to.
+    pub server: String,
 }
 
 impl UplinkOptions {
@@ -55,6 +62,8 @@ impl UplinkOptions {
             agent: agent.into(),
             workspace: "main".into(),
             upload_limit_bytes: None,
+            schedule: None,
+            server: "the server".into(),
         }
     }
 }
@@ -92,6 +101,11 @@ pub struct UplinkTask<O, C> {
     warned: Option<String>,
     /// The server said goodbye: the end of this session is no news.
     draining: bool,
+    schedule: Option<Schedule>,
+    /// The schedule allows no session now.
+    closed: bool,
+    /// When the schedule is to be looked at again.
+    look_at: Duration,
 }
 
 /// Runs an uplink on a thread and a runtime of its own.
@@ -144,6 +158,8 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
         seed: u64,
         handle: &UplinkHandle,
     ) -> Self {
+        let shared = handle.shared();
+        shared.describe(&options);
         let config = Config {
             agent: options.agent,
             workspace: options.workspace,
@@ -157,9 +173,12 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             clock,
             transport: Transport::Down,
             stuck: VecDeque::new(),
-            shared: handle.shared(),
+            shared,
             warned: None,
             draining: false,
+            schedule: options.schedule,
+            closed: false,
+            look_at: Duration::ZERO,
         }
     }
 
@@ -168,8 +187,11 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
         let stop = self.shared.stop_token();
         let mut ticked = false;
         loop {
-            self.act(ticked);
-            self.shared.publish(&self.machine);
+            self.keep_hours();
+            if !self.closed {
+                self.act(ticked);
+            }
+            self.shared.publish(&self.machine, self.clock.now());
             let event = self.next_event(&stop).await;
             ticked = matches!(event, Event::TimedOut);
             match event {
@@ -187,9 +209,14 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
         let blocked = !self.has_room();
         let now = self.clock.now();
         let wait = match self.machine.next_timeout() {
+            _ if self.closed => Duration::MAX,
             _ if blocked => BLOCKED_TICK,
             Some(at) => at.saturating_sub(now),
             None => Duration::MAX,
+        };
+        let wait = match &self.schedule {
+            Some(_) => wait.min(self.look_at.saturating_sub(now)),
+            None => wait,
         };
         let timer = async {
             match tokio::time::Instant::now().checked_add(wait) {
@@ -210,6 +237,33 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             () = room(outgoing) => Event::Room,
             () = self.shared.woken(), if !blocked => Event::Woken,
             () = timer => Event::TimedOut,
+        }
+    }
+
+    /// Ends the session when the schedule's hours end, and lets another one begin when they begin. What was sent and not acked is
+    /// no loss: the next session's `Opened` tells whether it was committed.
+    fn keep_hours(&mut self) {
+        let now = self.clock.now();
+        let Some(schedule) = self.schedule.as_ref().filter(|_| now >= self.look_at) else {
+            return;
+        };
+        let utc_ns = self.clock.utc_ns();
+        let closed = !schedule.is_open(utc_ns);
+        let change_ns = schedule.next_change_ns(utc_ns);
+        let until = change_ns.map_or_else(|| "further notice".into(), |at| schedule.on_the_wall(at));
+        let left_ns = change_ns.map_or(u64::MAX, |at| at.saturating_sub(utc_ns).unsigned_abs());
+        self.look_at = now + Duration::from_nanos(left_ns).min(limits::SCHEDULE_LOOK_MAX);
+        self.shared.set_closed_until(closed.then(|| until.clone()));
+        if closed == self.closed {
+            return;
+        }
+        self.closed = closed;
+        if closed {
+            info!("the upload waits until {until}, as --schedule says; what is captured stays in the outbox");
+            self.drop_link();
+            self.machine.disconnected(now);
+        } else {
+            info!("the upload goes on, until {until}");
         }
     }
 
@@ -244,6 +298,7 @@ impl<O: Outbox, C: Connect> UplinkTask<O, C> {
             Action::Acked { end_utc_ns } => {
                 let latency_ns = self.clock.utc_ns().saturating_sub(end_utc_ns).max(0);
                 metrics::histogram!(telemetry::ACK_LATENCY).record(latency_ns as f64 / 1e9);
+                self.shared.acked_after(Duration::from_nanos(latency_ns.unsigned_abs()));
             }
             Action::Alarm(alarm) => self.on_alarm(&alarm),
         }
@@ -428,5 +483,7 @@ fn alarm_kind(alarm: &Alarm) -> &'static str {
     }
 }
 
+#[cfg(test)]
+mod hours_tests;
 #[cfg(test)]
 mod tests;

@@ -25,9 +25,14 @@ fn usage_errors_exit_with_2_and_say_what_to_write() {
         (&["--simulate", "js220", "--duration", "soon"], "10s"),
         (&["--simulate", "js220", "--duration", "0s"], "10s"),
         (
-            &["--simulate", "js220", "--chunk-period", "1us"],
-            "a chunk period is from",
+            &["--simulate", "js220", "--chunk-period", "49ms"],
+            "a chunk period is from 50ms to 1h",
         ),
+        (
+            &["--simulate", "js220", "--schedule", "22-06"],
+            "write hours like 22:00-06:00",
+        ),
+        (&["--simulate", "js220", "--schedule", "06:00-06:00"], "00:00-24:00"),
         (
             &["--simulate", "js220", "--encoding", "gzip"],
             "use auto, plain, shuffle-zstd or pco",

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use wavekeep_proto::chunk::ChunkKind;
+use wavekeep_proto::chunk::{ChunkKind, Reason};
 
-use crate::status::SourceStatus;
+use crate::status::{GapsStatus, SourceStatus, milliseconds};
 
 /// What a source is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub struct CaptureCounters {
     gaps: AtomicU64,
     chunks: AtomicU64,
     encodings: Mutex<BTreeMap<String, String>>,
+    gaps_by_reason: Mutex<BTreeMap<Reason, GapsStatus>>,
+    /// On the agent's clock.
+    last_chunk: Mutex<Option<Duration>>,
 }
 
 impl CaptureCounters {
@@ -54,6 +58,8 @@ impl CaptureCounters {
             gaps: AtomicU64::new(0),
             chunks: AtomicU64::new(0),
             encodings: Mutex::default(),
+            gaps_by_reason: Mutex::default(),
+            last_chunk: Mutex::default(),
         }
     }
 
@@ -65,8 +71,9 @@ impl CaptureCounters {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, error);
     }
 
-    /// A chunk was stored.
-    pub(super) fn stored(&self, kind: ChunkKind, count: u64) {
+    /// A chunk was stored, at `now` on the agent's clock.
+    pub(super) fn stored(&self, kind: ChunkKind, reason: Reason, count: u64, now: Duration) {
+        *self.last_chunk.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         self.chunks.fetch_add(1, Ordering::Relaxed);
         match kind {
             ChunkKind::Samples => {
@@ -75,6 +82,10 @@ impl CaptureCounters {
             ChunkKind::Gap => {
                 self.gap_samples.fetch_add(count, Ordering::Relaxed);
                 self.gaps.fetch_add(1, Ordering::Relaxed);
+                let mut by_reason = self.gaps_by_reason.lock().unwrap_or_else(PoisonError::into_inner);
+                let gaps = by_reason.entry(reason).or_default();
+                gaps.gap_count += 1;
+                gaps.sample_count += count;
             }
             ChunkKind::End => {}
         }
@@ -86,9 +97,20 @@ impl CaptureCounters {
         all.extend(encodings);
     }
 
-    /// As they are now.
+    /// As they are at `now` on the agent's clock.
+    #[must_use]
+    pub fn status_at(&self, now: Duration) -> SourceStatus {
+        let last_chunk = *self.last_chunk.lock().unwrap_or_else(PoisonError::into_inner);
+        SourceStatus {
+            last_chunk_age_ms: last_chunk.map(|at| milliseconds(now.saturating_sub(at))),
+            ..self.status()
+        }
+    }
+
+    /// As they are now, without what has an age.
     #[must_use]
     pub fn status(&self) -> SourceStatus {
+        let gaps_by_reason = self.gaps_by_reason.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, error) = self.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
         SourceStatus {
             device: self.device.clone(),
@@ -97,6 +119,11 @@ impl CaptureCounters {
             sample_count: self.samples.load(Ordering::Relaxed),
             gap_sample_count: self.gap_samples.load(Ordering::Relaxed),
             gap_count: self.gaps.load(Ordering::Relaxed),
+            gaps_by_reason: gaps_by_reason
+                .iter()
+                .map(|(reason, gaps)| (reason.name().to_owned(), *gaps))
+                .collect(),
+            last_chunk_age_ms: None,
             chunk_count: self.chunks.load(Ordering::Relaxed),
             encodings: self.encodings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }

@@ -14,6 +14,7 @@ use super::{CaptureOptions, samples_of};
 use crate::chunker::{Chunker, Cut};
 use crate::clock::Clock;
 use crate::encode::ColumnEncoder;
+use crate::labels::LiveLabels;
 use crate::limits;
 use crate::outbox::kv::{Kv, KvError};
 use crate::outbox::{NewChunk, Outbox, OutboxError, StoreError};
@@ -41,8 +42,14 @@ struct Writer<K: Kv> {
     /// When a file's first sample was taken.
     file_start_ns: Option<i64>,
     encoder: ColumnEncoder,
-    stop: StopToken,
-    counters: Arc<CaptureCounters>,
+    shared: Shared,
+}
+
+/// What others of the capture look at, too.
+pub(super) struct Shared {
+    pub(super) stop: StopToken,
+    pub(super) counters: Arc<CaptureCounters>,
+    pub(super) labels: Arc<LiveLabels>,
 }
 
 pub(super) struct CaptureSink<K: Kv> {
@@ -58,8 +65,7 @@ impl<K: Kv> CaptureSink<K> {
         outbox: Arc<Outbox<K>>,
         clock: Arc<dyn Clock>,
         options: CaptureOptions,
-        stop: StopToken,
-        counters: Arc<CaptureCounters>,
+        shared: Shared,
     ) -> Result<Self, SinkError> {
         let encoder = ColumnEncoder::new(options.encoding);
         let writer = Writer {
@@ -68,8 +74,7 @@ impl<K: Kv> CaptureSink<K> {
             options,
             file_start_ns,
             encoder,
-            stop,
-            counters,
+            shared,
         };
         let lane = |definition: StreamDefinition| {
             writer.register(&definition)?;
@@ -105,7 +110,7 @@ impl<K: Kv> CaptureSink<K> {
     pub(super) fn wait_until_opened(&mut self) -> Result<(), SinkError> {
         for lane in &mut self.lanes {
             while !self.writer.outbox.wait_opened(lane.definition.id, limits::BLOCKED_POLL) {
-                if self.writer.stop.is_stopped() {
+                if self.writer.shared.stop.is_stopped() {
                     return Err(SinkError::Stopped);
                 }
             }
@@ -156,6 +161,24 @@ impl<K: Kv> CaptureSink<K> {
         result
     }
 
+    /// Does what was asked for since the last delivery: every stream ends where it stands, and the next one begins there.
+    fn relabel(&mut self) -> Result<(), SinkError> {
+        let Some(labels) = self.writer.shared.labels.wanted() else {
+            return Ok(());
+        };
+        // All that was delivered is stored before any label changes: storing may open a stream, too.
+        for lane in &mut self.lanes {
+            lane.store_open(&mut self.writer)?;
+        }
+        self.writer.options.labels.clone_from(&labels);
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_complete()) {
+            lane.go_on_in_another(&mut self.writer)?;
+        }
+        info!("{}: labelled {labels:?}", self.writer.shared.counters.device());
+        self.writer.shared.labels.done(labels);
+        Ok(())
+    }
+
     fn lane(&mut self, stream: usize) -> Result<(&mut Lane, &mut Writer<K>), SinkError> {
         let lane = self.lanes.get_mut(stream).ok_or(BadInput::Stream(stream))?;
         Ok((lane, &mut self.writer))
@@ -193,6 +216,7 @@ impl<K: Kv> Sink for CaptureSink<K> {
     }
 
     fn samples(&mut self, stream: usize, block: &Block<'_>) -> Result<(), SinkError> {
+        self.relabel()?;
         let (lane, writer) = self.lane(stream)?;
         lane.know_time(block.first_sample, writer);
         let Lane {
@@ -231,6 +255,7 @@ impl<K: Kv> Sink for CaptureSink<K> {
     }
 
     fn gap(&mut self, stream: usize, range: Range<u64>, reason: Reason) -> Result<(), SinkError> {
+        self.relabel()?;
         let (lane, writer) = self.lane(stream)?;
         lane.know_time(range.start, writer);
         let Lane {
@@ -272,6 +297,25 @@ impl Lane {
             );
         }
         Ok(())
+    }
+
+    /// Stores what is open. Markers that lie beyond wait on: they belong to what comes next.
+    fn store_open<K: Kv>(&mut self, writer: &mut Writer<K>) -> Result<(), SinkError> {
+        let Self {
+            definition,
+            chunker,
+            stored,
+            ..
+        } = self;
+        chunker.flush(&mut |cut| writer.store(definition, stored, &cut))
+    }
+
+    /// Ends the stream where it stands and goes on in one with the labels that the writer has now. One that holds nothing yet is
+    /// ended like any other: the server may know it already.
+    fn go_on_in_another<K: Kv>(&mut self, writer: &mut Writer<K>) -> Result<(), SinkError> {
+        let at = self.stored;
+        writer.end_stream(&mut self.definition, at, at, Reason::Closed)?;
+        writer.open_next(&mut self.definition, at)
     }
 
     /// A source that says nothing of time delivers now.
@@ -338,7 +382,9 @@ impl<K: Kv> Writer<K> {
             };
             match self.outbox.store(definition.id, chunk, self.clock.now()) {
                 result @ (Ok(_) | Err(StoreError::NotSynced(_))) => {
-                    self.counters.stored(cut.kind, cut.count);
+                    self.shared
+                        .counters
+                        .stored(cut.kind, cut.reason, cut.count, self.clock.now());
                     *stored = cut.first_sample + cut.count;
                     return match result {
                         Err(StoreError::NotSynced(error)) => self.sync(definition, error),
@@ -391,27 +437,39 @@ impl<K: Kv> Writer<K> {
             }
         }
         if lost > 0 {
-            self.counters.stored(ChunkKind::Gap, lost);
+            self.shared
+                .counters
+                .stored(ChunkKind::Gap, Reason::SourceLoss, lost, self.clock.now());
         }
         Ok(lost)
     }
 
     fn wait_for_room(&self, definition: &StreamDefinition) -> Result<(), SinkError> {
-        if self.stop.is_stopped() {
+        if self.shared.stop.is_stopped() {
             warn!(
                 "{}: stopped while the outbox was full: its last samples are not stored",
                 definition.device
             );
             return Err(SinkError::Stopped);
         }
-        self.counters.set_state(CaptureState::Blocked, None);
+        self.shared.counters.set_state(CaptureState::Blocked, None);
         self.outbox.wait_for_room(limits::BLOCKED_POLL);
-        self.counters.set_state(CaptureState::Capturing, None);
+        self.shared.counters.set_state(CaptureState::Capturing, None);
         Ok(())
     }
 
     /// The next stream of the same epoch, from `first_sample` on.
     fn roll(&self, definition: &mut StreamDefinition, first_sample: u64) -> Result<(), SinkError> {
+        let before = definition.id;
+        self.open_next(definition, first_sample)?;
+        info!(
+            "{}: stream {before} takes no more; the capture goes on in stream {}",
+            definition.device, definition.id
+        );
+        Ok(())
+    }
+
+    fn open_next(&self, definition: &mut StreamDefinition, first_sample: u64) -> Result<(), SinkError> {
         let id = StreamId(random_128().map_err(|error| SinkError::Outbox(error.to_string()))?);
         let next = StreamDefinition {
             id,
@@ -420,10 +478,6 @@ impl<K: Kv> Writer<K> {
             ..definition.clone()
         };
         self.register(&next)?;
-        info!(
-            "{}: stream {} takes no more; the capture goes on in stream {id}",
-            next.device, definition.id
-        );
         *definition = next;
         Ok(())
     }

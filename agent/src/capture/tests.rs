@@ -16,9 +16,9 @@ use crate::outbox::memory::MemoryKv;
 use crate::outbox::{Durability, Options, QUOTA_BYTES_MIN, WhenFull};
 use crate::source::{Block, Column, Description, FileIdentity, Sink, StreamShape};
 
-type TestOutbox = Outbox<MemoryKv>;
+pub(super) type TestOutbox = Outbox<MemoryKv>;
 
-fn outbox(options: Options) -> Arc<TestOutbox> {
+pub(super) fn outbox(options: Options) -> Arc<TestOutbox> {
     let (outbox, _) = Outbox::open(Arc::new(MemoryKv::new()), options, Duration::ZERO).expect("an empty disk");
     Arc::new(outbox)
 }
@@ -54,7 +54,7 @@ impl Scripted {
     }
 }
 
-fn deliver(sink: &mut dyn Sink, range: Range<u64>) -> Result<(), SinkError> {
+pub(super) fn deliver(sink: &mut dyn Sink, range: Range<u64>) -> Result<(), SinkError> {
     let values: Vec<f32> = range.clone().map(|sample| sample as f32).collect();
     let columns = [Column::F32(&values)];
     sink.samples(
@@ -67,28 +67,33 @@ fn deliver(sink: &mut dyn Sink, range: Range<u64>) -> Result<(), SinkError> {
     )
 }
 
+/// At 1,000 samples a second.
+pub(super) fn one_signal(file: Option<FileIdentity>) -> Description {
+    let signal = Signal {
+        number: 0,
+        name: "current".into(),
+        sample_type: SampleType::F32,
+        unit: "A".into(),
+        finite_only: false,
+    };
+    Description {
+        device: "bench".into(),
+        attributes: BTreeMap::new(),
+        file,
+        streams: vec![StreamShape {
+            signals: vec![signal],
+            rate_hz: 1_000.0,
+            first_sample: 0,
+        }],
+    }
+}
+
 impl Source for Scripted {
     fn describe(&self) -> Description {
-        let signal = Signal {
-            number: 0,
-            name: "current".into(),
-            sample_type: SampleType::F32,
-            unit: "A".into(),
-            finite_only: false,
-        };
-        Description {
-            device: "bench".into(),
-            attributes: BTreeMap::new(),
-            file: self.file.then_some(FileIdentity {
-                content: Hash([4; 16]),
-                start_ns: 0,
-            }),
-            streams: vec![StreamShape {
-                signals: vec![signal],
-                rate_hz: 1_000.0,
-                first_sample: 0,
-            }],
-        }
+        one_signal(self.file.then_some(FileIdentity {
+            content: Hash([4; 16]),
+            start_ns: 0,
+        }))
     }
 
     fn run(&mut self, sink: &mut dyn Sink, stop: &StopToken) -> Result<(), SourceError> {
@@ -128,7 +133,7 @@ fn start(source: Box<Scripted>, outbox: &Arc<TestOutbox>, duration: Option<Durat
     Capture::start(source, Arc::clone(outbox), Arc::new(SystemClock::new()), options).expect("it starts")
 }
 
-fn held(outbox: &TestOutbox, stream: StreamId) -> Vec<(Header, Vec<f32>)> {
+pub(super) fn held(outbox: &TestOutbox, stream: StreamId) -> Vec<(Header, Vec<f32>)> {
     let mut all = vec![];
     let mut seq = 0;
     while let Some(held) = outbox.next(stream, seq).expect("a good disk") {

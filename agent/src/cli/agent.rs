@@ -63,6 +63,8 @@ impl Session {
             agent: args.device.clone(),
             workspace: args.workspace.clone(),
             upload_limit_bytes: args.upload_limit,
+            schedule: args.schedule.clone(),
+            server: args.server.clone(),
         };
         let mut agent =
             Agent::start(outbox, connect, uplink, Arc::clone(&clock), Some(recorder)).map_err(CliError::failed)?;
@@ -192,6 +194,9 @@ impl Session {
     /// What is waited for, for people.
     pub(crate) fn waiting_for(&self) -> String {
         let (link, remains) = (self.agent.link(), self.agent.remains());
+        if let Some(until) = link.closed_until.filter(|_| !remains.is_nothing()) {
+            return format!("{remains}; the upload waits until {until} (--schedule)");
+        }
         match link.last_error.filter(|_| link.link != LinkState::Up) {
             Some(error) => format!("{remains}; there is no session: {error}"),
             None if remains.is_nothing() => "all is acknowledged".into(),

@@ -2,12 +2,14 @@
 //! progress to standard error; exit 0 only on full success, 2 for a usage error, 1 otherwise, with one sentence.
 
 mod agent;
+mod label;
 mod outbox;
 mod progress;
 mod replay;
 mod replay_jls;
 mod run;
 mod signals;
+mod status;
 mod summary;
 mod values;
 
@@ -21,23 +23,28 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 use wavekeep_agent::encode::EncodingChoice;
 use wavekeep_agent::outbox::{Durability, QUOTA_BYTES_MIN, WhenFull};
+use wavekeep_agent::schedule::Schedule;
 use wavekeep_proto::cli;
 
 const EXAMPLES: &str = "\
 Examples:
   wavekeep-agent run --outbox ./outbox --device demo --simulate js220 --duration 10s
   wavekeep-agent replay current.f32.bin --outbox ./outbox --device ppk2 --rate 100000 --start 2026-01-31T12:00:00Z
-  wavekeep-agent outbox status ./outbox
+  wavekeep-agent status --outbox ./outbox
+  wavekeep-agent label algorithm=B --outbox ./outbox
 
 Every command has more of them: wavekeep-agent run --help";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   wavekeep-agent run --outbox /var/lib/wavekeep --device bench-3 --simulate js220,rate=1000000,seed=7
+  wavekeep-agent run --outbox ./outbox --device bench-3 --simulate js220 --schedule 22:00-06:00,12:00-13:00 --upload-limit 2MiB
   wavekeep-agent run --outbox ./outbox --device demo --simulate js110 --duration 10s --run baseline --label firmware=1.4.2
 
 What is captured is in the outbox at once and on the server when that can be reached. Ctrl-C ends the capture and gives the uplink
-ten seconds to deliver the rest; a second one ends at once. Nothing is lost: the next run on this outbox sends what remains.";
+ten seconds to deliver the rest; a second one ends at once. Nothing is lost: the next run on this outbox sends what remains.
+
+--chunk-period 50ms is near real time, --chunk-period 1h with --schedule 22:00-06:00 a nightly batch; neither changes what is captured.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -47,6 +54,21 @@ Examples:
 
 A JLS file says itself what it holds and when that was recorded.
 The same file is the same stream, from wherever it is replayed: doing it again stores nothing twice and finishes what was interrupted.";
+
+const LABEL_EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent label algorithm=B --outbox /var/lib/wavekeep
+  wavekeep-agent label algorithm=C firmware=1.4.3 operator= --outbox ./outbox
+
+The stream that is captured ends, and the next one begins at the next sample that the device delivers, with these labels. No sample
+is lost, and sample ids go on: readers see one recording of the device. Labels that are not named stay.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent status --outbox /var/lib/wavekeep
+  wavekeep-agent status --outbox /var/lib/wavekeep --json | jq .lag.p99_ms
+
+On a terminal it is drawn anew each second, until Ctrl-C.";
 
 const OUTBOX_EXAMPLES: &str = "\
 Examples:
@@ -81,6 +103,12 @@ enum Command {
     /// Brings a recorded file to the server
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Box<replay::ReplayArgs>),
+    /// Changes the labels of what an agent captures, while it does
+    #[command(after_help = LABEL_EXAMPLES)]
+    Label(label::LabelArgs),
+    /// Shows how a running agent stands: its sources, outbox, link, lag and gaps
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(status::StatusArgs),
     /// Looks at an outbox
     #[command(subcommand, after_help = OUTBOX_EXAMPLES)]
     Outbox(outbox::OutboxCommand),
@@ -118,12 +146,15 @@ pub(crate) struct CommonArgs {
     /// A label of the recording; may be given several times [in the environment: one a line]
     #[arg(long = "label", env = "WAVEKEEP_LABELS", value_name = "KEY=VALUE", value_delimiter = '\n', value_parser = values::label)]
     labels: Vec<(String, String)>,
-    /// A chunk is cut after this much time at the latest
+    /// A chunk is cut after this much time at the latest, from 50ms to 1h; also after 65,536 samples
     #[arg(long, env = "WAVEKEEP_CHUNK_PERIOD", value_name = "DURATION", default_value = "1s", value_parser = values::chunk_period)]
     chunk_period: Duration,
     /// Most bytes per second to send, like 2MiB [default: no limit]
     #[arg(long, env = "WAVEKEEP_UPLOAD_LIMIT", value_name = "BYTES/s", value_parser = values::bytes_per_s)]
     upload_limit: Option<u64>,
+    /// Uploads only in these hours of the day, like 22:00-06:00 or 12:00-13:00,22:00-06:00; local time, or with UTC at the end
+    #[arg(long, env = "WAVEKEEP_SCHEDULE", value_name = "HH:MM-HH:MM", value_parser = Schedule::parse)]
+    schedule: Option<Schedule>,
     /// How samples are encoded: auto (measured for each signal: the smallest that there is time for), plain, shuffle-zstd or pco
     #[arg(long, env = "WAVEKEEP_ENCODING", value_name = "ENCODING", default_value = "auto")]
     encoding: EncodingChoice,
@@ -231,6 +262,8 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
         Command::Replay(args) => replay::replay(*args),
+        Command::Label(args) => label::label(args),
+        Command::Status(args) => status::status(&args),
         Command::Outbox(command) => outbox::run(command),
     };
     match result {

@@ -155,7 +155,13 @@ mod tests {
         assert!(signal(":A").is_err());
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert!(duration("0s").is_err() && duration("soon").is_err() && duration("5").is_err());
-        assert!(chunk_period("1ms").is_err() && chunk_period("1s").is_ok());
+        for text in ["50ms", "1s", "60m", "1h"] {
+            assert!(chunk_period(text).is_ok(), "{text}");
+        }
+        for text in ["1ms", "49ms", "49999us", "3601s", "1h 1ns", "1d"] {
+            let refusal = chunk_period(text).expect_err(text);
+            assert_eq!(refusal, "a chunk period is from 50ms to 1h");
+        }
         assert!(name("").is_err() && name("a\tb").is_err() && name("bench 3").is_ok());
     }
 }

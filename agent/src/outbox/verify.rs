@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wavekeep_proto::chunk::ChunkKind;
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::uplink::Outbox as _;
@@ -19,7 +19,7 @@ use super::{Outbox, OutboxError, keys};
 const RANGES_MAX: usize = 100;
 
 /// What is known without looking at any chunk but the oldest un-acked one of each stream.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutboxReport {
     /// The identity of this outbox, 32 hexadecimal digits.
     pub agent_id: String,
@@ -36,7 +36,7 @@ pub struct OutboxReport {
 }
 
 /// One stream, in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StreamReport {
     /// 32 hexadecimal digits.
     pub stream: String,
@@ -48,6 +48,8 @@ pub struct StreamReport {
     pub labels: BTreeMap<String, String>,
     /// Of a file, which can be read again.
     pub file: bool,
+    /// Samples per second of each signal.
+    pub rate_hz: f64,
     /// All up to this seq was released.
     pub released_seq: u64,
     /// All up to this seq was acked, as last noted.
@@ -183,6 +185,7 @@ impl<K: Kv> Outbox<K> {
                 run: stream.run.clone(),
                 labels: stream.labels.clone(),
                 file: stream.definition.is_file(),
+                rate_hz: stream.definition.rate_hz,
                 released_seq: stream.state.base.at.seq,
                 acked_seq: stream.acked.seq,
                 stored_seq: tail,

@@ -10,7 +10,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wavekeep_proto::uplink::{LinkState, Uplink};
 
+use super::UplinkOptions;
+use super::lag::Lag;
 use crate::limits;
+use crate::status::LagStatus;
 use crate::stop::StopToken;
 
 /// How the link stands.
@@ -18,6 +21,18 @@ use crate::stop::StopToken;
 pub struct UplinkStatus {
     /// Down, connecting, up or draining.
     pub link: LinkState,
+    /// The server, for people.
+    pub server: String,
+    /// On the agent's clock; none without a session.
+    pub session_since: Option<Duration>,
+    /// When chunks were last acked, on the agent's clock.
+    pub last_ack: Option<Duration>,
+    /// Most bytes per second that are sent.
+    pub upload_limit_bytes: Option<u64>,
+    /// The hours in which there may be a session.
+    pub schedule: Option<String>,
+    /// They have not begun: until when (RFC 3339, in the schedule's time zone).
+    pub closed_until: Option<String>,
     /// The window last received; 0 without a session.
     pub window_bytes: u64,
     /// Sent and not yet acked.
@@ -54,6 +69,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 struct State {
     status: UplinkStatus,
+    lag: Lag,
     /// Counts what happened, so that a waiter sees that something did.
     events: u64,
 }
@@ -70,6 +86,12 @@ impl UplinkHandle {
     pub fn new() -> Self {
         let status = UplinkStatus {
             link: LinkState::Down,
+            server: String::new(),
+            session_since: None,
+            last_ack: None,
+            upload_limit_bytes: None,
+            schedule: None,
+            closed_until: None,
             window_bytes: 0,
             in_flight_bytes: 0,
             acked_chunks: 0,
@@ -79,7 +101,11 @@ impl UplinkHandle {
             alarms: VecDeque::new(),
         };
         let shared = Shared {
-            state: Mutex::new(State { status, events: 0 }),
+            state: Mutex::new(State {
+                status,
+                lag: Lag::default(),
+                events: 0,
+            }),
             changed: Condvar::new(),
             wake: Notify::new(),
             reconnect: AtomicBool::new(false),
@@ -114,6 +140,12 @@ impl UplinkHandle {
     #[must_use]
     pub fn status(&self) -> UplinkStatus {
         self.shared.lock().status.clone()
+    }
+
+    /// How long the last live chunks took from their last sample to their ack.
+    #[must_use]
+    pub fn lag(&self) -> LagStatus {
+        self.shared.lock().lag.status()
     }
 
     /// Waits until `done`, which is asked again after everything that happens, or until `deadline` or a stop. Returns `done`.
@@ -164,10 +196,32 @@ impl Shared {
         self.wake.notified().await;
     }
 
-    pub(super) fn publish(&self, machine: &Uplink) {
+    pub(super) fn describe(&self, options: &UplinkOptions) {
+        let status = &mut self.lock().status;
+        status.server.clone_from(&options.server);
+        status.upload_limit_bytes = options.upload_limit_bytes;
+        status.schedule = options.schedule.as_ref().map(ToString::to_string);
+    }
+
+    pub(super) fn acked_after(&self, lag: Duration) {
+        self.lock().lag.acked(lag);
+    }
+
+    pub(super) fn set_closed_until(&self, until: Option<String>) {
+        self.lock().status.closed_until = until;
+    }
+
+    pub(super) fn publish(&self, machine: &Uplink, now: Duration) {
         let mut state = self.lock();
         state.events += 1;
         state.status.link = machine.link_state();
+        state.status.session_since = match state.status.link {
+            LinkState::Up | LinkState::Draining => state.status.session_since.or(Some(now)),
+            LinkState::Down | LinkState::Connecting => None,
+        };
+        if state.status.acked_chunks != machine.acked_chunks() {
+            state.status.last_ack = Some(now);
+        }
         state.status.window_bytes = machine.window_bytes();
         state.status.in_flight_bytes = machine.in_flight_bytes();
         state.status.acked_chunks = machine.acked_chunks();

@@ -17,27 +17,27 @@ use crate::outbox::memory::MemoryKv;
 use crate::outbox::{self, NewChunk, Options};
 use crate::stop::StopToken;
 
-type TestOutbox = outbox::Outbox<MemoryKv>;
+pub(super) type TestOutbox = outbox::Outbox<MemoryKv>;
 
 /// What the server has committed, and how it behaves.
 #[derive(Debug, Default)]
-struct World {
+pub(super) struct World {
     streams: BTreeMap<StreamId, Position>,
     /// As the last `Open` of each had them.
     runs: BTreeMap<StreamId, String>,
-    sessions: u32,
+    pub(super) sessions: u32,
     refuse_sessions: u32,
     /// Chunks that a session commits before its link is cut.
     cut_after_chunks: Option<u32>,
     takes_nothing: bool,
-    chunks: u32,
+    pub(super) chunks: u32,
 }
 
 #[derive(Clone, Default)]
-struct FakeServer(Arc<Mutex<World>>);
+pub(super) struct FakeServer(Arc<Mutex<World>>);
 
 impl FakeServer {
-    fn world(&self) -> std::sync::MutexGuard<'_, World> {
+    pub(super) fn world(&self) -> std::sync::MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,7 +138,7 @@ impl Connect for FakeServer {
     }
 }
 
-fn definition(id: u8) -> StreamDefinition {
+pub(super) fn definition(id: u8) -> StreamDefinition {
     let signal = Signal {
         number: 0,
         name: "current".into(),
@@ -159,7 +159,7 @@ fn definition(id: u8) -> StreamDefinition {
     }
 }
 
-fn outbox() -> Arc<TestOutbox> {
+pub(super) fn outbox() -> Arc<TestOutbox> {
     let kv = Arc::new(MemoryKv::new());
     Arc::new(
         TestOutbox::open(kv, Options::default(), Duration::ZERO)
@@ -169,7 +169,7 @@ fn outbox() -> Arc<TestOutbox> {
 }
 
 /// Gaps of one sample: chunks as good as any to the uplink.
-fn store(outbox: &TestOutbox, stream: u8, samples: std::ops::Range<u64>) {
+pub(super) fn store(outbox: &TestOutbox, stream: u8, samples: std::ops::Range<u64>) {
     for first_sample in samples {
         let chunk = NewChunk {
             kind: ChunkKind::Gap,
@@ -202,7 +202,7 @@ fn uplink(outbox: &Arc<TestOutbox>, server: &FakeServer) -> UplinkHandle {
     handle
 }
 
-fn delivered(outbox: &TestOutbox) -> bool {
+pub(super) fn delivered(outbox: &TestOutbox) -> bool {
     outbox
         .streams()
         .into_iter()
@@ -211,7 +211,7 @@ fn delivered(outbox: &TestOutbox) -> bool {
 }
 
 /// For ever is an hour here: a test that waits so long has failed.
-fn wait(handle: &UplinkHandle, done: impl FnMut() -> bool) {
+pub(super) fn wait(handle: &UplinkHandle, done: impl FnMut() -> bool) {
     let hour = Instant::now() + Duration::from_secs(3600);
     assert!(handle.wait_until(Some(hour), &StopToken::new(), done));
 }
