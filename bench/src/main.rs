@@ -1,8 +1,9 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, reading
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading
 
+mod cadence;
 mod codecs;
 mod end_to_end;
 mod envelopes;
@@ -17,13 +18,14 @@ mod real_time;
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 7] = [
+const ALL: [&str; 8] = [
     "codecs",
     "outbox",
     "ledger",
     "envelopes",
     "end-to-end",
     "real-time",
+    "cadence",
     "reading",
 ];
 
@@ -43,6 +45,7 @@ fn main() -> Result<()> {
             "envelopes" => envelopes::run()?,
             "end-to-end" => end_to_end::run()?,
             "real-time" => real_time::run()?,
+            "cadence" => cadence::run()?,
             "reading" => reading::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
         }

@@ -23,6 +23,8 @@ struct State {
     stopped: AtomicBool,
     connections: Mutex<Vec<TcpStream>>,
     accepted: AtomicU64,
+    /// By agents.
+    sent_bytes: AtomicU64,
 }
 
 /// See the module's documentation.
@@ -56,6 +58,12 @@ impl Proxy {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Bytes that agents have sent.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.state.sent_bytes.load(Ordering::SeqCst)
     }
 
     /// How often somebody connected.
@@ -127,6 +135,9 @@ fn pump(state: &State, mut from: TcpStream, mut to: TcpStream, up: bool) {
             Ok(count) if count > 0 => count,
             _ => break,
         };
+        if up {
+            state.sent_bytes.fetch_add(count as u64, Ordering::SeqCst);
+        }
         while state.holding.load(Ordering::SeqCst) && !state.stopped.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(5));
         }
