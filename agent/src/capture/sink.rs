@@ -367,7 +367,7 @@ impl<K: Kv> Writer<K> {
     fn store(&mut self, definition: &mut StreamDefinition, stored: &mut u64, cut: &Cut<'_>) -> Result<(), SinkError> {
         let (columns, encoded) = self.encoder.encode(definition, cut, &*self.clock);
         if self.encoder.has_news() {
-            self.counters.explain(self.encoder.explain(definition));
+            self.shared.counters.explain(self.encoder.explain(definition));
         }
         loop {
             let chunk = NewChunk {
