@@ -200,7 +200,11 @@ mod tests {
     fn good_content_passes_in_every_encoding() {
         let definition = fixtures::definition(1);
         for encoding in Encoding::SUPPORTED {
-            let chunk = fixtures::Capture::new(&definition).samples_encoded(encoding, &[1.0, f32::NAN, -0.0, f32::MAX]);
+            let samples = [1.0, f32::NAN, -0.0, f32::MAX].repeat(250);
+            let chunk = fixtures::Capture::new(&definition).samples_encoded(encoding, &samples);
+            assert!(
+                matches!(chunk.header.columns[0].content, ColumnContent::Present { encoding: used, .. } if used == encoding)
+            );
             assert_eq!(why(&definition, &chunk), None);
         }
     }

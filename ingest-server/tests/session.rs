@@ -25,7 +25,7 @@ use wavekeep_server::ingest::IngestConfig;
 use wavekeep_server::ledger;
 use wavekeep_server::telemetry::start_metrics;
 
-use client::{Client, PATIENCE, hello};
+use client::{Client, hello};
 use fixtures::{Capture, definition};
 use lab::{Lab, MIB};
 use model::Fault;

@@ -89,6 +89,19 @@ fn raw(bits: &[u32], flip: u32) -> Option<Vec<u8>> {
 }
 
 #[tokio::test]
+async fn every_encoding_is_read() {
+    let mut capture = Capture::new(definition(1));
+    let many: Vec<u32> = (0..1_000).map(|at| (at as f32).to_bits()).collect();
+    for encoding in Encoding::SUPPORTED {
+        capture.samples(encoding, &many);
+    }
+    let read = read(script(&[&capture])).await.expect("it is honest");
+    let columns: Vec<_> = read.blocks.iter().map(|(_, columns)| columns.clone()).collect();
+    let expected = vec![raw(&many, 0), raw(&many, 1 << 31)];
+    assert_eq!(columns, vec![expected; Encoding::SUPPORTED.len()]);
+}
+
+#[tokio::test]
 async fn an_honest_answer_comes_through_bit_for_bit() {
     let capture = capture();
     let read = read(script(&[&capture])).await.expect("it is honest");

@@ -46,6 +46,7 @@ fn busy() -> AgentStatus {
         )]),
         chunk_count: 114_625,
         last_chunk_age_ms: Some(31),
+        encodings: BTreeMap::new(),
     };
     let link = LinkStatus {
         state: "up".into(),
