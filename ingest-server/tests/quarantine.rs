@@ -200,7 +200,7 @@ async fn i8_replays_beside_a_live_writer_leave_fast_streams_as_if_nothing_had_be
 /// Sums that depend on the order of what is summed.
 #[tokio::test]
 async fn i8_what_is_replayed_has_the_same_bits_as_if_it_had_passed_at_once() {
-    for (rate_hz, longest, chunks) in [(10.0, 10, 60), (3_000.0, 1_500, 30), (1e6, 60_000, 12)] {
+    for (rate_hz, longest, chunks) in [(10.0, 10, 60), (3_000.0, 1_500, 30), (1e6, 60_000, 16)] {
         let mut pair = Pair::new(rate_hz, 5).await;
         let ledger = PostgresLedger::new(pair.fixture.ledger.database().clone());
         for _ in 0..chunks {
@@ -210,7 +210,7 @@ async fn i8_what_is_replayed_has_the_same_bits_as_if_it_had_passed_at_once() {
                 .map(|_| f64::from((pair.dice.below(1 << 20) as f32 - 5e5) * 1.37e-7))
                 .collect();
             let row = pair.captured.samples(&values);
-            pair.commit_rows(&ledger, before, vec![row], 3).await;
+            pair.commit_rows(&ledger, before, vec![row], 2).await;
         }
         assert!(pair.replay_all().await > 2);
         assert_same(&pair.never, &pair.fixture, &format!("{rate_hz} Hz")).await;
@@ -324,7 +324,7 @@ async fn i9_readers_see_a_gap_before_and_samples_after() {
     assert_eq!(asker.gaps(by_stream(&stream)).await.expect("an answer"), []);
     assert_eq!(asker.fixture.one("SELECT count(*) FROM gap").await, 0);
     assert_eq!(asker.statistics(by_stream(&stream)).await.expect("an answer"), whole);
-    for points in [1, 7, 40, 500, 2_000, 100_000] {
+    for points in [1, 7, 40, 500, 2_000, 20_000] {
         assert_eq!(
             asker.drawn(by_stream(&stream), points).await.expect("an answer"),
             never.drawn(by_stream(&stream), points).await.expect("an answer"),
