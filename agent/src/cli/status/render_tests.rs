@@ -100,10 +100,11 @@ wavekeep-agent 0.1.0, running for 2 h 5 min
 source   bench-3 capturing, 1 MS/s, stream 0f8e2c41
          7,512,000,000 samples captured, last chunk 0.0 s ago
          labels algorithm=B firmware=1.4.2
-outbox   1.2 GiB of 16.0 GiB (8 %), 12 chunks (3.0 MiB) not acknowledged
+outbox   1.2 GiB of 16.0 GiB (7 %), 12 chunks (3.0 MiB) not acknowledged
          the oldest for 0.8 s, 0 samples evicted
-link     up with http://127.0.0.1:7460 for 3 min 5 s, 1.2 MiB of 8.0 MiB in flight
-         last ack 0.1 s ago, at most 2.0 MiB/s, schedule 22:00-06:00
+link     up with http://127.0.0.1:7460 for 3 min 5 s
+         1.2 MiB of 8.0 MiB in flight, last ack 0.1 s ago, at most 2.0 MiB/s
+         schedule 22:00-06:00
 lag      p50 88 ms, p99 341 ms, from sample to ack over the last 1,024 chunks
 gaps     bench-3 source_loss: 3 gaps, 1,200 samples
 alarms   2, the newest: stream 0f8e adopted the server's position";
@@ -112,7 +113,7 @@ alarms   2, the newest: stream 0f8e adopted the server's position";
 wavekeep-agent 0.1.0, running for 2 h 5 min
 source   bench-3 capturing, 1 MS/s, stream 0f8e2c41, 7,512,000,000 samples captured, last chunk 0.0 s ago
          labels algorithm=B firmware=1.4.2
-outbox   1.2 GiB of 16.0 GiB (8 %), 12 chunks (3.0 MiB) not acknowledged, the oldest for 0.8 s, 0 samples evicted
+outbox   1.2 GiB of 16.0 GiB (7 %), 12 chunks (3.0 MiB) not acknowledged, the oldest for 0.8 s, 0 samples evicted
 link     up with http://127.0.0.1:7460 for 3 min 5 s, 1.2 MiB of 8.0 MiB in flight, last ack 0.1 s ago
          at most 2.0 MiB/s, schedule 22:00-06:00
 lag      p50 88 ms, p99 341 ms, from sample to ack over the last 1,024 chunks
@@ -142,7 +143,7 @@ fn one_that_rests_and_one_that_never_had_a_session() {
 wavekeep-agent 0.1.0, running for 2 h 5 min
 source   bench-3 failed, the device was unplugged: plug it in
          7,512,000,000 samples captured
-outbox   1.2 GiB of 16.0 GiB (8 %), all is acknowledged, 0 samples evicted
+outbox   1.2 GiB of 16.0 GiB (7 %), all is acknowledged, 0 samples evicted
 link     resting, as --schedule says, until 2026-01-31T22:00:00+01:00
          no ack yet, schedule 22:00-06:00
 lag      nothing live is acknowledged yet
