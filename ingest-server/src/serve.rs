@@ -54,6 +54,8 @@ pub struct ServeConfig {
     pub database_connections: u32,
     /// How long a database that does not answer is waited for at start.
     pub database_wait: Duration,
+    /// Commit nothing while the database names no synchronous standby.
+    pub standby_required: bool,
     /// Sessions and writers.
     pub ingest: IngestConfig,
     /// Plain text without.
@@ -145,6 +147,7 @@ async fn connect(url: &SecretString, config: &ServeConfig) -> Result<Database, S
     loop {
         let why = match Database::connect(url.expose_secret(), config.database_connections).await {
             Ok(database) => {
+                let database = database.requiring_standby(config.standby_required);
                 workspace::check(&database).await?;
                 return Ok(database);
             }

@@ -83,6 +83,30 @@ async fn i14_chunks_come_back_as_they_were_committed() {
 }
 
 #[tokio::test]
+async fn each_device_is_cut_by_its_own_clock() {
+    let asker = Asker::new().await;
+    // Both at 1 MHz by their own word; the second one's chunks come each 3.3 µs by the host's clock.
+    for (name, apart_ns, expected) in [("true", 3_000, (15, 24)), ("slow", 3_300, (14, 22))] {
+        let mut stream = Stream::of(wavekeep_proto::stream::StreamDefinition {
+            id: wavekeep_proto::id::StreamId([apart_ns as u8; 16]),
+            device: name.into(),
+            ..common::definition()
+        });
+        let rows: Vec<Row> = (0..10)
+            .map(|chunk| {
+                stream.utc_ns = NOVEMBER_2026_NS + chunk * apart_ns;
+                stream.few_samples()
+            })
+            .collect();
+        asker.store(&stream, rows).await;
+        let ns = |ns: i64| Some(NOVEMBER_2026_NS + ns);
+        let answered = asker.read_one(between(by_device(name), ns(15_000), ns(24_000))).await;
+        let cut = (answered.manifest.from_sample, answered.manifest.to_sample);
+        assert_eq!(cut, expected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn i4_a_range_of_time_is_cut_to_its_samples() {
     let asker = Asker::new().await;
     let mut stream = Stream::new();

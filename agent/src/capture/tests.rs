@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent, Header, Position};
 use wavekeep_proto::codec::Decoder;
@@ -204,6 +205,49 @@ fn i13_what_a_source_delivers_is_stored_and_ends_closed() {
         (1_510, 200, 2)
     );
     assert_eq!(status.state, "ended");
+}
+
+/// The host's clock, which somebody sets: each time that it is looked at, it is hours off in the other direction.
+struct Restless {
+    steady: SystemClock,
+    looks: AtomicI64,
+}
+
+impl Clock for Restless {
+    fn now(&self) -> Duration {
+        self.steady.now()
+    }
+
+    fn utc_ns(&self) -> i64 {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        let hours = if looks % 2 == 0 { 3 * looks } else { -5 * looks };
+        1_795_392_000_000_000_000 + hours * 3_600_000_000_000
+    }
+}
+
+#[test]
+fn i4_a_clock_that_steps_by_hours_moves_no_sample() {
+    let outbox = outbox(Options::default());
+    let steps = [Step::Samples(0..1_500), Step::Samples(1_500..2_000), Step::Samples(2_010..3_000)];
+    let clock = Arc::new(Restless {
+        steady: SystemClock::new(),
+        looks: AtomicI64::new(0),
+    });
+    let options = CaptureOptions::default();
+    let capture = Capture::start(Scripted::boxed(false, &steps), Arc::clone(&outbox), clock, options);
+    assert_eq!(capture.expect("it starts").join(), CaptureEnd::Complete);
+    let held = held(&outbox, only_stream(&outbox));
+    let first_ns = held[0].0.utc_ns;
+    let mut next_sample = 0;
+    for (header, values) in &held {
+        assert_eq!(header.first_sample, next_sample, "chunks tile");
+        next_sample = header.end_sample();
+        // At 1,000 samples a second, from the one look that dated the first.
+        assert_eq!(header.utc_ns - first_ns, header.first_sample as i64 * 1_000_000);
+        let truth: Vec<f32> = (header.first_sample..next_sample).map(|sample| sample as f32).collect();
+        assert!(header.kind != ChunkKind::Samples || values == &truth);
+    }
+    assert_eq!(next_sample, 3_000);
 }
 
 #[test]

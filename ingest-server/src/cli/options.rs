@@ -48,6 +48,10 @@ pub(super) struct ServerOptions {
     /// At start, how long to wait for a database that does not answer
     #[arg(long, env = "WAVEKEEP_DATABASE_WAIT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     database_wait: Duration,
+    /// Acknowledge nothing while the database names no synchronous standby (synchronous_standby_names), so that no failover loses what was
+    /// acknowledged
+    #[arg(long, env = "WAVEKEEP_REQUIRE_STANDBY")]
+    require_standby: bool,
     /// On SIGTERM or SIGINT, how long to wait for what was accepted to be committed and acknowledged
     #[arg(long, env = "WAVEKEEP_DRAIN", value_name = "DURATION", default_value = "20s", value_parser = parse_duration)]
     drain: Duration,
@@ -98,6 +102,7 @@ impl ServerOptions {
             sessions_max: self.sessions_max,
             database_connections: self.database_connections,
             database_wait: self.database_wait,
+            standby_required: self.require_standby,
             ingest: IngestConfig {
                 writers: WriterConfig {
                     writers: usize::from(self.writers),

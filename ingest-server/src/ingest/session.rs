@@ -410,3 +410,18 @@ fn jittered(age_max: Duration) -> Duration {
     let [first, second, ..] = random_id();
     age_max * 3 / 4 + age_max / 4 * u32::from(u16::from_le_bytes([first, second])) / 65_536
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_came_together_do_not_leave_together() {
+        let age_max = Duration::from_secs(480);
+        let ages: std::collections::BTreeSet<Duration> = (0..1_000).map(|_| jittered(age_max)).collect();
+        assert!(ages.iter().all(|age| (age_max * 3 / 4..=age_max).contains(age)));
+        assert!(ages.len() > 900, "{} ages of a thousand connections", ages.len());
+        let (first, last) = (ages.first().expect("a thousand"), ages.last().expect("a thousand"));
+        assert!(*last - *first > age_max / 5, "from {first:?} to {last:?}");
+    }
+}

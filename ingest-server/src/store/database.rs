@@ -55,6 +55,7 @@ pub struct Database {
     pool: PgPool,
     workspaces: Arc<RwLock<HashMap<String, Arc<Workspace>>>>,
     primary: Arc<Primary>,
+    standby_required: bool,
 }
 
 /// Which primary answers. Its timeline rises with every promotion of a standby, so the highest one is the last promoted: where an
@@ -168,9 +169,19 @@ impl Database {
             pool,
             workspaces: Arc::default(),
             primary,
+            standby_required: false,
         };
         database.begin_in(REGISTRY_SCHEMA).await?.rollback().await;
         Ok(database)
+    }
+
+    /// Nothing is committed while the database names no synchronous standby.
+    #[must_use]
+    pub fn requiring_standby(self, standby_required: bool) -> Self {
+        Self {
+            standby_required,
+            ..self
+        }
     }
 
     /// Of the primary; it rises when a standby was promoted. [`super::PrimaryProbe`] then ends every session, because acks may
@@ -202,7 +213,7 @@ impl Database {
 
     /// Begins a transaction in the registry or, while it is being created, in a workspace's schema.
     pub(crate) async fn begin_in(&self, schema: &str) -> Result<Transaction, StoreError> {
-        let (tx, began) = Transaction::begin(self.pool.acquire().await?, schema).await?;
+        let (tx, began) = Transaction::begin(self.pool.acquire().await?, schema, self.standby_required).await?;
         // On an error the transaction is dropped, and with it the connection: nothing more goes over one to an old primary.
         self.primary.observe(began.timeline)?;
         Ok(tx)
@@ -346,8 +357,12 @@ mod tests {
                 .await
                 .expect("there is no standby to wait for");
         }
-        let database = Database::connect(&postgres.url(), 1).await.expect("it answers");
-        let mut connection = database.pool.acquire().await.expect("the only connection is free");
+        let database = Database::connect(&postgres.url(), 2).await.expect("it answers");
+        let required = database.clone().requiring_standby(true);
+        let main = required.workspace("main").await.expect("reading goes on");
+        let error = required.begin(&main).await.expect_err("a standby is required");
+        assert!(matches!(error, StoreError::NoStandby), "{error}");
+        let mut connection = database.pool.acquire().await.expect("a connection is free");
         for sql in [
             "ALTER SYSTEM SET synchronous_standby_names = 'b'",
             "SELECT pg_reload_conf()",
@@ -364,6 +379,8 @@ mod tests {
         {
             tokio::task::yield_now().await;
         }
+        let begun = required.begin(&main).await.expect("there is a standby now");
+        begun.rollback().await;
         for (level, refused) in [
             ("local", true),
             ("remote_write", true),

@@ -27,6 +27,11 @@ pub enum StoreError {
         "the database names synchronous standbys, but has synchronous_commit = {0}, so a failover could lose a commit after it was acknowledged: set it to on or remote_apply"
     )]
     NotReplicated(String),
+    /// A standby is required, and there is none: what a failover would lose is not acknowledged.
+    #[error(
+        "the database names no synchronous standby, and --require-standby is given: a commit would be on one machine alone; set synchronous_standby_names, or serve without it"
+    )]
+    NoStandby,
     /// A standby was promoted since the last transaction, or the connection now leads elsewhere.
     #[error("the database failed over (timeline {before} is now {after})")]
     PrimaryChanged {

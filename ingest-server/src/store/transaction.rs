@@ -73,7 +73,11 @@ const BY_INDEX: &str = "; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitma
 
 impl Transaction {
     /// One round trip. On a standby, or where commits are not durable, it fails.
-    pub(super) async fn begin(connection: PoolConnection<Postgres>, schema: &str) -> Result<(Self, Began), StoreError> {
+    pub(super) async fn begin(
+        connection: PoolConnection<Postgres>,
+        schema: &str,
+        standby_required: bool,
+    ) -> Result<(Self, Began), StoreError> {
         let mut tx = Self {
             connection: Some(connection),
         };
@@ -82,7 +86,7 @@ impl Transaction {
         Ok((
             tx,
             Began {
-                timeline: checked(&answer)?,
+                timeline: checked(&answer, standby_required)?,
             },
         ))
     }
@@ -164,12 +168,16 @@ pub(super) async fn within_limit<T, E: Into<StoreError>>(
     }
 }
 
-fn checked(answer: &PgRow) -> Result<u32, StoreError> {
+fn checked(answer: &PgRow, standby_required: bool) -> Result<u32, StoreError> {
     let (wal_file, synchronous_commit, fsync): (String, String, String) =
         (answer.try_get(0)?, answer.try_get(1)?, answer.try_get(2)?);
     let standbys: String = answer.try_get(3)?;
     if synchronous_commit == "off" {
         return Err(StoreError::NotDurable("synchronous_commit"));
+    }
+    // Whoever lets commits go on without the standby when it is away only prefers it.
+    if standby_required && standbys.is_empty() {
+        return Err(StoreError::NoStandby);
     }
     // With `remote_write` the standby has the commit in its memory, with `local` perhaps not at all.
     if !standbys.is_empty() && matches!(&*synchronous_commit, "local" | "remote_write") {

@@ -93,6 +93,17 @@ fn check(outbox: &Outbox<RocksKv>, stream: StreamId, truth: &[Held]) -> usize {
 }
 
 #[test]
+fn the_stores_own_logs_do_not_fill_the_disk() {
+    let dir = TempDir::new().unwrap();
+    for _ in 0..10 {
+        drop(open(dir.path()));
+    }
+    let names = fs::read_dir(dir.path().join("store")).unwrap();
+    let logs = names.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("LOG"));
+    assert!(logs.count() <= 2, "one that is written, one before it");
+}
+
+#[test]
 fn what_is_stored_is_there_after_reopening() {
     let (dir, stream, truth) = stored(100, 4_096);
     let outbox = open(dir.path());
