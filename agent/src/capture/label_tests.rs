@@ -8,7 +8,7 @@ use wavekeep_proto::uplink::Outbox as _;
 
 use super::tests::{TestOutbox, deliver, held, one_signal, outbox};
 use super::*;
-use crate::labels::LabelChange;
+use crate::labels::{LabelChange, Labels};
 use crate::outbox::Options;
 use crate::source::{Description, Sink};
 
@@ -98,7 +98,7 @@ impl Source for Labelled {
 }
 
 /// Each stretch of the axis with its labels, and where what was delivered ends.
-fn expected(steps: &[Step]) -> (Vec<(u64, BTreeMap<String, String>)>, u64) {
+fn expected(steps: &[Step]) -> (Vec<(u64, Labels)>, u64) {
     let (mut wanted, mut next, mut end) = (BTreeMap::new(), 0, 0);
     let mut streams = vec![(0, BTreeMap::new())];
     for step in steps {

@@ -87,7 +87,7 @@ async fn a_session_ends_with_its_hours_and_a_clock_that_steps_is_noticed() {
     let (outbox, server, handle) = (outbox(), FakeServer::default(), UplinkHandle::new());
     let clock = OtherDay::at("2026-01-31T10:30:00Z");
     let for_task: Arc<dyn Clock> = Arc::clone(&clock) as _;
-    let mut task = UplinkTask::new(outbox, server.clone(), for_task, options("10:00-11:00 UTC"), 7, &handle);
+    let mut task = UplinkTask::new(outbox, server, for_task, options("10:00-11:00 UTC"), 7, &handle);
     task.keep_hours();
     assert!(!task.closed);
     assert!(
