@@ -18,6 +18,24 @@ pub const ENCODED_COLUMNS_MAX: usize = 4_096;
 
 /// Samples of each signal that a source should deliver at once, at most: what the reading of files and the simulator use.
 pub const SOURCE_BLOCK_SAMPLES: usize = 16_384;
+/// Bytes that a recorded file is read in.
+pub const FILE_READ_BYTES: usize = 1 << 20;
+/// Bytes of an npy file's header; numpy itself writes a hundred or so.
+pub const NPY_HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Rows of an npy file that get a marker each are at least this long: a chunk holds a limited number of markers.
+pub const MARKED_ROW_SAMPLES_MIN: u64 = 128;
+/// Markers of a recorded file, which are all held.
+pub const FILE_MARKERS_MAX: u64 = 100_000;
+/// Edges beside an EnergyRunner trace, and bytes of their file.
+pub const EDGES_MAX: usize = 10_000;
+/// See [`EDGES_MAX`].
+pub const EDGES_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of one line of a CSV file.
+pub const CSV_LINE_BYTES_MAX: usize = 1024 * 1024;
+/// Rows of a CSV file that its rate is found from.
+pub const CSV_HEAD_ROWS: usize = 10_000;
+/// Places of a CSV file that are remembered, so that a replay goes on without reading all of it again.
+pub const CSV_PLACES_MAX: usize = 4_096;
 /// Streams of one source.
 pub const SOURCE_STREAMS_MAX: usize = 32;
 /// Anchors of a time axis that are kept; older ones are forgotten.

@@ -9,7 +9,13 @@
 //! - I4: a source says which samples it delivers; what lies between is a gap. A jump ahead without a word becomes a gap
 //!   `source_loss`, a step back is refused: absence is never silent.
 
+pub mod csv;
+pub mod energyrunner;
+pub mod file;
+mod file_error;
+mod frames;
 pub mod jls;
+pub mod npy;
 mod pace;
 pub mod raw;
 #[cfg(test)]
@@ -25,6 +31,7 @@ use wavekeep_proto::hash;
 use wavekeep_proto::id::{Epoch, Hash, StreamId};
 use wavekeep_proto::stream::{BadDefinition, Signal, StreamDefinition};
 
+pub use self::file_error::FileError;
 use crate::limits;
 use crate::stop::StopToken;
 

@@ -51,6 +51,15 @@ Examples:
   wavekeep-agent replay current.f32.bin --outbox ./outbox --device ppk2 --rate 100000 --start 2026-01-31T12:00:00Z
   wavekeep-agent replay iv.bin --dtype i16 --signal current:A --signal voltage:V --outbox ./outbox --device scope --rate 2e6 --start 2026-01-31T12:00:00Z --speed 1
   wavekeep-agent replay 20260131_120000.jls --outbox ./outbox --device js220
+  wavekeep-agent replay scope.csv --dtype f32 --outbox ./outbox --device scope
+  wavekeep-agent replay iv.npy --signal current:A --signal voltage:V --outbox ./outbox --device smu --rate 1000 --start 2026-01-31T12:00:00Z
+  wavekeep-agent replay traces.npy --join-rows --signal voltage:V --outbox ./outbox --device target --rate 29.5e6 --start 2026-01-31T12:00:00Z
+  wavekeep-agent replay trace1-energy.bin --outbox ./outbox --device dut --start 2026-01-31T12:00:00Z
+
+csv: a line of names with units (time,current [A]), then numbers; the column named time, timestamp or t is RFC 3339, or seconds, or
+time_ms, time_us, time_ns. Times must be regular within half a sample; whole samples that are missing become a gap.
+npy: 1-D is one signal, 2-D is (samples, signals). energyrunner (…-energy.bin): …-timestamps.json beside it becomes markers.
+docs/FILES.md has all of it.
 
 A JLS file says itself what it holds and when that was recorded.
 The same file is the same stream, from wherever it is replayed: doing it again stores nothing twice and finishes what was interrupted.";

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use wavekeep_agent::capture::Capture;
-use wavekeep_agent::source::raw::{RawShape, RawSource};
+use wavekeep_agent::source::file::{FileSource, Given, RecordedFile};
 use wavekeep_agent::source::simulator::Speed;
-use wavekeep_proto::stream::{SampleType, Signal};
+use wavekeep_agent::source::{FileError, csv, energyrunner, npy, raw};
+use wavekeep_agent::stop::StopToken;
+use wavekeep_proto::stream::SampleType;
 
 use super::agent::{Position, Session};
 use super::progress::Progress;
@@ -21,36 +24,41 @@ pub(crate) struct ReplayArgs {
     /// What the file is [default: by the file's name, else raw]
     #[arg(long, env = "WAVEKEEP_FORMAT", value_enum)]
     format: Option<Format>,
-    /// Type of a raw file's samples, little-endian
-    #[arg(long, env = "WAVEKEEP_DTYPE", value_enum, default_value_t = Dtype::F32)]
-    dtype: Dtype,
-    /// A signal of a raw file, as NAME:UNIT; several are interleaved in this order [default: current:A]
+    /// Type of the samples: of a raw file, little-endian [default: f32]; what a CSV file's numbers become [default: f64]
+    #[arg(long, env = "WAVEKEEP_DTYPE", value_enum)]
+    dtype: Option<Dtype>,
+    /// A signal, as NAME:UNIT; several in the order of the file's columns, in which a raw file interleaves them [default: what the file
+    /// says; of a raw file current:A]
     #[arg(long = "signal", env = "WAVEKEEP_SIGNALS", value_name = "NAME:UNIT", value_delimiter = '\n', value_parser = values::signal)]
     signals: Vec<(String, String)>,
-    /// Samples per second of each signal; a raw file needs it
+    /// Samples per second of each signal; raw and npy files need it, and CSV files without times
     #[arg(long, env = "WAVEKEEP_RATE", value_name = "HZ", value_parser = values::rate_hz)]
     rate: Option<f64>,
-    /// When the first sample was taken (RFC 3339); a raw file needs it, as does a JLS file without times; else it counts instead of them
+    /// When the first sample was taken (RFC 3339): all files need it but CSV files with dates and JLS files with times; where it is
+    /// given, it counts instead of those
     #[arg(long, env = "WAVEKEEP_START", value_name = "TIME", value_parser = values::time_ns)]
     start: Option<i64>,
     /// As fast as possible, or this many times as fast as it was recorded
     #[arg(long, env = "WAVEKEEP_SPEED", value_name = "max|FACTOR", default_value = "max", value_parser = speed)]
     speed: Speed,
+    /// Of an npy file whose rows are traces of one signal: takes them one after the other, with a marker at each
+    #[arg(long, env = "WAVEKEEP_JOIN_ROWS", value_parser = BoolishValueParser::new())]
+    join_rows: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
+    /// Samples, little-endian, signals interleaved
     Raw,
+    /// A table as text, with a column of times or without
+    Csv,
+    /// An array that numpy saved
+    Npy,
     /// JLS v2: Joulescope's own, with the times, gaps and notes in it
     Jls,
-    // Known by name, to be refused in words.
-    #[value(hide = true)]
-    Csv,
-    #[value(hide = true)]
-    Npy,
-    #[value(hide = true)]
+    /// A trace of EEMBC EnergyRunner, with the edges beside it
     Energyrunner,
 }
 
@@ -81,92 +89,92 @@ fn speed(text: &str) -> Result<Speed, String> {
     }
 }
 
+/// How far a file's first reading is.
+type Tell<'a> = &'a mut dyn FnMut(u64);
+
 impl ReplayArgs {
     fn format(&self) -> Format {
-        let extension = self
+        let name = self
             .file
-            .extension()
-            .map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-        self.format.unwrap_or(match extension.as_deref() {
-            Some("csv") => Format::Csv,
-            Some("npy") => Format::Npy,
-            Some("jls") => Format::Jls,
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().to_ascii_lowercase());
+        self.format.unwrap_or(match name.rsplit_once('.') {
+            Some((_, "csv" | "tsv")) => Format::Csv,
+            Some((_, "npy")) => Format::Npy,
+            Some((_, "jls")) => Format::Jls,
+            _ if name.ends_with(energyrunner::NAME_END) => Format::Energyrunner,
             _ => Format::Raw,
         })
     }
 
-    fn shape(&self) -> Result<RawShape, CliError> {
-        let format = self.format();
-        if format != Format::Raw {
-            let name = format
-                .to_possible_value()
-                .map(|value| value.get_name().to_owned())
-                .unwrap_or_default();
-            return Err(CliError::Usage(format!(
-                "this version cannot replay {name} files: convert {} to raw samples, or say --format raw if it is raw",
-                self.file.display()
-            )));
-        }
-        let needs = |option| CliError::Usage(format!("a raw file does not say it itself: give {option}"));
-        let default = vec![("current".to_owned(), "A".to_owned())];
-        let signals = if self.signals.is_empty() {
-            &default
-        } else {
-            &self.signals
-        };
-        let signal = |((name, unit), number): (&(String, String), u16)| Signal {
-            number,
-            name: name.clone(),
-            sample_type: self.dtype.sample_type(),
-            unit: unit.clone(),
-            finite_only: false,
-        };
-        Ok(RawShape {
+    fn given(&self) -> Given {
+        Given {
             device: self.common.device.clone(),
-            signals: signals.iter().zip(0..).map(signal).collect(),
-            rate_hz: self.rate.ok_or_else(|| needs("--rate, the samples per second"))?,
-            start_ns: self
-                .start
-                .ok_or_else(|| needs("--start, the time of the first sample"))?,
-        })
+            signals: self.signals.clone(),
+            sample_type: self.dtype.map(Dtype::sample_type),
+            rate_hz: self.rate,
+            start_ns: self.start,
+            speed: self.speed,
+            join_rows: self.join_rows,
+        }
+    }
+
+    /// Reads the file once, as its format says.
+    fn open(&self, stop: &StopToken, tell: Tell<'_>) -> Result<Box<dyn RecordedFile>, CliError> {
+        let format = self.format();
+        if self.join_rows && format != Format::Npy {
+            return Err(CliError::Usage(
+                "only an npy file has rows to join: leave --join-rows out".into(),
+            ));
+        }
+        let (file, given) = (&self.file, self.given());
+        let boxed = |source: Result<FileSource, FileError>| match source {
+            Ok(source) => Ok(Box::new(source) as Box<dyn RecordedFile>),
+            Err(error) if error.is_usage() => Err(CliError::usage(error)),
+            Err(error) => Err(CliError::failed(error)),
+        };
+        match format {
+            Format::Raw => boxed(raw::open(file, &given, stop, tell)),
+            Format::Csv => boxed(csv::open(file, &given, stop, tell)),
+            Format::Npy => boxed(npy::open(file, &given, stop, tell)),
+            Format::Energyrunner => boxed(energyrunner::open(file, &given, stop, tell)),
+            Format::Jls => unreachable!("a JLS file has a replay of its own, since it may have several streams"),
+        }
     }
 }
 
 pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
     if args.format() == Format::Jls {
-        if args.rate.is_some() || !args.signals.is_empty() {
-            let why = "a JLS file says itself what its signals and rates are: leave --rate and --signal out";
+        if args.rate.is_some() || !args.signals.is_empty() || args.dtype.is_some() || args.join_rows {
+            let why = "a JLS file says itself what its signals, types and rates are: leave --rate, --signal, --dtype and --join-rows out";
             return Err(CliError::Usage(why.into()));
         }
         return replay_jls::replay(&args.file, args.start, args.speed, args.common);
     }
-    let shape = args.shape()?;
     let signals = Signals::listen()?;
     let name = args.file.display().to_string();
     let bytes = std::fs::metadata(&args.file).map_or(0, |metadata| metadata.len());
     let source = {
         let mut progress = Progress::start(&format!("reading {name}"), bytes, true);
-        let tell = |done| progress.set(done, &|| "bytes looked at".into());
-        RawSource::open(&args.file, shape, args.speed, &signals.stop, tell).map_err(CliError::failed)?
+        args.open(&signals.stop, &mut |done| {
+            progress.set(done, &|| "bytes looked at".into())
+        })?
     };
-    let sample_count = source.sample_count();
+    let sample_count = source.sample_counts().iter().sum();
+    let streams = source.stream_ids().map_err(CliError::failed)?;
     let session = Session::start(args.common, signals)?;
-    let stream = source.stream_id();
     let capture = session
         .agent
         .capture(source, session.capture_options(None))
         .map_err(CliError::failed)?;
     let mut progress = Progress::start(&format!("replaying {name}"), sample_count, false);
     session.watch(&capture, true, &mut progress, &|_: &Capture| {
-        let done = session
-            .agent
-            .position(stream)
-            .map_or(0, |position| position.next_sample);
+        let positions = streams.iter().filter_map(|stream| session.agent.position(*stream));
         Position {
-            done,
+            done: positions.map(|position| position.next_sample).sum(),
             message: session.waiting_for(),
         }
     });
     drop(progress);
-    session.finish(capture, true, Some(stream))
+    session.finish(capture, true, streams)
 }

@@ -3,24 +3,21 @@
 use std::io::Write;
 
 use tempfile::NamedTempFile;
-use wavekeep_proto::stream::Signal;
 
 use super::super::recording_sink::RecordingSink;
+use super::super::simulator::Speed;
+use super::super::{SinkError, Source, SourceError};
 use super::*;
 
-fn shape(sample_type: SampleType, names: &[&str]) -> RawShape {
-    let signal = |(name, number): (&&str, u16)| Signal {
-        number,
-        name: (*name).into(),
-        sample_type,
-        unit: "A".into(),
-        finite_only: false,
-    };
-    RawShape {
+fn shape(sample_type: SampleType, names: &[&str]) -> Given {
+    Given {
         device: "bench".into(),
-        signals: names.iter().zip(0..).map(signal).collect(),
-        rate_hz: 1_000.0,
-        start_ns: 1_700_000_000_000_000_000,
+        signals: names.iter().map(|name| ((*name).to_owned(), "A".to_owned())).collect(),
+        sample_type: Some(sample_type),
+        rate_hz: Some(1_000.0),
+        start_ns: Some(1_700_000_000_000_000_000),
+        speed: Speed::Max,
+        join_rows: false,
     }
 }
 
@@ -30,8 +27,8 @@ fn file(bytes: &[u8]) -> NamedTempFile {
     file
 }
 
-fn open(file: &NamedTempFile, shape: RawShape) -> Result<RawSource, RawError> {
-    RawSource::open(file.path(), shape, Speed::Max, &StopToken::new(), |_| ())
+fn open(file: &NamedTempFile, given: Given) -> Result<FileSource, FileError> {
+    super::open(file.path(), &given, &StopToken::new(), &mut |_| ())
 }
 
 #[test]
@@ -105,27 +102,27 @@ fn i13_a_replay_goes_on_where_the_sink_stands() {
 #[test]
 fn unusable_files_are_refused_with_one_sentence() {
     let current = || shape(SampleType::F32, &["current"]);
-    assert!(matches!(open(&file(&[]), current()), Err(RawError::Empty { .. })));
+    assert!(matches!(open(&file(&[]), current()), Err(FileError::Empty { .. })));
     let odd = open(&file(&[0; 11]), current())
         .expect_err("11 bytes are not whole f32")
         .to_string();
     assert!(odd.contains("cut the last 3 bytes off"), "{odd}");
-    let open_path = |path: &Path| RawSource::open(path, current(), Speed::Max, &StopToken::new(), |_| ());
+    let open_path = |path: &Path| super::open(path, &current(), &StopToken::new(), &mut |_| ());
     let directory = tempfile::tempdir().expect("a directory");
-    assert!(matches!(open_path(directory.path()), Err(RawError::NotAFile { .. })));
+    assert!(matches!(open_path(directory.path()), Err(FileError::NotAFile { .. })));
     // Nobody writes into it: opening it would wait for ever.
     let pipe = directory.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("coreutils are there").success());
-    assert!(matches!(open_path(&pipe), Err(RawError::NotAFile { .. })));
+    assert!(matches!(open_path(&pipe), Err(FileError::NotAFile { .. })));
     assert!(matches!(
         open_path(&directory.path().join("none")),
-        Err(RawError::Unreadable { .. })
+        Err(FileError::Unreadable { .. })
     ));
     let stop = StopToken::new();
     stop.stop();
-    let stopped = RawSource::open(file(&[0; 8]).path(), current(), Speed::Max, &stop, |_| ());
-    assert!(matches!(stopped, Err(RawError::Stopped { .. })));
+    let stopped = super::open(file(&[0; 8]).path(), &current(), &stop, &mut |_| ());
+    assert!(matches!(stopped, Err(FileError::Stopped { .. })));
 }
 
 #[test]

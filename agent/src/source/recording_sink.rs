@@ -14,6 +14,7 @@ pub(crate) struct RecordingSink {
     pub(crate) columns: Vec<Vec<u8>>,
     pub(crate) gaps: Vec<(Range<u64>, Reason)>,
     pub(crate) anchors: Vec<(u64, i64)>,
+    pub(crate) markers: Vec<Marker>,
     /// Stops the source once it stands here.
     pub(crate) stop_at: Option<(u64, StopToken)>,
     /// Once, at or after this sample: what is stored now ends there.
@@ -69,7 +70,9 @@ impl Sink for RecordingSink {
         Ok(())
     }
 
-    fn marker(&mut self, _: usize, _: Marker) -> Result<(), SinkError> {
+    fn marker(&mut self, _: usize, marker: Marker) -> Result<(), SinkError> {
+        assert!(marker.sample >= self.next_sample, "a marker comes before its sample");
+        self.markers.push(marker);
         Ok(())
     }
 }

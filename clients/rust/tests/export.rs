@@ -73,6 +73,86 @@ async fn export_refuses_gaps_by_name_unless_told_what_to_do() {
     assert_eq!(std::fs::read(directory.file()).expect("written"), expected);
 }
 
+async fn export_as(format: &str, capture: &Capture, output: &std::path::Path, more: &[&str]) -> support::command::Ran {
+    let output = output.to_str().expect("text");
+    let mut arguments = vec![
+        "export",
+        "--device",
+        "js220-001",
+        "--format",
+        format,
+        "--output",
+        output,
+    ];
+    arguments.extend(more);
+    support::command::run(script(&[capture]), &arguments).await
+}
+
+#[tokio::test]
+async fn export_writes_lines_whose_decimals_are_the_same_bits() {
+    let directory = Directory::new();
+    let ran = export_as("csv", &whole(), &directory.file(), &[]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.err.contains("2 NaN had a sign or payload"), "{}", ran.err);
+    let text = std::fs::read_to_string(directory.file()).expect("written");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "time,current [A],voltage [V]");
+    assert_eq!(lines[1], "2026-11-23T00:00:00.000000000Z,NaN,NaN");
+    assert_eq!(lines[2], "2026-11-23T00:00:00.000001000Z,-0.0,0.0");
+    let bits = |text: &str| text.parse::<f32>().expect("a number").to_bits();
+    for (line, expected) in lines[3..].iter().zip(3u32..) {
+        let fields: Vec<_> = line.split(',').collect();
+        assert_eq!([bits(fields[1]), bits(fields[2])], [expected, expected ^ (1 << 31)]);
+    }
+    assert_eq!(lines.len(), 10);
+    let ran = export_as("csv", &with_gap(definition(1)), &directory.file(), &["--gaps", "fill"]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let text = std::fs::read_to_string(directory.file()).expect("written");
+    let missing: Vec<_> = text.lines().filter(|line| line.ends_with("NaN,NaN")).collect();
+    assert!(
+        missing.len() == 3 && missing[0].starts_with("2026-11-23T00:00:00.000002000Z"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn export_writes_arrays_of_one_type_whose_length_is_right() {
+    let directory = Directory::new();
+    let ran = export_as("npy", &with_gap(definition(1)), &directory.file(), &["--gaps", "skip"]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let array = std::fs::read(directory.file()).expect("written");
+    assert!(
+        String::from_utf8_lossy(&array[..128]).contains("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 2), }")
+    );
+    assert_eq!(array[128..], interleaved(&[1, 2, 3, 4]));
+    assert_eq!(directory.names(), ["out.raw"]);
+    let ran = export_as("npy", &whole(), std::path::Path::new("/dev/stdout"), &[]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("give a file, no pipe"),
+        "{}",
+        ran.err
+    );
+    let mut mixed = definition(1);
+    mixed.signals = vec![
+        signal(0, "current", SampleType::F32),
+        signal(1, "code", SampleType::I32),
+    ];
+    let ran = export_as("npy", &Capture::new(mixed), &directory.file(), &[]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("one by one"), "{}", ran.err);
+    let mut bits = definition(1);
+    bits.signals = vec![signal(0, "gpi", SampleType::U1)];
+    let ran = export_as("npy", &Capture::new(bits), &directory.file(), &[]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("numpy has no elements of type u1"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(
+        std::fs::read(directory.file()).expect("the one before").len(),
+        array.len()
+    );
+}
+
 #[tokio::test]
 async fn export_never_fills_integers() {
     let directory = Directory::new();

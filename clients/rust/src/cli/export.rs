@@ -11,10 +11,9 @@ use super::raw::has_nan;
 use super::table::Output;
 use super::words::{size, thousands};
 use super::writer::Writer;
-use super::{Export, Format, GapPolicy};
+use super::{Export, GapPolicy};
 
 pub(super) async fn export(client: &Client, export: &Export, output: &mut Output) -> Result<(), Failure> {
-    let Format::Raw = export.format;
     let selection = export.select.selection(client).await?;
     let streams = client.streams(&selection).await?;
     require_one_axis(&streams)?;
@@ -33,7 +32,10 @@ pub(super) async fn export(client: &Client, export: &Export, output: &mut Output
         }
     }
     let is_stdout = writer.file.is_stdout;
-    let line = writer.finish()?;
+    let (line, not_kept) = writer.finish()?;
+    if let Some(sentence) = not_kept {
+        output.note(&sentence);
+    }
     if is_stdout {
         // The samples are there.
         output.note(&summary(&line));

@@ -1,6 +1,7 @@
 //! Options and subcommands. Every option has an environment variable, and `--help` says so.
 
 mod axis;
+mod body;
 mod canvas;
 mod chunks;
 mod export;
@@ -69,7 +70,11 @@ const EXPORT_EXAMPLES: &str = "Examples:
   wavekeep export --device js220-001 --signal current --format raw --output current.f32
   wavekeep export --device js220-001 --from -1h --gaps fill --format raw --output both.f32
   wavekeep export --stream 0b1f --format raw --output all.f32
+  wavekeep export --device js220-001 --from -10s --format csv --output last.csv
+  wavekeep export --device js220-001 --run night-1 --signal current --format npy --output night.npy
 
+csv has a line of names (time,current [A]), then RFC 3339 times and the shortest decimals that are read as the same bits; what --gaps
+skip leaves out is seen by its times. npy is numpy.load's: of one axis for one signal, (samples, signals) for several of one type.
 raw is the samples' own little-endian bytes, several signals interleaved in the order of the stream (`wavekeep streams`). Every
 sample is verified against its stream's digests. FILE appears whole or not at all; a pipe or /dev/stdout is written to as it is.";
 
@@ -247,6 +252,10 @@ struct Export {
 enum Format {
     /// The samples' own little-endian bytes.
     Raw,
+    /// Lines of a time and a number of each signal.
+    Csv,
+    /// An array for numpy: of one axis, or (samples, signals).
+    Npy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

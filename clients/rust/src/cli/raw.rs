@@ -1,4 +1,5 @@
-//! `--format raw`: the samples' own little-endian bytes; several signals interleaved in the order of the stream.
+//! The file of an export, and `--format raw`: the samples' own little-endian bytes, several signals interleaved in the order of the
+//! stream.
 //!
 //! # Invariants
 //! - A file appears under its name whole, synced, or not at all: it is written beside it and renamed. Links are followed first,
@@ -8,7 +9,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use wavekeep::Column;
@@ -79,8 +80,13 @@ impl RawFile {
         Ok(())
     }
 
-    /// Writes the rest; syncs a file and gives it its name.
-    pub(super) fn finish(mut self) -> Result<u64, Failure> {
+    /// Can its beginning be written again at the end?
+    pub(super) fn can_rewrite(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Writes the rest, and `head` over its beginning; syncs a file and gives it its name.
+    pub(super) fn finish(mut self, head: &[u8]) -> Result<u64, Failure> {
         let out = self.out.take().expect("finished once");
         let named = out
             .into_inner()
@@ -89,6 +95,7 @@ impl RawFile {
                 let Some(partial) = &self.partial else {
                     return Ok(());
                 };
+                file.write_all_at(head, 0)?;
                 file.sync_all()?;
                 std::fs::rename(partial, &self.path)?;
                 let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -293,10 +300,10 @@ mod tests {
         assert_eq!(files(), 0);
         let mut file = RawFile::create(&path).expect("created");
         file.write(&[1, 2, 3]).expect("written");
-        assert_eq!(file.finish().expect("finished"), 3);
+        assert_eq!(file.finish(&[9]).expect("finished"), 3);
         assert_eq!(
             (std::fs::read(&path).expect("it is there"), files()),
-            (vec![1, 2, 3], 1)
+            (vec![9, 2, 3], 1)
         );
         assert!(RawFile::create(directory.path()).is_err());
     }

@@ -10,13 +10,14 @@ use wavekeep::time::rfc3339;
 use wavekeep::{Block, Gap, StreamInfo, StreamManifest, TimeRange};
 
 use super::axis::{Edge, Follows, follows, refused};
+use super::body::{Body, Times};
 use super::export::name;
 use super::failure::Failure;
 use super::json::ExportLine;
-use super::raw::{Interleaver, RawFile, has_nan};
+use super::raw::{RawFile, has_nan};
 use super::table::Output;
 use super::words::thousands;
-use super::{Export, GapPolicy};
+use super::{Export, Format, GapPolicy};
 
 /// How often the progress is drawn.
 const PROGRESS_HZ: u8 = 5;
@@ -25,7 +26,7 @@ const PROGRESS_HZ: u8 = 5;
 pub(super) struct Writer<'a> {
     export: &'a Export,
     pub(super) file: RawFile,
-    interleaver: Option<Interleaver>,
+    body: Option<Body>,
     current: Option<StreamInfo>,
     range: TimeRange,
     /// Where the samples before end, of the current stream or, at its start, of the one before it.
@@ -39,6 +40,10 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     pub(super) fn new(export: &'a Export, range: TimeRange, total: u64) -> Result<Self, Failure> {
         let file = RawFile::create(&export.output)?;
+        if export.format == Format::Npy && !file.can_rewrite() {
+            let sentence = "an array says at its start how long it is, which is known at the end: give a file, no pipe; or --format raw";
+            return Err(Failure::Failed(sentence.into()));
+        }
         let progress = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(PROGRESS_HZ));
         let template = "{wide_bar} {percent:>3} %  {human_pos} samples, {per_sec}, {eta} left";
         progress.set_style(ProgressStyle::with_template(template).expect("the template is right"));
@@ -55,7 +60,7 @@ impl<'a> Writer<'a> {
         Ok(Self {
             export,
             file,
-            interleaver: None,
+            body: None,
             current: None,
             range,
             end: None,
@@ -66,18 +71,17 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) fn stream(&mut self, stream: &StreamInfo) -> Result<(), Failure> {
-        if self.interleaver.is_none() {
+        if self.body.is_none() {
             let names = &self.export.select.signals;
-            let signals = stream
-                .definition
-                .signals
-                .iter()
-                .filter(|signal| names.is_empty() || names.contains(&signal.name));
-            let (names, types): (Vec<String>, Vec<SampleType>) =
-                signals.map(|signal| (signal.name.clone(), signal.sample_type)).unzip();
-            self.line.types = types.iter().map(|sample_type| sample_type.name()).collect();
-            self.line.signals = names;
-            self.interleaver = Some(Interleaver::new(types)?);
+            let signals = stream.definition.signals.iter();
+            let signals: Vec<_> = signals
+                .filter(|signal| names.is_empty() || names.contains(&signal.name))
+                .collect();
+            self.line.types = signals.iter().map(|signal| signal.sample_type.name()).collect();
+            self.line.signals = signals.iter().map(|signal| signal.name.clone()).collect();
+            let body = Body::new(self.export.format, &signals)?;
+            self.file.write(&body.head(0))?;
+            self.body = Some(body);
         }
         self.line.streams.push(stream.id().to_string());
         self.current = Some(stream.clone());
@@ -97,16 +101,20 @@ impl<'a> Writer<'a> {
             match follows(&before.definition, *end, &current.definition, start) {
                 Follows::No(why) => return Err(refused(&current, &why)),
                 Follows::After(0) => (),
-                Follows::After(missing) => self.absent(missing, &|| {
-                    format!("{} samples between two streams", thousands(missing))
-                })?,
+                Follows::After(missing) => {
+                    let from_ns = end.time_ns;
+                    self.absent(missing, from_ns, &|| {
+                        format!("{} samples between two streams", thousands(missing))
+                    })?;
+                }
             }
         }
         if self.end.is_none() {
             self.start_ns = Some(time_ns);
             let before = first_sample.saturating_sub(current.definition.first_sample);
             if self.range.from_ns.is_none() && before > 0 {
-                self.absent(before, &|| {
+                let from_ns = time_ns.saturating_sub(current.definition.duration_ns(before));
+                self.absent(before, from_ns, &|| {
                     format!("the first {}, which are no longer stored", thousands(before))
                 })?;
             }
@@ -129,7 +137,7 @@ impl<'a> Writer<'a> {
         self.advance(block.first_sample, block.utc_ns, block.count, end_ns)?;
         let absent = block.columns.iter().any(|column| column.absent.is_some());
         if absent && self.export.gaps != GapPolicy::Fill {
-            return self.absent(block.count, &|| {
+            return self.absent(block.count, block.utc_ns, &|| {
                 format!("{} samples of single signals", thousands(block.count))
             });
         }
@@ -143,19 +151,19 @@ impl<'a> Writer<'a> {
             )?;
             self.line.filled_sample_count += block.count;
         }
-        let interleaver = self.interleaver.as_mut().expect("a stream comes before its samples");
-        self.file.write(interleaver.bytes(block.columns, block.count))?;
+        let body = self.body.as_mut().expect("a stream comes before its samples");
+        self.file.write(body.samples(block))?;
         self.line.sample_count += block.count;
         Ok(())
     }
 
     pub(super) fn missing(&mut self, gap: &Gap) -> Result<(), Failure> {
         self.advance(gap.first_sample, gap.from_ns, gap.count, gap.to_ns)?;
-        self.absent(gap.count, &|| name(gap))
+        self.absent(gap.count, gap.from_ns, &|| name(gap))
     }
 
-    /// Does to missing samples what was asked for.
-    fn absent(&mut self, count: u64, words: &dyn Fn() -> String) -> Result<(), Failure> {
+    /// Does to samples that are missing from this time on what was asked for.
+    fn absent(&mut self, count: u64, from_ns: i64, words: &dyn Fn() -> String) -> Result<(), Failure> {
         match self.export.gaps {
             GapPolicy::Fail => {
                 let sentence = format!(
@@ -166,16 +174,13 @@ impl<'a> Writer<'a> {
             }
             GapPolicy::Skip => self.line.skipped_sample_count += count,
             GapPolicy::Fill => {
-                let signals = &self
-                    .current
-                    .as_ref()
-                    .expect("a stream comes before its samples")
-                    .definition
-                    .signals;
-                let asked = signals.iter().filter(|signal| self.line.signals.contains(&signal.name));
+                let current = self.current.as_ref().expect("a stream comes before its samples");
+                let definition = &current.definition;
+                let signals = definition.signals.iter();
+                let asked = signals.filter(|signal| self.line.signals.contains(&signal.name));
                 require_nan(asked.map(|signal| signal.sample_type))?;
-                let interleaver = self.interleaver.as_mut().expect("a stream comes before its samples");
-                interleaver.fill(count, |bytes| self.file.write(bytes))?;
+                let body = self.body.as_mut().expect("a stream comes before its samples");
+                body.fill(count, Times { definition, from_ns }, |bytes| self.file.write(bytes))?;
                 self.line.filled_sample_count += count;
                 self.line.sample_count += count;
             }
@@ -224,13 +229,21 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<ExportLine, Failure> {
-        if let Some(byte) = self.interleaver.as_ref().and_then(Interleaver::rest) {
-            self.file.write(&[byte])?;
+    /// What was written, and what the format could not keep of it.
+    pub(super) fn finish(mut self) -> Result<(ExportLine, Option<String>), Failure> {
+        let (mut head, mut not_kept) = (Vec::new(), None);
+        if let Some(body) = &self.body {
+            if let Some(byte) = body.rest() {
+                self.file.write(&[byte])?;
+            }
+            if self.export.format == Format::Npy {
+                head = body.head(self.line.sample_count);
+            }
+            not_kept = body.not_kept();
         }
         self.progress.finish_and_clear();
-        self.line.bytes = self.file.finish()?;
-        Ok(self.line)
+        self.line.bytes = self.file.finish(&head)?;
+        Ok((self.line, not_kept))
     }
 }
 
