@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! - I12: a source has at most one set of labels that waits; a later change is a change of that one.
-//! - A change is done (see [`LiveLabels::done`]) only when the stream with these labels is open in the outbox.
+//! - A change is done (`LiveLabels::done`) only when the stream with these labels is open in the outbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -139,7 +139,11 @@ mod tests {
     fn i12_windows_shrink_as_sessions_become_hot_before_memory_is_full() {
         let mut budget = Budget::new(256 * MIB).expect("it fits").with_sessions_max(1_050);
         while budget.enter() {}
-        assert_eq!((budget.sessions(), budget.window_bytes()), (1_050, 64 * MIB), "all are idle");
+        assert_eq!(
+            (budget.sessions(), budget.window_bytes()),
+            (1_050, 64 * MIB),
+            "all are idle"
+        );
         let mut windows = Vec::new();
         let mut shares = Vec::new();
         for _ in 0..50 {
@@ -147,8 +151,21 @@ mod tests {
             windows.push(budget.window_bytes() / MIB);
             shares.push(budget.share_bytes() / MIB);
         }
-        assert_eq!((windows[0], windows[3], windows[4], windows[15], windows[31], windows[49]), (64, 64, 51, 16, 8, 8));
-        assert_eq!((shares[0], shares[3], shares[4], shares[31], shares[49]), (64, 64, 51, 8, 5));
+        assert_eq!(
+            (
+                windows[0],
+                windows[3],
+                windows[4],
+                windows[15],
+                windows[31],
+                windows[49]
+            ),
+            (64, 64, 51, 16, 8, 8)
+        );
+        assert_eq!(
+            (shares[0], shares[3], shares[4], shares[31], shares[49]),
+            (64, 64, 51, 8, 5)
+        );
         budget.cool();
         budget.leave();
         assert!(budget.enter() && !budget.enter());

@@ -85,7 +85,8 @@ async fn i12_a_thousand_idle_sessions_leave_the_budget_to_fifty_hot_ones_which_s
         client.opened(1, &capture).await;
         senders.push(send_for_ever(client, capture));
     }
-    lab.until("memory to be full", |registry| registry.in_use_bytes() > 27 * MIB).await;
+    lab.until("memory to be full", |registry| registry.in_use_bytes() > 27 * MIB)
+        .await;
     assert_eq!(window_bytes(), WINDOW_BYTES_MIN, "windows have shrunk");
     // The ledger gets on in steps; each time there is room for some, and all want it.
     let bound = 32 * MIB + u64::from(HOT) * 220_000;
@@ -99,7 +100,10 @@ async fn i12_a_thousand_idle_sessions_leave_the_budget_to_fifty_hot_ones_which_s
     }
     let committed: Vec<usize> = (1..=HOT).map(|number| lab.seqs(number).len()).collect();
     let (least, most) = (committed.iter().min().expect("50"), committed.iter().max().expect("50"));
-    assert!(*most >= 20 && least * 3 >= *most, "{committed:?} chunks of each session");
+    assert!(
+        *most >= 20 && least * 3 >= *most,
+        "{committed:?} chunks of each session"
+    );
 
     // One of the idle ones becomes hot in the middle of it, and is served as soon as the ledger is.
     let (mut late, mut capture) = (idle.pop().expect("a thousand"), Capture::new(&definition(HOT + 1)));
@@ -131,12 +135,17 @@ async fn i12_a_connection_that_resets_its_calls_at_once_is_told_to_go_away_and_w
         sent += 1;
     }
     let ended = tokio::time::timeout(PATIENCE, connection).await;
-    let error = ended.expect("it ends").expect("no panic").expect_err("it was told to go away");
+    let error = ended
+        .expect("it ends")
+        .expect("no panic")
+        .expect_err("it was told to go away");
     assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error}");
     assert!(sent < 100 * RESETS_MAX, "it ended by itself");
     Client::welcome(lab.address).await;
-    lab.until("its sessions to end", |registry| registry.conditions().borrow().sessions <= 1)
-        .await;
+    lab.until("its sessions to end", |registry| {
+        registry.conditions().borrow().sessions <= 1
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -150,7 +159,9 @@ async fn i12_headers_above_the_limit_are_refused_and_the_connection_goes_on() {
         health.check(request).await
     };
     // What the request needs anyway is less than 1 KiB.
-    ask(REQUEST_HEADER_BYTES_MAX as usize - 1_024).await.expect("just below the limit");
+    ask(REQUEST_HEADER_BYTES_MAX as usize - 1_024)
+        .await
+        .expect("just below the limit");
     ask(REQUEST_HEADER_BYTES_MAX as usize).await.expect_err("above it");
     ask(10).await.expect("the connection goes on");
 }

@@ -228,7 +228,11 @@ impl Clock for Restless {
 #[test]
 fn i4_a_clock_that_steps_by_hours_moves_no_sample() {
     let outbox = outbox(Options::default());
-    let steps = [Step::Samples(0..1_500), Step::Samples(1_500..2_000), Step::Samples(2_010..3_000)];
+    let steps = [
+        Step::Samples(0..1_500),
+        Step::Samples(1_500..2_000),
+        Step::Samples(2_010..3_000),
+    ];
     let clock = Arc::new(Restless {
         steady: SystemClock::new(),
         looks: AtomicI64::new(0),

@@ -135,7 +135,12 @@ impl Session {
 
     /// Waits until everything is acknowledged (if `end` is an orderly one, as long as it takes), prints the summary, and says whether
     /// that is success. `must_complete`: a stop before the end is none. `file`: neither is one of its streams without an end.
-    pub(crate) fn finish(self, capture: Capture, must_complete: bool, file: impl IntoIterator<Item = StreamId>) -> Result<(), CliError> {
+    pub(crate) fn finish(
+        self,
+        capture: Capture,
+        must_complete: bool,
+        file: impl IntoIterator<Item = StreamId>,
+    ) -> Result<(), CliError> {
         let status = capture.counters();
         if self.signals.now.is_stopped() && !capture.is_finished() {
             return Err(CliError::Incomplete(

@@ -98,7 +98,7 @@ impl ReplayArgs {
             .file
             .file_name()
             .map_or_else(String::new, |name| name.to_string_lossy().to_ascii_lowercase());
-        self.format.unwrap_or(match name.rsplit_once('.') {
+        self.format.unwrap_or_else(|| match name.rsplit_once('.') {
             Some((_, "csv" | "tsv")) => Format::Csv,
             Some((_, "npy")) => Format::Npy,
             Some((_, "jls")) => Format::Jls,
@@ -157,7 +157,7 @@ pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
     let source = {
         let mut progress = Progress::start(&format!("reading {name}"), bytes, true);
         args.open(&signals.stop, &mut |done| {
-            progress.set(done, &|| "bytes looked at".into())
+            progress.set(done, &|| "bytes looked at".into());
         })?
     };
     let sample_count = source.sample_counts().iter().sum();

@@ -1,5 +1,5 @@
 //! A recorded file as a source: what all formats share. A format looks at the whole file once, says what is in it
-//! ([`Recording`]), and reads it again from any sample; pace, resume, markers and the check for changes are here.
+//! (`Recording`), and reads it again from any sample; pace, resume, markers and the check for changes are here.
 //!
 //! # Invariants
 //! - The same samples, gaps and markers, device, start, rate and signals are the same stream, wherever, however often and in whatever

@@ -182,7 +182,11 @@ impl Seat {
             return;
         }
         let mut budget = self.registry.budget();
-        if is_hot { budget.heat() } else { budget.cool() }
+        if is_hot {
+            budget.heat();
+        } else {
+            budget.cool();
+        }
         self.registry.share(&budget);
     }
 }

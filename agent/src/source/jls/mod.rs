@@ -1,6 +1,6 @@
 //! A recording in a JLS v2 file, as Joulescope's software and `pyjls` write them.
 //!
-//! The file is looked at twice before it is replayed: once for where everything is ([`scan`]), once for what its samples are, which
+//! The file is looked at twice before it is replayed: once for where everything is (`scan`), once for what its samples are, which
 //! is what the file is ([`FileIdentity`]). Nothing of it is held but that index and one chunk of each signal.
 //!
 //! # Invariants
