@@ -250,6 +250,15 @@ fn broken_tables_are_refused_with_their_line() {
         let refused = refusal(text, given);
         assert!(refused.contains(expected), "{text}: {refused}");
     }
+}
+
+#[test]
+fn tables_that_do_not_fit_end_or_stay_are_refused() {
+    let started = Given {
+        start_ns: Some(0),
+        ..given()
+    };
+    let regular = "time,x\n0.0,1\n0.1,2\n0.2,3\n0.3,4\n";
     let integers = Given {
         sample_type: Some(SampleType::I16),
         ..started.clone()
