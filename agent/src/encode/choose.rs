@@ -160,7 +160,12 @@ impl Chooser {
         let part = if is(Encoding::Pco) { 1.0 } else { TAKE_SHARE };
         let fits = self.share(self.pco).is_some_and(|share| share <= part * allowed);
         let chosen = match self.pco {
-            Some(pco) if fits && is_smaller(pco.bytes_per_sample, cheap.1, is(Encoding::Pco)) => {
+            // It is taken by a trial alone, on what that measured.
+            Some(pco)
+                if fits
+                    && (is(Encoding::Pco) || self.since_trial == 0)
+                    && is_smaller(pco.bytes_per_sample, cheap.1, is(Encoding::Pco)) =>
+            {
                 (Encoding::Pco, pco.bytes_per_sample)
             }
             _ => cheap,
@@ -175,6 +180,11 @@ impl Chooser {
                 () if !self.fitted => TRIAL_CHUNKS_MAX,
                 () => (2 * self.until_trial).clamp(TRIAL_CHUNKS_MIN, TRIAL_CHUNKS_MAX),
             };
+        } else if has_changed {
+            // It ran out of time. A while, so that it does not go to and fro.
+            self.tried_bytes = chosen.1;
+            self.since_trial = 1;
+            self.until_trial = TRIAL_CHUNKS_MIN;
         }
         self.current = chosen.0;
         has_changed

@@ -108,6 +108,19 @@ fn a_source_that_catches_up_gets_the_cheaper_one_until_it_has() {
 }
 
 #[test]
+fn one_that_lost_its_time_waits_a_while_before_it_is_tried_again() {
+    let mut world = World::new([2.0, 1.0]);
+    assert_eq!(world.run(100, 1e6), Encoding::Pco);
+    let trials = world.trials;
+    world.allowed = 0.03;
+    assert_eq!(world.run(1, 1e6), Encoding::ShuffleZstd);
+    world.allowed = ALLOWED;
+    assert_eq!(world.run(6, 1e6), Encoding::ShuffleZstd);
+    assert_eq!(world.trials, trials);
+    assert_eq!(world.run(2, 1e6), Encoding::Pco);
+}
+
+#[test]
 fn what_others_have_taken_is_not_allowed_again() {
     let mut world = World::new([2.0, 1.0]);
     world.allowed = 0.03;
