@@ -100,7 +100,13 @@ fn files_that_cannot_be_replayed_are_refused_with_one_sentence() {
         ("data.npy", Some(b"1,2\n"), &RAW, 1, "is no npy file"),
         ("t-energy.bin", Some(&[0; 16]), &RAW[2..], 1, "does not start with 0xf1"),
         ("t-energy.bin", Some(&[0xf1; 16]), &[], 2, "give --start"),
-        ("data.jls", Some(b"jls"), &RAW, 2, "leave --rate and --signal out"),
+        (
+            "data.jls",
+            Some(b"jls"),
+            &RAW,
+            2,
+            "leave --rate, --signal, --dtype and --join-rows out",
+        ),
         ("text.jls", Some(b"jls"), &[], 1, "is no JLS v2 file"),
     ] {
         let output = replay(name, content, given);

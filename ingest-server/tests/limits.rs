@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
-use wavekeep_proto::frame::AgentFrame;
+use wavekeep_proto::frame::{AgentFrame, ServerFrame};
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::limits::WINDOW_BYTES_MIN;
 use wavekeep_proto::wire;
@@ -30,6 +30,8 @@ use lab::{Lab, MIB};
 
 const IDLE: usize = 1_000;
 const HOT: u8 = 50;
+/// 256 KiB of both signals; a chunk does not cross a multiple of 65,536.
+const CHUNK_SAMPLES: u64 = 32_768;
 
 async fn channel(address: SocketAddr) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
@@ -51,20 +53,24 @@ async fn idle_sessions(address: SocketAddr, count: usize) -> Vec<Client> {
     clients
 }
 
-/// Sends chunks of about 200 KiB for as long as it is let, and reads its acks.
+/// Sends chunks for as long as it is let, and reads its acks.
 fn send_for_ever(mut client: Client, mut capture: Capture) -> JoinHandle<()> {
     let frames = client.frames.clone();
     tokio::spawn(async move {
         let sending = async {
             loop {
-                let chunk = capture.run(1, 25_000).remove(0);
+                let chunk = capture.run(1, CHUNK_SAMPLES).remove(0);
                 let frame = wire::agent_frame_to_wire(&AgentFrame::Chunk { slot: 1, chunk });
                 if frames.send(frame).await.is_err() {
                     return;
                 }
             }
         };
-        let reading = async { while client.next_or_end().await.is_some() {} };
+        let reading = async {
+            while let Some(frame) = client.next_or_end().await {
+                assert!(matches!(frame, ServerFrame::Ack(_)), "{frame:?}");
+            }
+        };
         tokio::join!(sending, reading);
     })
 }
@@ -89,7 +95,7 @@ async fn i12_a_thousand_idle_sessions_leave_the_budget_to_fifty_hot_ones_which_s
         .await;
     assert_eq!(window_bytes(), WINDOW_BYTES_MIN, "windows have shrunk");
     // The ledger gets on in steps; each time there is room for some, and all want it.
-    let bound = 32 * MIB + u64::from(HOT) * 220_000;
+    let bound = 32 * MIB + u64::from(HOT) * (8 * CHUNK_SAMPLES + 1_024);
     for _ in 0..40 {
         lab.ledger.hold(false);
         tokio::time::sleep(Duration::from_millis(10)).await;

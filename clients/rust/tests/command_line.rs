@@ -168,9 +168,10 @@ async fn chunks_are_listed_with_their_seqs_and_what_is_in_them() {
         "2",
         "16",
         "plain",
+        "4.00",
         "2026-11-23T00:00:00Z",
     ];
-    assert_eq!(rows[1][..9], plain);
+    assert_eq!(rows[1][..10], plain);
     let digest = |at: usize| {
         capture.listed()[at]
             .digest

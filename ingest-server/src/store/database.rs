@@ -9,8 +9,9 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::{ConnectOptions, Connection, PgPool, Postgres};
 
 use super::error::StoreError;
 use super::limits;
@@ -211,9 +212,22 @@ impl Database {
         Transaction::begin_read(self.pool.acquire().await?, &workspace.schema).await
     }
 
+    /// A connection that answers: a commit that fails ends sessions, so one that went with a restart of the database is not tried. (A
+    /// reader just asks again.)
+    async fn answering(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        loop {
+            let mut connection = self.pool.acquire().await?;
+            if within_limit(connection.ping()).await.is_ok() {
+                return Ok(connection);
+            }
+            // The pool has one less that was there before, and a new one answers or is not made.
+            drop(connection.detach());
+        }
+    }
+
     /// Begins a transaction in the registry or, while it is being created, in a workspace's schema.
     pub(crate) async fn begin_in(&self, schema: &str) -> Result<Transaction, StoreError> {
-        let (tx, began) = Transaction::begin(self.pool.acquire().await?, schema, self.standby_required).await?;
+        let (tx, began) = Transaction::begin(self.answering().await?, schema, self.standby_required).await?;
         // On an error the transaction is dropped, and with it the connection: nothing more goes over one to an old primary.
         self.primary.observe(began.timeline)?;
         Ok(tx)
