@@ -413,7 +413,7 @@ async fn i12_memory_stays_under_the_budget_whatever_agents_do() {
     let mut senders = Vec::new();
     for (number, (client, mut capture)) in clients.into_iter().enumerate() {
         senders.push(tokio::spawn(async move {
-            let (chunks, samples) = if number % 2 == 0 { (70, 65_536) } else { (20_000, 1) };
+            let (chunks, samples) = if number % 2 == 0 { (70, 60_000) } else { (20_000, 1) };
             for chunk in capture.run(chunks, samples) {
                 client.chunk(1, &chunk).await;
             }

@@ -180,7 +180,7 @@ async fn chunks_are_listed_with_their_seqs_and_what_is_in_them() {
             .collect::<String>()
     };
     let rest = ["2026-11-23T00:00:00.000002Z", &digest(0), "2026-11-23T00:00:00Z"];
-    assert_eq!(rows[1][9..12], rest);
+    assert_eq!(rows[1][10..13], rest);
     assert_eq!(
         rows[0][rows[0].len() - 7..],
         ["FROM", "TO", "DIGEST", "LOADED", "AT", "FIRST", "SAMPLES"]
