@@ -4,13 +4,9 @@ mod cli;
 
 use std::time::Duration;
 
-use cli::{Agent, directory, free_url};
+use cli::{Agent, directory, free_url, json};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
 
 #[test]
 fn i13_without_a_server_everything_captured_stays_in_the_outbox() {

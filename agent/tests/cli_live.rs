@@ -4,12 +4,7 @@ mod cli;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cli::{Agent, directory, free_url};
-use serde_json::Value;
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
+use cli::{Agent, directory, free_url, json};
 
 #[test]
 fn labels_change_while_it_captures_and_the_streams_say_so() {

@@ -1,4 +1,5 @@
-//! How our command lines are read (feature `cli`): from the arguments and the environment, in which nothing may be misspelt.
+//! What our command lines have in common (feature `cli`): they are read from the arguments and the environment, in which nothing may be
+//! misspelt, and print numbers alike.
 
 use clap::error::ErrorKind;
 use clap::{Command, Parser};
@@ -25,4 +26,18 @@ fn variables(command: &Command) -> Vec<String> {
     own.map(str::to_owned)
         .chain(command.get_subcommands().flat_map(variables))
         .collect()
+}
+
+/// `1,200,000`.
+#[must_use]
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

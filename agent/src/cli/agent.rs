@@ -89,10 +89,10 @@ impl Session {
     }
 
     /// What a file says of itself: a label that was given counts more.
-    pub(crate) fn add_labels(&mut self, labels: &BTreeMap<String, String>) {
+    pub(crate) fn add_labels(&mut self, labels: BTreeMap<String, String>) {
         for (key, value) in labels {
             if self.labels.len() < limits::LABELS_MAX {
-                self.labels.entry(key.clone()).or_insert_with(|| value.clone());
+                self.labels.entry(key).or_insert(value);
             }
         }
     }

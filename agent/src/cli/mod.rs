@@ -6,7 +6,6 @@ mod label;
 mod outbox;
 mod progress;
 mod replay;
-mod replay_jls;
 mod run;
 mod signals;
 mod status;

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
+use tracing::warn;
 use wavekeep_agent::capture::Capture;
 use wavekeep_agent::source::file::{FileSource, Given, RecordedFile};
+use wavekeep_agent::source::jls::{JlsError, JlsOptions, JlsSource};
 use wavekeep_agent::source::simulator::Speed;
 use wavekeep_agent::source::{FileError, csv, energyrunner, npy, raw};
 use wavekeep_agent::stop::StopToken;
@@ -14,7 +16,7 @@ use wavekeep_proto::stream::SampleType;
 use super::agent::{Position, Session};
 use super::progress::Progress;
 use super::signals::Signals;
-use super::{CliError, CommonArgs, replay_jls, values};
+use super::{CliError, CommonArgs, values};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReplayArgs {
@@ -119,15 +121,14 @@ impl ReplayArgs {
         }
     }
 
-    /// Reads the file once, as its format says.
+    /// Reads the file, as its format says, to know what it is.
     fn open(&self, stop: &StopToken, tell: Tell<'_>) -> Result<Box<dyn RecordedFile>, CliError> {
-        let format = self.format();
-        if self.join_rows && format != Format::Npy {
+        let (format, file, given) = (self.format(), &self.file, self.given());
+        if self.join_rows && !matches!(format, Format::Npy | Format::Jls) {
             return Err(CliError::Usage(
                 "only an npy file has rows to join: leave --join-rows out".into(),
             ));
         }
-        let (file, given) = (&self.file, self.given());
         let boxed = |source: Result<FileSource, FileError>| match source {
             Ok(source) => Ok(Box::new(source) as Box<dyn RecordedFile>),
             Err(error) if error.is_usage() => Err(CliError::usage(error)),
@@ -138,40 +139,65 @@ impl ReplayArgs {
             Format::Csv => boxed(csv::open(file, &given, stop, tell)),
             Format::Npy => boxed(npy::open(file, &given, stop, tell)),
             Format::Energyrunner => boxed(energyrunner::open(file, &given, stop, tell)),
-            Format::Jls => unreachable!("a JLS file has a replay of its own, since it may have several streams"),
+            Format::Jls => self.open_jls(given, stop, tell),
+        }
+    }
+
+    fn open_jls(&self, given: Given, stop: &StopToken, tell: Tell<'_>) -> Result<Box<dyn RecordedFile>, CliError> {
+        if given.rate_hz.is_some() || !given.signals.is_empty() || given.sample_type.is_some() || given.join_rows {
+            let why = "a JLS file says itself what its signals, types and rates are: leave --rate, --signal, --dtype and --join-rows out";
+            return Err(CliError::Usage(why.into()));
+        }
+        let options = JlsOptions {
+            device: given.device,
+            start_ns: given.start_ns,
+        };
+        let name = self.file.display();
+        match JlsSource::open(&self.file, options, given.speed, stop, tell) {
+            Ok(source) => Ok(Box::new(source)),
+            Err(error @ JlsError::NoStart) => Err(CliError::Usage(format!("{name}: {error}"))),
+            Err(error) => Err(CliError::Failed(format!("{name}: {error}"))),
+        }
+    }
+
+    /// How often a file is read to know what it is, and how far that is said to be.
+    fn readings(&self) -> (u64, &'static str) {
+        match self.format() {
+            Format::Jls => (2, "bytes looked at, twice"),
+            _ => (1, "bytes looked at"),
         }
     }
 }
 
 pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
-    if args.format() == Format::Jls {
-        if args.rate.is_some() || !args.signals.is_empty() || args.dtype.is_some() || args.join_rows {
-            let why = "a JLS file says itself what its signals, types and rates are: leave --rate, --signal, --dtype and --join-rows out";
-            return Err(CliError::Usage(why.into()));
-        }
-        return replay_jls::replay(&args.file, args.start, args.speed, args.common);
-    }
     let signals = Signals::listen()?;
     let name = args.file.display().to_string();
     let bytes = std::fs::metadata(&args.file).map_or(0, |metadata| metadata.len());
     let source = {
-        let mut progress = Progress::start(&format!("reading {name}"), bytes, true);
-        args.open(&signals.stop, &mut |done| {
-            progress.set(done, &|| "bytes looked at".into());
-        })?
+        let (times, what) = args.readings();
+        let mut progress = Progress::start(&format!("reading {name}"), bytes.saturating_mul(times), true);
+        args.open(&signals.stop, &mut |done| progress.set(done, &|| what.into()))?
     };
-    let sample_count = source.sample_counts().iter().sum();
+    for warning in source.warnings() {
+        warn!("{name}: {warning}");
+    }
+    let ranges = source.ranges();
+    let sample_count = ranges.iter().map(|range| range.end - range.start).sum();
     let streams = source.stream_ids().map_err(CliError::failed)?;
-    let session = Session::start(args.common, signals)?;
+    let mut session = Session::start(args.common, signals)?;
+    session.add_labels(source.labels());
     let capture = session
         .agent
         .capture(source, session.capture_options(None))
         .map_err(CliError::failed)?;
     let mut progress = Progress::start(&format!("replaying {name}"), sample_count, false);
     session.watch(&capture, true, &mut progress, &|_: &Capture| {
-        let positions = streams.iter().filter_map(|stream| session.agent.position(*stream));
+        let positions = streams.iter().map(|stream| session.agent.position(*stream));
+        let done = positions
+            .zip(&ranges)
+            .map(|(position, range)| position.map_or(0, |position| position.next_sample.saturating_sub(range.start)));
         Position {
-            done: positions.map(|position| position.next_sample).sum(),
+            done: done.sum(),
             message: session.waiting_for(),
         }
     });

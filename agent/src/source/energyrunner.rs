@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use wavekeep_proto::chunk::{Marker, MarkerFormat};
+use wavekeep_proto::chunk::Marker;
 use wavekeep_proto::limits::RATE_HZ_MAX;
 use wavekeep_proto::stream::SampleType;
 
@@ -21,8 +21,6 @@ const HEADER_BYTES: u64 = 5;
 /// How such a file's name ends, and that of the file beside it.
 pub const NAME_END: &str = "-energy.bin";
 const EDGES_NAME_END: &str = "-timestamps.json";
-/// A vertical line.
-const MARKER_KIND: u16 = 1;
 
 /// What is wrong with a trace, or with its edges.
 #[derive(Debug, thiserror::Error)]
@@ -143,14 +141,7 @@ fn edges(path: &Path, rate_hz: f64, sample_count: u64) -> Result<Vec<Marker>, En
         if !(sample >= 0.0 && sample < sample_count as f64) {
             return Err(failed(format!("{second} s is outside of the trace")));
         }
-        Ok(Marker {
-            sample: sample as u64,
-            kind: MARKER_KIND,
-            group: 0,
-            y: f64::NAN,
-            format: MarkerFormat::Text,
-            content: format!("edge {number}").into_bytes(),
-        })
+        Ok(file::vertical_line(sample as u64, format!("edge {number}")))
     };
     seconds.iter().zip(1..).map(marker).collect()
 }

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use wavekeep_proto::chunk::{Marker, Reason};
+use wavekeep_proto::chunk::{Marker, MarkerFormat, Reason};
 use wavekeep_proto::id::{Hash, StreamId};
 use wavekeep_proto::limits::SAMPLE_ID_MAX;
 use wavekeep_proto::stream::{SampleType, Signal};
@@ -30,13 +31,23 @@ use crate::stop::StopToken;
 
 /// A source that is a recorded file, of any format: it can be read again, and its end is known.
 pub trait RecordedFile: Source {
-    /// Samples of each of its streams, gaps counted, in the order of the description.
-    fn sample_counts(&self) -> Vec<u64>;
+    /// Where each of its streams starts and ends, gaps counted, in the order of the description.
+    fn ranges(&self) -> Vec<Range<u64>>;
 
     /// The streams that the file is, in the same order.
     fn stream_ids(&self) -> Result<Vec<StreamId>, DescriptionError> {
         let definitions = self.describe().definitions()?;
         Ok(definitions.into_iter().map(|definition| definition.id).collect())
+    }
+
+    /// What the file says of itself and of its devices: for the streams' labels.
+    fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    /// What of the file is not replayed, a sentence each.
+    fn warnings(&self) -> &[String] {
+        &[]
     }
 }
 
@@ -139,13 +150,14 @@ pub(super) enum Piece {
 
 /// What tells that a file was written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct FileState {
-    bytes: u64,
+pub(super) struct FileState {
+    /// How long it is.
+    pub(super) bytes: u64,
     modified: Option<SystemTime>,
 }
 
 impl FileState {
-    fn of(file: &File) -> io::Result<Self> {
+    pub(super) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self {
             bytes: metadata.len(),
@@ -359,8 +371,8 @@ impl FileSource {
 }
 
 impl RecordedFile for FileSource {
-    fn sample_counts(&self) -> Vec<u64> {
-        vec![self.recording.sample_count]
+    fn ranges(&self) -> Vec<Range<u64>> {
+        std::iter::once(0..self.recording.sample_count).collect()
     }
 }
 
@@ -386,12 +398,29 @@ impl Source for FileSource {
         if self.recording.sample_count > SAMPLE_ID_MAX {
             return Err(super::BadInput::SampleId.into());
         }
-        loop {
-            match self.deliver(sink, stop) {
-                // The server's position was adopted while we read: go on there.
-                Err(SourceError::Sink(SinkError::Moved { .. })) => {}
-                other => return other,
-            }
+        until_delivered(|| self.deliver(sink, stop))
+    }
+}
+
+/// Delivers again where the server's position was adopted while the file was read: it goes on there.
+pub(super) fn until_delivered(mut deliver: impl FnMut() -> Result<(), SourceError>) -> Result<(), SourceError> {
+    loop {
+        match deliver() {
+            Err(SourceError::Sink(SinkError::Moved { .. })) => {}
+            other => return other,
         }
+    }
+}
+
+/// A vertical line that says something: of formats that have no more to say of a sample.
+pub(super) fn vertical_line(sample: u64, text: String) -> Marker {
+    const VERTICAL: u16 = 1;
+    Marker {
+        sample,
+        kind: VERTICAL,
+        group: 0,
+        y: f64::NAN,
+        format: MarkerFormat::Text,
+        content: text.into_bytes(),
     }
 }

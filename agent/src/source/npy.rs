@@ -9,7 +9,7 @@ mod header;
 use std::io::Read;
 use std::path::Path;
 
-use wavekeep_proto::chunk::{Marker, MarkerFormat};
+use wavekeep_proto::chunk::Marker;
 use wavekeep_proto::limits::{SAMPLE_BITS_MAX, SIGNALS_MAX};
 
 use self::header::Header;
@@ -21,8 +21,6 @@ use crate::limits::{FILE_MARKERS_MAX, MARKED_ROW_SAMPLES_MIN, NPY_HEADER_BYTES_M
 use crate::stop::StopToken;
 
 const FORMAT: &str = "npy";
-/// A vertical line.
-const MARKER_KIND: u16 = 1;
 
 /// How the array is a recording.
 #[derive(Debug, PartialEq, Eq)]
@@ -141,14 +139,7 @@ fn rows(row_samples: u64, sample_count: u64) -> Vec<Marker> {
     if row_samples < MARKED_ROW_SAMPLES_MIN || rows > FILE_MARKERS_MAX {
         return Vec::new();
     }
-    let row = |row: u64| Marker {
-        sample: row * row_samples,
-        kind: MARKER_KIND,
-        group: 0,
-        y: f64::NAN,
-        format: MarkerFormat::Text,
-        content: format!("row {row}").into_bytes(),
-    };
+    let row = |row: u64| file::vertical_line(row * row_samples, format!("row {row}"));
     (0..rows).map(row).collect()
 }
 

@@ -19,6 +19,11 @@ pub(crate) fn directory() -> tempfile::TempDir {
         .expect("a temporary directory")
 }
 
+/// A line that the program printed.
+pub(crate) fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
 /// A URL at which nobody listens.
 pub(crate) fn free_url() -> String {
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());

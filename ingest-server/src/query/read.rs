@@ -237,15 +237,11 @@ async fn workspace_names(database: &Database) -> Result<Vec<String>, QueryError>
 
 /// Every name in the question must be one that something is stored under; one that is not is told with the nearest.
 async fn require_known(tx: &mut Transaction, asked: &Asked) -> Result<(), QueryError> {
-    if let Source::Stream(id) = &asked.source {
-        let filter = read_stream::StreamFilter {
-            id: Some(*id),
-            ..Default::default()
-        };
-        if read_stream::select(tx.connection(), &filter, 1).await?.is_empty() {
-            let (kind, name, nearest) = ("stream", id.to_string(), None);
-            return Err(QueryError::Unknown { kind, name, nearest });
-        }
+    if let Source::Stream(id) = &asked.source
+        && read_stream::by_id(tx.connection(), *id).await?.is_none()
+    {
+        let (kind, name, nearest) = ("stream", id.to_string(), None);
+        return Err(QueryError::Unknown { kind, name, nearest });
     }
     for (kind, name) in asked.names() {
         let of_runs = kind == "run";

@@ -18,7 +18,7 @@ use wavekeep_proto::id::StreamId;
 use super::chunk::StreamRows;
 use super::error::StoreError;
 use super::read_chunk::{self, ChunkRow, Place};
-use super::read_stream::{self, StreamFilter, StreamRow};
+use super::read_stream::{self, StreamRow};
 use super::stream::Facts;
 use super::timestamp::Timestamp;
 use super::transaction::{Transaction, within_limit};
@@ -71,11 +71,7 @@ pub async fn fold_page(database: &Database, workspace: &Workspace, id: StreamId)
 async fn page(tx: &mut Transaction, id: StreamId) -> Result<Folded, StoreError> {
     let connection = tx.connection();
     let facts = stream::lock_rows(connection, &[id]).await?;
-    let filter = StreamFilter {
-        id: Some(id),
-        ..StreamFilter::default()
-    };
-    let row = read_stream::select(connection, &filter, 1).await?.pop();
+    let row = read_stream::by_id(connection, id).await?;
     let Some((row, of_stream)) = row.zip(facts.get(&id)) else {
         return Ok(Folded::All(0));
     };

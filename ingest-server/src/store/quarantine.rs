@@ -13,7 +13,7 @@ use wavekeep_proto::wire;
 use super::chunk::StreamRows;
 use super::copy::BinaryCopy;
 use super::error::StoreError;
-use super::read_stream::{self, StreamFilter};
+use super::read_stream;
 use super::text::clean;
 use super::transaction::within_limit;
 use super::workspace_row::Workspace;
@@ -164,12 +164,8 @@ pub async fn content(
     workspace: &Workspace,
     kept: &Kept,
 ) -> Result<Option<(Arc<StreamDefinition>, Vec<Bytes>)>, StoreError> {
-    let filter = StreamFilter {
-        id: Some(kept.stream),
-        ..StreamFilter::default()
-    };
     let mut tx = database.begin_read(workspace).await?;
-    let stream = read_stream::select(tx.connection(), &filter, 1).await?.pop();
+    let stream = read_stream::by_id(tx.connection(), kept.stream).await?;
     let sent = within_limit(sent(tx.connection(), kept.id)).await?;
     tx.rollback().await;
     Ok(stream

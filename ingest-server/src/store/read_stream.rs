@@ -86,6 +86,15 @@ pub(crate) async fn select(
     rows.iter().map(from_row).collect()
 }
 
+/// One stream.
+pub(crate) async fn by_id(connection: &mut PgConnection, id: StreamId) -> Result<Option<StreamRow>, StoreError> {
+    let filter = StreamFilter {
+        id: Some(id),
+        ..StreamFilter::default()
+    };
+    Ok(select(connection, &filter, 1).await?.pop())
+}
+
 fn from_row(row: &PgRow) -> Result<StreamRow, StoreError> {
     let unexpected = StoreError::Unexpected;
     let definition = v1::StreamDefinition::decode(row.try_get::<&[u8], _>("definition")?);

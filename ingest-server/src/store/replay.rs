@@ -18,7 +18,7 @@ use super::ancestors::{self, Damaged};
 use super::chunk::StreamRows;
 use super::error::StoreError;
 use super::read_chunk::{self, ChunkRow, Place};
-use super::read_stream::{self, StreamFilter, StreamRow};
+use super::read_stream::{self, StreamRow};
 use super::stream::Facts;
 use super::transaction::within_limit;
 use super::workspace_row::Workspace;
@@ -98,11 +98,7 @@ async fn replayed(
     let Some((seq, columns)) = quarantine::sent(connection, id).await? else {
         return Ok(Replayed::NotThere);
     };
-    let filter = StreamFilter {
-        id: Some(stream),
-        ..StreamFilter::default()
-    };
-    let of_stream = read_stream::select(connection, &filter, 1).await?.pop();
+    let of_stream = read_stream::by_id(connection, stream).await?;
     let of_stream = of_stream.ok_or(StoreError::Unexpected("quarantine.stream_id"))?;
     let Some((place, found)) = found(connection, &of_stream, seq).await? else {
         quarantine::forget(connection, id).await?;

@@ -3,6 +3,7 @@
 //! Each line has a name and items; items that find no room go on below. Nothing is wider than the width.
 
 use wavekeep_agent::status::{AgentStatus, LinkStatus, SourceStatus};
+use wavekeep_proto::cli::thousands;
 
 /// Names of lines, and the space after them.
 const NAME_WIDTH: usize = 9;
@@ -210,18 +211,6 @@ fn scaled(rate_hz: f64) -> String {
         rate if rate >= 1e3 => format!("{} kS", rate / 1e3),
         rate => format!("{rate} S"),
     }
-}
-
-fn thousands(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

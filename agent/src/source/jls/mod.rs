@@ -18,20 +18,20 @@ mod signal;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use blocks::{Blocks, Piece};
 use layout::{Layout, Stream};
 use scan::Contents;
-use wavekeep_proto::hash;
-use wavekeep_proto::id::{Hash, StreamId};
+use wavekeep_proto::id::Hash;
 use wavekeep_proto::stream::SampleType;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::file::{FileState, RecordedFile, until_delivered};
 use super::simulator::Speed;
-use super::{Column, Description, FileIdentity, Sink, SinkError, Source, SourceError, StreamShape};
+use super::{Column, Description, FileIdentity, Sink, Source, SourceError, StreamShape};
 use crate::limits;
 use crate::stop::StopToken;
 
@@ -99,23 +99,6 @@ pub struct JlsOptions {
     pub start_ns: Option<i64>,
 }
 
-/// What tells that a file was written to.
-#[derive(Debug, PartialEq, Eq)]
-struct FileState {
-    bytes: u64,
-    modified: Option<SystemTime>,
-}
-
-impl FileState {
-    fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
-            bytes: metadata.len(),
-            modified: metadata.modified().ok(),
-        })
-    }
-}
-
 /// One reading of a JLS file.
 #[derive(Debug)]
 pub struct JlsSource {
@@ -179,38 +162,6 @@ impl JlsSource {
         Ok(source)
     }
 
-    /// What the file says of itself and of its devices: for the streams' labels.
-    #[must_use]
-    pub fn labels(&self) -> &BTreeMap<String, String> {
-        &self.labels
-    }
-
-    /// What of the file is not replayed, a sentence each.
-    #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    /// The streams that the file is.
-    #[must_use]
-    pub fn stream_ids(&self) -> Vec<StreamId> {
-        let start_ns = self.layout.start_ns;
-        let id = |stream: &Stream| {
-            hash::file_stream_id(self.content, &self.device, start_ns, stream.rate_hz, &stream.signals)
-        };
-        self.layout.streams.iter().map(id).collect()
-    }
-
-    /// Where each stream starts and ends (exclusive), in the order of [`Self::stream_ids`].
-    #[must_use]
-    pub fn ranges(&self) -> Vec<std::ops::Range<u64>> {
-        self.layout
-            .streams
-            .iter()
-            .map(|stream| stream.first..stream.end)
-            .collect()
-    }
-
     fn find_warnings(&self, damaged_samples: u64, left_labels: u64) -> Vec<String> {
         let left = self.contents.left;
         let samples: u64 = self
@@ -269,6 +220,21 @@ impl JlsSource {
     }
 }
 
+impl RecordedFile for JlsSource {
+    fn ranges(&self) -> Vec<Range<u64>> {
+        let streams = self.layout.streams.iter();
+        streams.map(|stream| stream.first..stream.end).collect()
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        self.labels.clone()
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
 impl Source for JlsSource {
     fn describe(&self) -> Description {
         let shape = |stream: &Stream| StreamShape {
@@ -288,13 +254,7 @@ impl Source for JlsSource {
     }
 
     fn run(&mut self, sink: &mut dyn Sink, stop: &StopToken) -> Result<(), SourceError> {
-        loop {
-            match self.deliver(sink, stop) {
-                // The server's position was adopted while we read: go on there.
-                Err(SourceError::Sink(SinkError::Moved { .. })) => {}
-                other => return other,
-            }
-        }
+        until_delivered(|| self.deliver(sink, stop))
     }
 }
 

@@ -7,7 +7,7 @@ use tempfile::NamedTempFile;
 use wavekeep_proto::chunk::{Marker, MarkerFormat, Reason};
 
 use super::*;
-use crate::source::Block;
+use crate::source::{Block, SinkError};
 
 const START_NS: i64 = 1_769_860_800_000_000_000;
 
@@ -113,7 +113,7 @@ impl Sink for Kept {
         Ok(())
     }
 
-    fn gap(&mut self, stream: usize, range: std::ops::Range<u64>, reason: Reason) -> Result<(), SinkError> {
+    fn gap(&mut self, stream: usize, range: Range<u64>, reason: Reason) -> Result<(), SinkError> {
         let lane = &mut self.lanes[stream];
         assert_eq!(range.start, lane.next, "I4");
         assert!(range.end > range.start);
@@ -160,7 +160,7 @@ fn replayed(source: &mut JlsSource) -> Vec<Lane> {
 }
 
 /// make.py: words()
-fn words(ranges: &[std::ops::Range<u64>], factor: u64) -> Vec<u8> {
+fn words(ranges: &[Range<u64>], factor: u64) -> Vec<u8> {
     let word = |at: u64| match at.wrapping_mul(factor) as u32 {
         0x7fc0_0000 => 0x7fc0_0001,
         bits => bits,

@@ -3,19 +3,7 @@
 use std::fmt::Write as _;
 
 use wavekeep::time::rfc3339_ms;
-
-/// `1,200,000`.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+pub(super) use wavekeep_proto::cli::thousands;
 
 /// `2.4 MB`; MB = 10^6.
 pub(super) fn size(bytes: u64) -> String {
