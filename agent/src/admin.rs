@@ -34,7 +34,7 @@ use crate::limits;
 use crate::status::{AgentStatus, LabelsStatus};
 
 /// The socket's name in an outbox's directory.
-pub const SOCKET_NAME: &str = "agent.sock";
+const SOCKET_NAME: &str = "agent.sock";
 
 /// How long an agent may take to answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -153,6 +153,12 @@ impl Drop for Admin {
         // If it is gone already, so much the better.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Where the endpoint of the agent on this outbox is, unless it was told another place.
+#[must_use]
+pub fn socket_of(outbox: &Path, told: Option<&Path>) -> PathBuf {
+    told.map_or_else(|| outbox.join(SOCKET_NAME), Path::to_path_buf)
 }
 
 /// Asks the agent at `path` how it stands: [`AgentStatus`] as JSON.

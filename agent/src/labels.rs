@@ -52,17 +52,19 @@ pub enum LabelError {
     NoSource,
 }
 
+/// May people give it?
+pub fn check(key: &str, value: &str) -> Result<(), LabelError> {
+    let is_bad = |text: &str| text.len() > limits::LABEL_BYTES_MAX || text.chars().any(char::is_control);
+    if key.trim().is_empty() || is_bad(key) || is_bad(value) {
+        return Err(LabelError::Bad);
+    }
+    Ok(())
+}
+
 impl LabelChange {
     /// What `labels` become.
     pub fn apply(&self, labels: &Labels) -> Result<Labels, LabelError> {
-        let is_bad = |text: &String| text.len() > limits::LABEL_BYTES_MAX || text.chars().any(char::is_control);
-        if self
-            .set
-            .iter()
-            .any(|(key, value)| key.trim().is_empty() || is_bad(key) || is_bad(value))
-        {
-            return Err(LabelError::Bad);
-        }
+        self.set.iter().try_for_each(|(key, value)| check(key, value))?;
         let mut changed = labels.clone();
         changed.retain(|key, _| !self.remove.contains(key));
         changed.extend(self.set.clone());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sqlx::{PgConnection, Row};
-use wavekeep_agent::admin::{self, SOCKET_NAME};
+use wavekeep_agent::admin;
 use wavekeep_system_tests::lab::Lab;
 use wavekeep_system_tests::process::Process;
 use wavekeep_system_tests::proxy::Proxy;
@@ -90,7 +90,7 @@ fn finish_all(lab: &Lab, runs: Vec<Run<'_>>) -> Result<()> {
     let seconds = runs.first().map_or(0, |run| run.case.seconds);
     std::thread::sleep(Duration::from_secs(seconds) - BEFORE_END);
     let lags = runs.iter().map(|run| {
-        let status = admin::ask_status(&lab.outbox(run.case.device).join(SOCKET_NAME))?;
+        let status = admin::ask_status(&admin::socket_of(&lab.outbox(run.case.device), None))?;
         let of = |name: &str| status["lag"][name].as_f64().context("nothing is acked yet");
         Ok((of("p50_ms")?, of("p99_ms")?))
     });

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use sqlx::Row;
-use wavekeep_agent::admin::{SOCKET_NAME, ask_status};
+use wavekeep_agent::admin::{ask_status, socket_of};
 use wavekeep_agent::outbox::FREE_BYTES_MIN_DEFAULT;
 use wavekeep_proto::chunk::Reason;
 use wavekeep_system_tests::lab::{Lab, wait_for};
@@ -137,7 +137,7 @@ fn i13_disk_full_under_the_agent_evicts_the_oldest_by_name_and_keeps_what_fits()
         wait_for(what, PATIENCE, || Ok(agent.log().contains(line) || agent.has_ended()?)).unwrap();
         assert!(agent.log().contains(line), "{}", agent.log_tail());
     }
-    let status = ask_status(&disk.join(SOCKET_NAME)).unwrap();
+    let status = ask_status(&socket_of(&disk, None)).unwrap();
     let held_bytes = status["outbox"]["held_bytes"].as_u64().unwrap();
     // What the outbox keeps free is not held, and a log and half-empty files take some.
     let may_hold_bytes = 500 * MIB - FREE_BYTES_MIN_DEFAULT;

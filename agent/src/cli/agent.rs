@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
-use wavekeep_agent::admin::SOCKET_NAME;
+use wavekeep_agent::admin;
 use wavekeep_agent::agent::Agent;
 use wavekeep_agent::capture::{Capture, CaptureEnd, CaptureOptions};
 use wavekeep_agent::clock::{Clock, SystemClock};
@@ -68,10 +68,7 @@ impl Session {
         };
         let mut agent =
             Agent::start(outbox, connect, uplink, Arc::clone(&clock), Some(recorder)).map_err(CliError::failed)?;
-        let socket = args
-            .admin_socket
-            .clone()
-            .unwrap_or_else(|| args.outbox.join(SOCKET_NAME));
+        let socket = admin::socket_of(&args.outbox, args.admin_socket.as_deref());
         if let Err(error) = agent.serve_admin(&socket) {
             warn!("there is no admin endpoint: {error}");
         }

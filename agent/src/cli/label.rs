@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use wavekeep_agent::admin::{self, SOCKET_NAME};
+use wavekeep_agent::admin;
 use wavekeep_agent::labels::LabelChange;
 
 use super::summary::print_line;
@@ -28,7 +28,7 @@ pub(crate) struct LabelArgs {
 
 pub(crate) fn label(args: LabelArgs) -> Result<(), CliError> {
     let change = change(args.labels)?;
-    let socket = args.admin_socket.unwrap_or_else(|| args.outbox.join(SOCKET_NAME));
+    let socket = admin::socket_of(&args.outbox, args.admin_socket.as_deref());
     let labelled = admin::ask_labels(&socket, &change).map_err(|error| {
         if error.is_silence() {
             CliError::Failed(format!(

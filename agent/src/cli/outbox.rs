@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use wavekeep_agent::admin::{self, SOCKET_NAME};
+use wavekeep_agent::admin;
 use wavekeep_agent::outbox::verify::{StreamVerified, VerifyReport};
 use wavekeep_agent::outbox::{OutboxError, rocks};
 
@@ -56,10 +56,7 @@ fn status(args: &OutboxArgs) -> Result<(), CliError> {
 
 /// The same of a running agent.
 fn ask(args: &OutboxArgs) -> Result<Value, CliError> {
-    let socket = args
-        .admin_socket
-        .clone()
-        .unwrap_or_else(|| args.directory.join(SOCKET_NAME));
+    let socket = admin::socket_of(&args.directory, args.admin_socket.as_deref());
     let mut status = admin::ask_status(&socket).map_err(|error| {
         CliError::Failed(format!(
             "{} is in use, and {error}: stop its agent and ask again",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use wavekeep_agent::admin::{self, AdminError, SOCKET_NAME};
+use wavekeep_agent::admin::{self, AdminError};
 use wavekeep_agent::status::AgentStatus;
 
 use super::CliError;
@@ -38,10 +38,7 @@ pub(crate) struct StatusArgs {
 }
 
 pub(crate) fn status(args: &StatusArgs) -> Result<(), CliError> {
-    let socket = args
-        .admin_socket
-        .clone()
-        .unwrap_or_else(|| args.outbox.join(SOCKET_NAME));
+    let socket = admin::socket_of(&args.outbox, args.admin_socket.as_deref());
     let ask = || admin::ask_status(&socket).map_err(|error| no_agent(args, &error));
     let status = ask()?;
     if args.json {

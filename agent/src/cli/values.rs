@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wavekeep_agent::limits as agent_limits;
+use wavekeep_agent::{labels, limits as agent_limits};
 use wavekeep_proto::limits;
 
 /// `250ms`, `10s`, `1h`.
@@ -72,13 +72,7 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text
         .split_once('=')
         .ok_or("write a label as key=value, for example algorithm=A")?;
-    let long = key.len().max(value.len()) > limits::LABEL_BYTES_MAX;
-    if key.trim().is_empty() || long || text.chars().any(char::is_control) {
-        return Err(format!(
-            "a label has a key, and neither key nor value above {} bytes or with control characters: write it as key=value",
-            limits::LABEL_BYTES_MAX
-        ));
-    }
+    labels::check(key, value).map_err(|error| error.to_string())?;
     Ok((key.into(), value.into()))
 }
 
