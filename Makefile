@@ -91,7 +91,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, simulate, demo, test-deploy; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, simulate, demo, test-deploy; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean
