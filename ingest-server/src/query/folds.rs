@@ -7,20 +7,20 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
 use wavekeep_proto::stream::StreamDefinition;
 
 use super::cover::Cover;
 use super::decode::ChunkDecoder;
+use super::edges::{Edges, cut_chunks, cut_samples};
 use super::error::QueryError;
 use super::grid::{Dated, Grid};
 use super::locate::Located;
-use super::plan::{self, Span};
-use super::read::{ChunkReader, Reader, Reading, StoredChunk, with_columns};
-use super::want::{Want, places};
+use super::plan::Span;
+use super::read::{ChunkReader, Reader, StoredChunk};
+use super::reading::Reading;
+use super::want::{Want, signals};
 use crate::rollup::envelope::Bucket;
 use crate::rollup::{Levels, bucket_samples};
-use crate::store::read_chunk::ChunkRow;
 use crate::store::read_envelope::{BucketRange, BucketRow, ChildrenRow, PointRow};
 use crate::store::read_stream::StreamRow;
 
@@ -81,7 +81,7 @@ impl<S: Sink> Folding<S> {
             reading.end();
         }
         let span = self.located.span;
-        let mut chunks = ChunkReader::new(&self.reader, &self.located, self.signals());
+        let mut chunks = ChunkReader::new(&self.reader, &self.located, signals(&self.wants, &self.definition));
         let mut batch = chunks.next_batch().await?;
         while let Some(now) = batch {
             let work = tokio::task::spawn_blocking(move || self.take_chunks(&now, &span));
@@ -143,32 +143,11 @@ impl<S: Sink> Folding<S> {
         self.read(cover, children).await
     }
 
-    /// The numbers of the signals that are read.
-    fn signals(&self) -> Vec<u16> {
-        let numbers = places(&self.wants)
-            .into_iter()
-            .map(|place| self.definition.signals[place].number);
-        numbers.collect()
-    }
-
-    /// The chunks that the range cuts, at one end or both.
-    fn cut_chunks(&self) -> Vec<&ChunkRow> {
-        let (first, last) = &self.located.ends;
-        let span = &self.located.span;
-        let is_cut = |chunk: &ChunkRow| {
-            let (from, end) = (chunk.header.first_sample, chunk.header.end_sample());
-            (from < span.from_sample && span.from_sample < end) || (from < span.to_sample && span.to_sample < end)
-        };
-        let mut cut: Vec<&ChunkRow> = [first, last].into_iter().filter(|chunk| is_cut(chunk)).collect();
-        cut.dedup_by_key(|chunk| chunk.header.seq);
-        cut
-    }
-
     /// What lies between the chunks that the range cuts: whole chunks.
     fn middle(&self) -> (u64, u64) {
         let span = &self.located.span;
         let (mut from, mut to) = (span.from_sample, span.to_sample);
-        for chunk in self.cut_chunks() {
+        for chunk in cut_chunks(&self.located) {
             let header = &chunk.header;
             if header.first_sample < span.from_sample {
                 from = from.max(header.end_sample());
@@ -192,51 +171,42 @@ impl<S: Sink> Folding<S> {
         )
     }
 
-    /// Everything from one transaction. The chunks that the range cuts are decoded on a blocking thread while the rest is read.
+    /// The ends beside what lies between them where there is room for two transactions, or before it.
     async fn read(mut self, cover: Cover, children: Option<Children>) -> Result<Self, QueryError> {
         let mut reading = match self.reading.take() {
             Some(reading) => reading,
-            None => self.reader.begin().await?,
+            None => self.reader.begin_two().await?,
         };
-        let edges = self.edges(&mut reading).await?;
-        if let Some(children) = children {
-            self.children(&mut reading, children).await?;
-        }
-        self.cover(&mut reading, cover).await?;
+        let edges = Edges::new(&self.located, &self.definition, &self.wants);
+        let edges = if let Some(mut beside) = reading.take_beside() {
+            let edges = async {
+                let decoding = edges.read(&mut beside).await?;
+                beside.end();
+                decoding.edges().await
+            };
+            tokio::try_join!(edges, self.middle_folds(&mut reading, cover, children))?.0
+        } else {
+            let decoding = edges.read(&mut reading).await?;
+            self.middle_folds(&mut reading, cover, children).await?;
+            decoding.edges().await?
+        };
         reading.end();
-        if let Some(edges) = edges {
-            for edge in edges.await.expect("decoding does not panic")? {
-                self.sink.take_samples(edge.want, edge.at, &edge.samples);
-            }
+        for edge in edges {
+            self.sink.take_samples(edge.want, edge.at, &edge.samples);
         }
         Ok(self)
     }
 
-    /// The samples at the ends of the range, of the chunks that it cuts; None where it cuts none.
-    async fn edges(
-        &self,
+    async fn middle_folds(
+        &mut self,
         reading: &mut Reading,
-    ) -> Result<Option<JoinHandle<Result<Vec<Edge>, QueryError>>>, QueryError> {
-        let cut: Vec<ChunkRow> = self.cut_chunks().into_iter().cloned().collect();
-        if cut.is_empty() {
-            return Ok(None);
+        cover: Cover,
+        children: Option<Children>,
+    ) -> Result<(), QueryError> {
+        if let Some(children) = children {
+            self.children(reading, children).await?;
         }
-        let chunks = with_columns(reading, self.located.place, &self.signals(), cut).await?;
-        let (definition, wants, span) = (self.definition.clone(), self.wants.clone(), self.located.span);
-        Ok(Some(tokio::task::spawn_blocking(move || {
-            let (mut decoder, mut edges) = (ChunkDecoder::default(), Vec::new());
-            cut_samples(
-                &mut decoder,
-                (&definition, &wants),
-                &chunks,
-                &span,
-                |want, at, samples| {
-                    let samples = samples.to_vec();
-                    edges.push(Edge { want, at, samples });
-                },
-            )?;
-            Ok(edges)
-        })))
+        self.cover(reading, cover).await
     }
 
     fn want_of(&self, number: u32) -> Option<usize> {
@@ -322,40 +292,6 @@ impl<S: Sink> Folding<S> {
         })?;
         Ok(self)
     }
-}
-
-/// Samples at an end of a range.
-struct Edge {
-    want: usize,
-    at: Dated,
-    samples: Vec<f64>,
-}
-
-/// Decodes chunks, and gives out the samples of each want that lie in the span, the first of them dated. CPU work.
-fn cut_samples(
-    decoder: &mut ChunkDecoder,
-    (definition, wants): (&StreamDefinition, &[Want]),
-    chunks: &[StoredChunk],
-    span: &Span,
-    mut take: impl FnMut(usize, Dated, &[f64]),
-) -> Result<(), QueryError> {
-    let needed = places(wants);
-    for chunk in chunks {
-        let header = &chunk.row.header;
-        let (from, to) = plan::cut(header, span);
-        if from == to {
-            continue;
-        }
-        decoder.decode(definition, &needed, chunk)?;
-        let range = (from - header.first_sample) as usize..(to - header.first_sample) as usize;
-        let at = (from, plan::time_ns(definition, header, from));
-        for (place, want) in wants.iter().enumerate() {
-            if let Some(samples) = decoder.samples(*want, range.clone()) {
-                take(place, at, samples);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Which children of complete buckets are read.

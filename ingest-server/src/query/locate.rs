@@ -13,7 +13,8 @@ use wavekeep_proto::id::Hash;
 use super::error::QueryError;
 use super::limits;
 use super::plan::{self, Asked, Range, Span};
-use super::read::{Reader, Reading};
+use super::read::Reader;
+use super::reading::Reading;
 use crate::store::Transaction;
 use crate::store::read_chunk::{self, Around, ChunkRow, Place};
 use crate::store::read_stream::StreamRow;
@@ -47,9 +48,17 @@ impl Reader {
     }
 
     /// The streams asked for that hold something of the range, and where; with the transaction that found them, in which more can be
-    /// read at once. It must not wait for a caller.
-    pub(super) async fn located(&self, asked: &Asked) -> Result<(Vec<(StreamRow, Located)>, Reading), QueryError> {
-        let mut reading = self.begin().await?;
+    /// read at once, and one beside it where folds are to be read. It must not wait for a caller.
+    pub(super) async fn located(
+        &self,
+        asked: &Asked,
+        is_folded: bool,
+    ) -> Result<(Vec<(StreamRow, Located)>, Reading), QueryError> {
+        let mut reading = if is_folded {
+            self.begin_two().await?
+        } else {
+            self.begin().await?
+        };
         let mut all = Vec::new();
         for row in self.streams_in(&mut reading, asked).await? {
             if let Some(located) = self.locate_in(&mut reading, asked, &row).await? {

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent};
 use wavekeep_proto::nearest::nearest;
 
@@ -18,26 +18,11 @@ use super::error::QueryError;
 use super::limits;
 use super::locate::Located;
 use super::plan::{Asked, Source};
+use super::reading::Reading;
 use crate::store::read_chunk::{self, ChunkRow, PayloadRow, Place};
 use crate::store::read_gap::{self, GapRow};
 use crate::store::read_stream::{self, DeviceRow, StreamRow};
 use crate::store::{Database, Transaction, Workspace, workspace_row};
-
-/// A transaction and its place among those that read.
-pub(super) struct Reading {
-    pub(super) tx: Transaction,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Reading {
-    /// Rolls back, while the caller goes on.
-    pub(super) fn end(self) {
-        tokio::spawn(async move {
-            let Self { tx, _permit } = self;
-            tx.rollback().await;
-        });
-    }
-}
 
 /// Reads one workspace.
 #[derive(Debug, Clone)]
@@ -85,10 +70,14 @@ impl Reader {
 
     /// A transaction, when there is room for one.
     pub(super) async fn begin(&self) -> Result<Reading, QueryError> {
-        let permit = self.transactions.clone().acquire_owned().await;
-        let permit = permit.expect("the semaphore is never closed");
-        let tx = self.database.begin_read(&self.workspace).await?;
-        Ok(Reading { tx, _permit: permit })
+        Reading::begin(&self.database, &self.workspace, &self.transactions).await
+    }
+
+    /// The same, with one beside it if there is room for two.
+    pub(super) async fn begin_two(&self) -> Result<Reading, QueryError> {
+        let mut reading = self.begin().await?;
+        reading.begin_beside(&self.database, &self.workspace, &self.transactions);
+        Ok(reading)
     }
 
     pub(super) async fn devices(&self) -> Result<Vec<DeviceRow>, QueryError> {
@@ -190,8 +179,10 @@ pub(super) async fn with_columns(
     signals: &[u16],
     rows: Vec<ChunkRow>,
 ) -> Result<Vec<StoredChunk>, QueryError> {
-    let seqs: Vec<u64> = rows.iter().map(|row| row.header.seq).collect();
-    let payloads = if signals.is_empty() || rows.is_empty() {
+    // What was in quarantine when it was located has no columns, though it may have some by now.
+    let readable = rows.iter().filter(|row| !row.quarantined);
+    let seqs: Vec<u64> = readable.map(|row| row.header.seq).collect();
+    let payloads = if signals.is_empty() || seqs.is_empty() {
         Vec::new()
     } else {
         read_chunk::payloads_of(reading.tx.connection(), place, signals, &seqs).await?

@@ -6,7 +6,7 @@
 
 use super::error::QueryError;
 use super::limits;
-use super::read::Reading;
+use super::reading::Reading;
 use crate::store::read_chunk::Place;
 use crate::store::read_envelope::{self, BucketRange, BucketRow, ChildrenRow, PointRow};
 

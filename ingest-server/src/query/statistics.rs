@@ -88,7 +88,7 @@ impl Sink for Folds {
 /// Answers for every signal asked for, in order of time and of the definitions.
 pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::GetStatisticsResponse, QueryError> {
     let mut all: Vec<Folded> = Vec::new();
-    let (located, reading) = reader.located(asked).await?;
+    let (located, reading) = reader.located(asked, true).await?;
     let mut reading = Some(reading);
     for (row, located) in located {
         let wants = Want::all(asked, &row.definition, true);

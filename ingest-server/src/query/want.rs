@@ -57,3 +57,9 @@ pub(super) fn places(wants: &[Want]) -> Vec<usize> {
     places.dedup();
     places
 }
+
+/// Their numbers.
+pub(super) fn signals(wants: &[Want], definition: &StreamDefinition) -> Vec<u16> {
+    let places = places(wants).into_iter();
+    places.map(|place| definition.signals[place].number).collect()
+}

@@ -95,7 +95,7 @@ pub(super) async fn send(
     wanted: Wanted,
     parts: Parts<v1::WaveformPart>,
 ) -> Result<(), QueryError> {
-    let (located, reading) = reader.located(&asked).await?;
+    let (located, reading) = reader.located(&asked, wanted.points_max > 0).await?;
     let mut reading = Some(reading);
     // Only a picture is read in the same transaction, and that of the first stream, before anything waits for the caller.
     let is_picture = wanted.points_max > 0 && !located.is_empty();
