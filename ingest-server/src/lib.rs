@@ -13,6 +13,7 @@
 //! | [`grpc`], [`transport`], [`limits`] | services on a port; HTTP/2's settings; how much of everything |
 //! | [`admin`], [`telemetry`] | health, readiness; logs and metrics |
 //! | [`cli`] | the command line |
+//! | [`scrub`] | is everything still as it was captured? |
 //! | [`query`] | reading: the `Query` service |
 //! | [`status`] | the only map from errors to gRPC |
 //! | [`devdb`] | a private Postgres, for `dev` and for tests |
@@ -31,6 +32,7 @@ pub mod limits;
 pub mod query;
 pub mod rollup;
 mod samples;
+pub mod scrub;
 pub mod serve;
 pub mod status;
 pub mod store;

@@ -6,6 +6,7 @@
 mod dev;
 mod options;
 mod quarantine;
+mod scrub;
 mod serve;
 mod units;
 mod usage;
@@ -25,6 +26,7 @@ Examples:
   wavekeep-server serve   --database-url postgres://wavekeep@db/wavekeep --listen 0.0.0.0:7460
   wavekeep-server workspace create team_7 --database-url postgres://wavekeep@db/wavekeep
   wavekeep-server quarantine list --database-url postgres://wavekeep@db/wavekeep
+  wavekeep-server scrub --rate 20MB --database-url postgres://wavekeep@db/wavekeep
 
 Every option has an environment variable, named with it; WAVEKEEP_DATABASE_URL keeps a password out of the process list.";
 
@@ -63,6 +65,10 @@ enum Command {
     Workspace(workspace::WorkspaceArgs),
     /// Look at chunks whose content could not be taken, and replay them
     Quarantine(quarantine::QuarantineArgs),
+    /// Read everything that is stored again, and say what is not as it was captured
+    ///
+    /// Hashes, the chain of digests, the tiling of the sample axis, envelopes against samples. It changes nothing, and works beside servers.
+    Scrub(scrub::ScrubArgs),
 }
 
 /// Parses the arguments and does what they say. Usage errors end the process with 2, also those that clap does not find.
@@ -87,6 +93,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Migrate(args) => runtime.block_on(workspace::migrate(args)),
         Command::Workspace(args) => runtime.block_on(workspace::run(args)),
         Command::Quarantine(args) => runtime.block_on(quarantine::run(args)),
+        Command::Scrub(args) => runtime.block_on(scrub::run(args)),
     };
     // Whatever still runs on a blocking thread has nothing more to say.
     runtime.shutdown_background();

@@ -18,7 +18,7 @@ use crate::store::{Database, Transaction, Workspace};
 pub(super) struct Reading {
     pub(super) tx: Transaction,
     _permit: OwnedSemaphorePermit,
-    beside: Option<Receiver<Reading>>,
+    beside: Option<Receiver<Self>>,
 }
 
 impl Reading {

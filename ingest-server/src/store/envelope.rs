@@ -79,7 +79,7 @@ const COUNTED_BYTES: usize = 40;
 
 /// The children of a bucket of this level as one field: min, max and sum of each, where all are full of finite samples; else each with
 /// its counts of samples and of finite ones before, zeros for those without samples.
-fn packed(level: u32, children: &[Option<Bucket>; 16]) -> Vec<u8> {
+pub(crate) fn packed(level: u32, children: &[Option<Bucket>; 16]) -> Vec<u8> {
     let size = bucket_samples(level - 1);
     let is_full =
         |child: &Option<Bucket>| child.is_some_and(|child| child.sample_count == size && child.envelope.count == size);

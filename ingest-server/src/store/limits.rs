@@ -29,6 +29,11 @@ pub(super) const LOAD_CHUNKS: u64 = 64;
 /// Chunks that are folded in one transaction, where an older version did not: whoever captures their stream waits for it.
 pub(super) const BACKFILL_CHUNKS: usize = 16;
 
+/// Chunks that a scrub reads at once.
+pub(super) const SCRUB_CHUNKS: usize = 64;
+/// Their encoded bytes; a chunk may exceed it alone.
+pub(super) const SCRUB_BYTES: i64 = 8 * 1024 * 1024;
+
 /// How long retention waits for a lock, while it makes writers wait behind it: it then lets them go first.
 pub(super) const RETENTION_LOCK_WAIT: &str = "200ms";
 /// Between two attempts to drop a partition.

@@ -16,6 +16,7 @@
 //! | `copy`, `array`, `timestamp` | binary COPY; arrays and times as the database has them |
 //! | `probe` | is it still the same primary? |
 //! | `migration` | the embedded migrations |
+//! | `scrub` | rows as they are, for whoever looks for damage |
 //! | [`reader_role`] | who may read a workspace |
 //! | `error`, `limits` | what a failure means; what every wait is limited to |
 //!
@@ -30,7 +31,7 @@ pub(crate) mod chunk_signal;
 mod copy;
 mod database;
 pub(crate) mod device;
-mod envelope;
+pub(crate) mod envelope;
 mod error;
 mod hypertable;
 mod ledger;
@@ -40,7 +41,7 @@ pub(crate) mod migration;
 mod native;
 mod partition;
 mod partition_plan;
-mod points;
+pub(crate) mod points;
 mod probe;
 pub mod quarantine;
 pub(crate) mod read_chunk;
@@ -51,6 +52,7 @@ pub mod reader_role;
 pub mod replay;
 mod retention;
 pub(crate) mod run;
+pub(crate) mod scrub;
 pub(crate) mod stream;
 mod text;
 mod timestamp;

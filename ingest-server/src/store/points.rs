@@ -11,7 +11,7 @@ const SAMPLE_BYTES: usize = 8;
 const POINT_BYTES: usize = 36;
 
 /// As they are stored.
-pub(super) fn packed(points: &Points) -> Vec<u8> {
+pub(crate) fn packed(points: &Points) -> Vec<u8> {
     match points {
         Points::Samples(samples) => {
             let finite = |sample: &f64| if sample.is_finite() { *sample } else { f64::NAN };

@@ -59,7 +59,7 @@ macro_rules! columns {
     };
 }
 
-fn placed(sql: &'static str, place: Place) -> Query<'static, sqlx::Postgres, PgArguments> {
+pub(super) fn placed(sql: &'static str, place: Place) -> Query<'static, sqlx::Postgres, PgArguments> {
     let (from, to) = Timestamp::bounds(place.times_ns);
     prepared(sql).bind(place.stream.to_vec()).bind(from).bind(to)
 }

@@ -77,7 +77,7 @@ pub(crate) struct BucketRange {
     pub(crate) to: u64,
 }
 
-fn numbers(signals: &[u32]) -> Vec<i32> {
+pub(super) fn numbers(signals: &[u32]) -> Vec<i32> {
     signals.iter().map(|signal| *signal as i32).collect()
 }
 
@@ -86,7 +86,7 @@ fn signal(row: &PgRow) -> Result<u32, StoreError> {
 }
 
 /// From columns `sample_count, finite_count, min, max, sum, sumsq, min_exact, max_exact`; None where it is not folded.
-fn whole(row: &PgRow) -> Result<Option<Bucket>, StoreError> {
+pub(super) fn whole(row: &PgRow) -> Result<Option<Bucket>, StoreError> {
     let Some(finite) = row.try_get::<Option<i64>, _>("finite_count")? else {
         return Ok(None);
     };

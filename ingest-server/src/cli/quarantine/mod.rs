@@ -5,6 +5,8 @@ mod replay;
 mod show;
 mod table;
 
+pub(super) use self::table::plain;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -134,7 +136,7 @@ impl Which {
 }
 
 /// Hexadecimal digits, of which the first are enough.
-fn parse_stream(text: &str) -> Result<String, String> {
+pub(super) fn parse_stream(text: &str) -> Result<String, String> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_digits || !(4..=32).contains(&text.len()) {
         return Err(format!(

@@ -25,7 +25,7 @@ pub(super) fn time(ns: i64, short: bool) -> String {
 }
 
 /// What a device or a database wrote, on one line of a terminal.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::cli) fn plain(text: &str) -> String {
     text.replace(char::is_control, "?")
 }
 
