@@ -1,10 +1,13 @@
 //! Stored streams of simulated instruments against the simulator's truth: every sample, bit for bit, and every gap.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 use wavekeep_agent::source::simulated::SPEC_ATTRIBUTE;
-use wavekeep_agent::source::simulator::{Coverage, SimulatedSignal, Simulator, SimulatorSpec};
+use wavekeep_agent::source::simulator::{
+    Coverage, LOGIC_PER_SAMPLE, Logic, LogicSignal, SimulatedSignal, Simulator, SimulatorSpec,
+};
 use wavekeep_proto::chunk::{Header, Reason};
 use wavekeep_proto::stream::StreamDefinition;
 
@@ -42,7 +45,10 @@ impl Report {
 /// Compares what a stream holds with the truth.
 pub struct Truth {
     simulator: Simulator,
-    expected: Vec<f32>,
+    /// Of a stream of digital signals.
+    logic: Option<Logic>,
+    samples: Vec<f32>,
+    expected: Vec<u8>,
     /// Found so far.
     pub report: Report,
 }
@@ -57,33 +63,59 @@ impl Truth {
         let spec: SimulatorSpec = spec.parse()?;
         Ok(Self {
             simulator: Simulator::new(&spec),
+            logic: Logic::of(&spec).filter(|_| is_logic(definition)),
+            samples: Vec::new(),
             expected: Vec::new(),
             report: Report::default(),
         })
     }
+
+    /// The samples of current and voltage that are taken together with these of the stream.
+    fn simulated(&self, range: Range<u64>) -> Range<u64> {
+        match self.logic {
+            Some(_) => range.start / LOGIC_PER_SAMPLE..range.end.div_ceil(LOGIC_PER_SAMPLE),
+            None => range,
+        }
+    }
+
+    /// Fills `expected` with what the instrument delivered of the stream's signal in this place, and names it.
+    fn expect(&mut self, place: usize, range: Range<u64>) -> Result<&'static str> {
+        let count = (range.end - range.start) as usize;
+        self.expected.clear();
+        if let Some(logic) = &self.logic {
+            let signal = LogicSignal::ALL.get(place).context("a column too many")?;
+            logic.fill(*signal, range.start, count, &mut self.expected);
+            return Ok(signal.name());
+        }
+        let signal = SimulatedSignal::ALL.get(place).context("a column too many")?;
+        self.samples.resize(count, 0.0);
+        self.simulator.fill(*signal, range.start, &mut self.samples);
+        let bytes = self.samples.iter().flat_map(|sample| sample.to_le_bytes());
+        self.expected.extend(bytes);
+        Ok(signal.name())
+    }
+}
+
+fn is_logic(definition: &StreamDefinition) -> bool {
+    let names = definition.signals.iter().map(|signal| signal.name.as_str());
+    names.eq(LogicSignal::ALL.map(LogicSignal::name))
 }
 
 impl Sink for Truth {
     fn samples(&mut self, header: &Header, columns: &[Option<Vec<u8>>]) -> Result<()> {
         let (first, end) = (header.first_sample, header.end_sample());
-        let lost = self.simulator.next_loss(first, end);
+        let simulated = self.simulated(first..end);
+        let lost = self.simulator.next_loss(simulated.start, simulated.end);
         ensure!(
             lost.is_none(),
             "samples {first}..{end} are stored, yet the instrument lost {lost:?}"
         );
-        self.expected.resize(header.count as usize, 0.0);
-        for (signal, column) in SimulatedSignal::ALL.into_iter().zip(columns) {
+        for (place, column) in columns.iter().enumerate() {
             let column = column.as_ref().context("the simulator never leaves out a column")?;
-            self.simulator.fill(signal, first, &mut self.expected);
-            let same = self
-                .expected
-                .iter()
-                .zip(column.chunks_exact(4))
-                .all(|(truth, bytes)| truth.to_le_bytes() == bytes);
+            let name = self.expect(place, first..end)?;
             ensure!(
-                same,
-                "{} of samples {first}..{end} is not what the instrument delivered",
-                signal.name()
+                self.expected == *column,
+                "{name} of samples {first}..{end} is not what the instrument delivered"
             );
             self.report.values += header.count;
         }
@@ -93,7 +125,7 @@ impl Sink for Truth {
 
     fn gap(&mut self, header: &Header) -> Result<()> {
         if header.reason == Reason::SourceLoss {
-            let range = header.first_sample..header.end_sample();
+            let range = self.simulated(header.first_sample..header.end_sample());
             let mut parts = self.simulator.covered(range.start, range.end);
             let all_lost = parts.all(|part| matches!(part, Coverage::Lost(_)));
             ensure!(

@@ -39,6 +39,7 @@ struct Piece {
 pub(super) struct Slot {
     start_ns: u128,
     length_ns: u64,
+    /// None, if the rate is below the wake rate and no sample fell into it.
     samples: Range<u64>,
     pieces: [Piece; PIECES_MAX],
     piece_count: usize,
@@ -78,7 +79,7 @@ impl PowerProfile {
     }
 
     /// The slot in which `sample` lies.
-    pub(super) fn slot_of(&self, sample: u64) -> Slot {
+    fn slot_of(&self, sample: u64) -> Slot {
         let number = self.time_ns(sample) / u128::from(self.wake_ns);
         let start_ns = number * u128::from(self.wake_ns);
         let samples = self.first_sample_at(start_ns)..self.first_sample_at(start_ns + u128::from(self.wake_ns));
@@ -107,21 +108,22 @@ impl PowerProfile {
     }
 
     /// When `sample` is taken, in whole nanoseconds, rounded down. (2^64 × 10^9 is below 2^94.)
-    fn time_ns(&self, sample: u64) -> u128 {
+    pub(super) fn time_ns(&self, sample: u64) -> u128 {
         u128::from(sample) * NS_PER_SECOND / u128::from(self.rate_hz)
     }
 
     /// The first sample taken at `time_ns` or later. Exact: for whole a, floor(x) < a just where x < a.
-    fn first_sample_at(&self, time_ns: u128) -> u64 {
+    pub(super) fn first_sample_at(&self, time_ns: u128) -> u64 {
         let sample = (time_ns * u128::from(self.rate_hz)).div_ceil(NS_PER_SECOND);
         u64::try_from(sample).expect("sample ids are below 2^63, so a slot ends far below 2^64")
     }
 }
 
 impl Slot {
-    /// The samples taken in this slot; none, if the rate is below the wake rate and no sample fell into it.
-    pub(super) fn samples(&self) -> &Range<u64> {
-        &self.samples
+    /// The slot around `sample`: the one last used, where it still covers the sample.
+    pub(super) fn around<'a>(known: &'a mut Option<Self>, profile: &PowerProfile, sample: u64) -> &'a Self {
+        known.take_if(|slot| !slot.samples.contains(&sample));
+        known.get_or_insert_with(|| profile.slot_of(sample))
     }
 
     /// Draws the slot's pieces. The order of the draws is part of the function.

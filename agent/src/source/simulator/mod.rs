@@ -24,6 +24,8 @@
 //!                      60s, in ms or s
 //!         speed        1 is real time, 0.001 to 1000; `max` is   default 1
 //!                      as fast as possible; no sample depends on it
+//!         logic        true: a second stream with the digital        default false
+//!                      signals of a JS220 (`logic.rs`)
 //! ```
 //!
 //! # Invariants
@@ -36,6 +38,7 @@
 
 mod burst;
 mod hash;
+mod logic;
 mod loss;
 mod signal;
 mod spec;
@@ -43,6 +46,7 @@ mod spec_value;
 #[cfg(test)]
 mod tests;
 
+pub use logic::{LOGIC_PER_SAMPLE, Logic, LogicSignal};
 pub use loss::{Coverage, Covered};
 pub use spec::{HELP, SimulatorModel, SimulatorSpec, SpecError, Speed};
 
@@ -59,6 +63,7 @@ pub const SAMPLE_ID_END: u64 = 1 << 63;
 const PURPOSE_DEVICE: u64 = 1;
 const PURPOSE_LOSS: u64 = 2;
 const PURPOSE_NOISE: u64 = 3;
+const PURPOSE_DATA_LINE: u64 = 4;
 
 /// A signal of the simulated instrument. Both are sampled together, on one sample axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -191,10 +196,7 @@ impl Simulator {
 
     /// The run around `sample`, from the slot last used where it still covers the sample.
     fn run_at(&self, slot: &mut Option<Slot>, sample: u64) -> Run {
-        let slot = match slot {
-            Some(slot) if slot.samples().contains(&sample) => slot,
-            _ => slot.insert(self.profile.slot_of(sample)),
-        };
+        let slot = Slot::around(slot, &self.profile, sample);
         self.profile.run_at(slot, sample, self.front_end.range_delay_ns)
     }
 }

@@ -78,17 +78,27 @@ impl FrontEnd {
 
     /// The scale on which the current of `run` is measured.
     pub(super) fn current(&self, run: &Run) -> Scale {
-        // A tenth to spare, so that noise does not reach the end of the range.
-        let full_scale_pa = *self
-            .current_ranges_pa
-            .iter()
-            .find(|&&full_scale_pa| full_scale_pa / 10 * 9 >= run.range_current_pa)
-            .expect("the simulated device draws less than the largest range");
+        let full_scale_pa = self.current_ranges_pa[self.current_range(run)];
         self.scale(
             run.current_pa,
             full_scale_pa,
             current_gain(full_scale_pa, self.code_count),
         )
+    }
+
+    /// Which range measures the current of `run`, counted from the smallest.
+    fn current_range(&self, run: &Run) -> usize {
+        // A tenth to spare, so that noise does not reach the end of the range.
+        self.current_ranges_pa
+            .iter()
+            .position(|&full_scale_pa| full_scale_pa / 10 * 9 >= run.range_current_pa)
+            .expect("the simulated device draws less than the largest range")
+    }
+
+    /// The same as the instrument numbers it: 0 is the largest range.
+    pub(super) fn current_range_code(&self, run: &Run) -> u8 {
+        let smaller = self.current_ranges_pa.len() - 1 - self.current_range(run);
+        u8::try_from(smaller).expect("an instrument has few ranges")
     }
 
     /// The scale on which the voltage of `run` is measured.

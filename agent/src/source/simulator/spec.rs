@@ -4,10 +4,11 @@
 //! # Invariants
 //! - A [`SimulatorSpec`] holds only values within their limits: parsing is the only way to one.
 //! - What is displayed names every value, defaults too, and parses to the same specification: it can be kept with a recording
-//!   whose truth is to be recomputed by a later version with other defaults.
+//!   whose truth is to be recomputed by a later version with other defaults. `logic` alone is named only where it is true: recordings
+//!   from before it was there say nothing of it, and its default never changes.
 
 use super::loss::{LOSS_LENGTH_MAX, LOSS_MAX};
-use super::spec_value::{nearest, real, wake_ms, whole};
+use super::spec_value::{logic, nearest, real, wake_ms, whole};
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
@@ -20,9 +21,13 @@ MODEL is js220 (noisy floats) or js110 (14-bit codes, ranges that switch). Keys:
   loss         probability that a loss begins at a sample, 0 to 0.000244140625 [default: 0]
   loss_length  mean length of a loss in samples, 1 to 667 [default: 667]
   wake         mean time between wake bursts, 100ms to 60s [default: 400ms]
-  speed        1 is real time, 0.001 to 1000, or max for as fast as possible [default: 1]";
+  speed        1 is real time, 0.001 to 1000, or max for as fast as possible [default: 1]
+  logic        true (js220 only): digital signals as a second stream [default: false]
+With logic=true a second stream, at twice the rate, has current_range (4 bits: 0 is 10 A, 5 is 18 uA) and, of 1 bit each, gpi0 \
+(the device is awake), gpi1 (its radio sends), gpi2 (a clock of 1 kHz, high for a quarter), gpi3 (random bits, 100 kbit/s) and \
+trigger_in (100 us at the start of each wake period).";
 
-const KEYS: [&str; 6] = ["rate", "seed", "loss", "loss_length", "wake", "speed"];
+const KEYS: [&str; 7] = ["rate", "seed", "loss", "loss_length", "wake", "speed", "logic"];
 const RATE_HZ_MAX: u64 = 2_000_000;
 const SPEED_MIN: f64 = 0.001;
 const SPEED_MAX: f64 = 1000.0;
@@ -85,6 +90,7 @@ pub struct SimulatorSpec {
     loss_length: u64,
     wake_ms: u64,
     speed: Speed,
+    logic: bool,
 }
 
 impl SimulatorSpec {
@@ -97,6 +103,7 @@ impl SimulatorSpec {
             loss_length: LOSS_LENGTH_MAX,
             wake_ms: WAKE_MS_DEFAULT,
             speed: Speed::Factor(1.0),
+            logic: false,
         }
     }
 
@@ -142,6 +149,12 @@ impl SimulatorSpec {
         self.speed
     }
 
+    /// Are there digital signals, too?
+    #[must_use]
+    pub fn logic(&self) -> bool {
+        self.logic
+    }
+
     fn set(&mut self, key: &'static str, value: &str) -> Result<(), SpecError> {
         match key {
             "rate" => {
@@ -158,6 +171,7 @@ impl SimulatorSpec {
                 let factor = real(key, value, SPEED_MIN, SPEED_MAX, "speed=1 or speed=max")?;
                 self.speed = Speed::Factor(factor);
             }
+            "logic" => self.logic = logic(value, self.model)?,
             _ => unreachable!("set is called with a name from KEYS"),
         }
         Ok(())
@@ -213,13 +227,15 @@ impl Display for SimulatorSpec {
             loss_length,
             wake_ms,
             speed,
+            logic,
         } = self;
         let model = model.name();
         // Of an f64 this prints the shortest decimal that reads back as the same number.
         write!(
             f,
             "{model},rate={rate_hz},seed={seed},loss={loss},loss_length={loss_length},wake={wake_ms}ms,speed={speed}"
-        )
+        )?;
+        if *logic { f.write_str(",logic=true") } else { Ok(()) }
     }
 }
 
@@ -246,7 +262,7 @@ pub enum SpecError {
     },
     /// A key that does not exist.
     #[error(
-        "the simulator has no key `{key}`: write `{nearest}` (there are rate, seed, loss, loss_length, wake and speed)"
+        "the simulator has no key `{key}`: write `{nearest}` (there are rate, seed, loss, loss_length, wake, speed and logic)"
     )]
     UnknownKey {
         /// What was written.

@@ -4,7 +4,7 @@
 //! - What is refused is refused with the nearest valid value, or with an example where there is none.
 
 use super::burst::{WAKE_MS_MAX, WAKE_MS_MIN};
-use super::spec::SpecError;
+use super::spec::{SimulatorModel, SpecError};
 
 /// A whole number in digits.
 pub(super) fn whole(key: &'static str, value: &str, minimum: u64, maximum: u64) -> Result<u64, SpecError> {
@@ -100,6 +100,26 @@ pub(super) fn wake_ms(value: &str) -> Result<u64, SpecError> {
         allowed,
         nearest,
     })
+}
+
+/// Whether there are digital signals, which a JS220 has.
+pub(super) fn logic(value: &str, model: SimulatorModel) -> Result<bool, SpecError> {
+    match (value, model) {
+        ("false", _) => Ok(false),
+        ("true", SimulatorModel::Js220) => Ok(true),
+        ("true", SimulatorModel::Js110) => Err(SpecError::NotAllowed {
+            key: "logic",
+            value: value.to_owned(),
+            allowed: "there for js110, which has no streams of digital signals".into(),
+            nearest: "false".into(),
+        }),
+        _ => Err(SpecError::NotANumber {
+            key: "logic",
+            value: value.to_owned(),
+            kind: "word of true and false",
+            example: "logic=true",
+        }),
+    }
 }
 
 /// The candidate that takes the fewest edits to reach from `given`, whatever its case.

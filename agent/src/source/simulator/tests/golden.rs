@@ -1,7 +1,7 @@
 //! Golden values: recordings outlive programs, so the function never changes. If a test here fails, the change is wrong, not the
 //! test; a different instrument needs a new model name. The values were computed by a second implementation, in Python.
 
-use super::super::{SAMPLE_ID_END, SimulatedSignal};
+use super::super::{Logic, LogicSignal, SAMPLE_ID_END, SimulatedSignal};
 use super::{bits, samples, simulator};
 
 const CURRENT: SimulatedSignal = SimulatedSignal::Current;
@@ -9,12 +9,13 @@ const VOLTAGE: SimulatedSignal = SimulatedSignal::Voltage;
 
 /// FNV-1a over the little-endian bytes: a digest that is easy to repeat in any language.
 fn digest(samples: &[f32]) -> u64 {
-    samples
-        .iter()
-        .flat_map(|sample| sample.to_le_bytes())
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-        })
+    digest_bytes(samples.iter().flat_map(|sample| sample.to_le_bytes()))
+}
+
+fn digest_bytes(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
 }
 
 #[test]
@@ -112,6 +113,27 @@ fn a_million_samples_never_change() {
     ] {
         let actual = digest(&samples(&simulator(spec), signal, 12_345_678_901, 1_000_000));
         assert_eq!(actual, golden, "{spec} {signal:?}: {actual:#018X}");
+    }
+}
+
+/// Of every signal, packed, three bits off any byte of the axis.
+#[test]
+fn the_digital_signals_never_change() {
+    let spec = "js220,seed=7,rate=31250,wake=100ms,logic=true".parse();
+    let logic = Logic::of(&spec.expect("the test's specification is valid")).expect("it has digital signals");
+    let goldens = [
+        0xBA2C_E988_A33D_D2F7,
+        0x363D_28A2_3C55_620F,
+        0x68DC_C03D_7D18_41FA,
+        0x4A89_2C72_E933_162F,
+        0xB272_818A_664A_3475,
+        0xCBF4_98AF_FF41_2093,
+    ];
+    let mut bytes = Vec::new();
+    for (signal, golden) in LogicSignal::ALL.into_iter().zip(goldens) {
+        logic.fill(signal, 12_345_678_903, 100_001, &mut bytes);
+        let actual = digest_bytes(bytes.iter().copied());
+        assert_eq!(actual, golden, "{signal:?}: {actual:#018X}");
     }
 }
 

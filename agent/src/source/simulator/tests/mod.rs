@@ -1,6 +1,7 @@
-//! Tests of the simulated instrument, one file for each thing that is promised: golden values, signals, losses, specifications.
+//! Tests of the simulated instrument, one file for each thing that is promised: golden values, signals, digital signals, losses, specifications.
 
 mod golden;
+mod logic;
 mod losses;
 mod signals;
 mod specs;

@@ -32,6 +32,7 @@ fn defaults_are_those_of_the_help() {
         "loss_length",
         "wake",
         "speed",
+        "logic",
         "[default: 667]",
         "[default: 400ms]",
     ] {
@@ -55,6 +56,7 @@ fn every_key_is_read() {
     );
     assert_eq!((spec.loss(), spec.speed()), (1e-6, Speed::Max));
     assert_eq!(valid("js220,speed=0.5").speed(), Speed::Factor(0.5));
+    assert!(!spec.logic() && valid("js220,logic=true").logic());
 }
 
 #[test]
@@ -70,11 +72,17 @@ fn limits_are_valid_and_displayed_values_parse_again() {
         "js220,wake=60s",
         "js220,speed=0.001",
         "js220,speed=1000",
+        "js220,logic=true",
+        "js110,logic=false",
     ] {
         let spec = valid(text);
         assert_eq!(parse(&spec.to_string()), Ok(spec), "{text}");
     }
     assert!(valid("js220,loss=-0").to_string().contains(",loss=0,"));
+    assert!(
+        !valid("js220,logic=false").to_string().contains("logic"),
+        "a definition is hashed: what was there before logic stays what it was"
+    );
 }
 
 proptest! {
@@ -87,8 +95,10 @@ proptest! {
         loss_length in 1u64..=667,
         wake_ms in 100u64..=60_000,
         speed in prop_oneof![Just("max".to_owned()), (0.001..=1000.0).prop_map(|factor: f64| factor.to_string())],
+        logic: bool,
     ) {
-        let text = format!("{model},rate={rate},seed={seed},loss={loss},loss_length={loss_length},wake={wake_ms}ms,speed={speed}");
+        let logic = if logic && model == "js220" { ",logic=true" } else { "" };
+        let text = format!("{model},rate={rate},seed={seed},loss={loss},loss_length={loss_length},wake={wake_ms}ms,speed={speed}{logic}");
         let spec = valid(&text);
         prop_assert_eq!(spec.to_string(), text);
     }
@@ -108,8 +118,8 @@ fn refusals_name_the_key_and_what_to_write() {
         ("js320", "the simulator has no model `js320`: write `js220` (there are js220 and js110)".into()),
         ("JS110", "the simulator has no model `JS110`: write `js110` (there are js220 and js110)".into()),
         ("", "the simulator has no model ``: write `js220` (there are js220 and js110)".into()),
-        ("js220,sead=1", "the simulator has no key `sead`: write `seed` (there are rate, seed, loss, loss_length, wake and speed)".into()),
-        ("js220,losslength=1", "the simulator has no key `losslength`: write `loss_length` (there are rate, seed, loss, loss_length, wake and speed)".into()),
+        ("js220,sead=1", "the simulator has no key `sead`: write `seed` (there are rate, seed, loss, loss_length, wake, speed and logic)".into()),
+        ("js220,losslength=1", "the simulator has no key `losslength`: write `loss_length` (there are rate, seed, loss, loss_length, wake, speed and logic)".into()),
         ("js220,rat", "`rat` in the simulator's specification has no value: write it as key=value, for example `rate=...`".into()),
         ("js220,seed=1,seed=1", "the simulator's key `seed` is given more than once: keep one of them".into()),
         ("js220,rate=0", format!("`rate=0` of the simulator is not {whole_rate}: the nearest valid is `rate=1`")),
@@ -126,6 +136,8 @@ fn refusals_name_the_key_and_what_to_write() {
         ("js220,loss=-1e-9", "`loss=-1e-9` of the simulator is not from 0 to 0.000244140625: the nearest valid is `loss=0`".into()),
         ("js220,speed=fast", "`speed=fast` of the simulator is not a number: write for example speed=1 or speed=max".into()),
         ("js220,speed=0", "`speed=0` of the simulator is not from 0.001 to 1000: the nearest valid is `speed=0.001`".into()),
+        ("js220,logic=1", "`logic=1` of the simulator is not a word of true and false: write for example logic=true".into()),
+        ("js110,logic=true", "`logic=true` of the simulator is not there for js110, which has no streams of digital signals: the nearest valid is `logic=false`".into()),
         ("js220,wake=5ms", "`wake=5ms` of the simulator is not from 100ms to 60000ms: the nearest valid is `wake=100ms`".into()),
         ("js220,wake=99999999999999999999s", "`wake=99999999999999999999s` of the simulator is not a whole number of milliseconds or seconds: write for example wake=400ms".into()),
         ("js220,wake=18446744073709551615s", "`wake=18446744073709551615s` of the simulator is not from 100ms to 60000ms: the nearest valid is `wake=60000ms`".into()),
