@@ -288,6 +288,37 @@ async fn a_successor_is_preferred_from_where_it_continues() {
 }
 
 #[tokio::test]
+async fn a_successor_of_all_comes_after_what_it_replaces() {
+    let asker = Asker::new().await;
+    let mut stream = Stream::new();
+    let (first_sample, start_ns) = (stream.definition.first_sample, stream.utc_ns);
+    let mut chain = Vec::new();
+    // Whatever their ids are: by those they would hardly come in order.
+    for _ in 0..6 {
+        let next = successor(&stream, 0, first_sample, start_ns);
+        let rows = vec![stream.few_samples()];
+        asker.store(&stream, rows).await;
+        chain.push(id(&stream));
+        stream = next;
+    }
+    let device = by_device(&stream.definition.device);
+    let listed = asker.streams(device.clone()).await.expect("they are there");
+    let listed = listed.into_iter().filter_map(|info| info.definition);
+    assert_eq!(
+        listed
+            .map(|definition| definition.stream_id.to_vec())
+            .collect::<Vec<_>>(),
+        chain
+    );
+    let read = asker.read(device).await;
+    let read: Vec<_> = read.iter().filter(|stream| stream.manifest.last_seq > 0).collect();
+    let [read] = read.as_slice() else {
+        panic!("samples are read twice")
+    };
+    assert_eq!(Some(&read.manifest.stream_id.to_vec()), chain.last());
+}
+
+#[tokio::test]
 async fn a_stream_whose_last_rows_are_gone_does_not_look_complete() {
     let asker = Asker::new().await;
     let mut stream = Stream::new();

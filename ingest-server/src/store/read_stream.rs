@@ -65,10 +65,11 @@ SELECT s.definition, s.labels::text AS labels, s.run, s.watermark, s.next_sample
  WHERE ($1::bytea IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.device = $2) AND ($3::text IS NULL OR s.run = $3)
    AND s.labels @> $4::text::jsonb
    AND ($5::bigint IS NULL OR s.first_time_ns < $5) AND ($6::bigint IS NULL OR s.last_time_ns > $6)
- ORDER BY s.first_time_ns NULLS LAST, s.id
+ ORDER BY s.first_time_ns NULLS LAST, s.created_at, s.id
  LIMIT $7";
 
-/// The streams, in order of time, at most `limit`.
+/// The streams, in order of time, at most `limit`. Of those that start together the one comes first that was there first: a successor
+/// that continues all of its predecessor follows it.
 pub(crate) async fn select(
     connection: &mut PgConnection,
     filter: &StreamFilter,
