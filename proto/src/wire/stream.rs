@@ -8,6 +8,7 @@ use crate::chunk::{Chunk, ChunkKind, ColumnContent, ColumnHeader, Header, Marker
 use crate::codec::Encoding;
 use crate::hash;
 use crate::id::{Epoch, Hash, StreamId};
+use crate::limits;
 use crate::stream::{Predecessor, SampleType, Signal, StreamDefinition};
 use crate::v1;
 
@@ -201,6 +202,11 @@ pub fn chunk_from_wire(wire: v1::Chunk) -> Result<Chunk, ChunkFault> {
     );
     if wire.frame_hash[..] != computed.as_bytes()[..] {
         return Err(ChunkFault::Damaged);
+    }
+    // A reader's message holds more around a chunk than an agent's: what filled one could be stored, and never be read.
+    let column_bytes: usize = wire.columns.iter().map(Bytes::len).sum();
+    if wire.header.len() > limits::HEADER_BYTES_MAX || column_bytes > limits::CHUNK_COLUMN_BYTES_MAX {
+        return Err(ChunkFault::Malformed("it is larger than a chunk may be"));
     }
     let header = header_from_bytes(&wire.header)?;
     let digest = Hash::from_slice(&wire.digest).map_err(|_| ChunkFault::Malformed("the digest is not 16 bytes"))?;
