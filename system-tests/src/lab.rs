@@ -169,6 +169,18 @@ impl Lab {
         says_ready(self.http)
     }
 
+    /// A metric without labels, as the server exposes it.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let answer = http_get(self.http, "/metrics")?;
+        let mut values = answer
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = values
+            .next()
+            .with_context(|| format!("the server has no metric {name}"))?;
+        Ok(value.trim().parse()?)
+    }
+
     /// SIGKILL of the server alone: its Postgres lives on.
     pub fn kill_server(&mut self) -> Result<()> {
         self.server.take().context("the server runs")?.kill9()

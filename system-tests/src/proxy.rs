@@ -1,16 +1,57 @@
-//! A TCP proxy on loopback between an agent and a server. It can cut every connection, refuse new ones, and hold bytes back
-//! (a black hole that keeps the connection open). Threads, one pair per connection; it ends with its owner.
+//! A TCP proxy on loopback between an agent and a server. It can cut every connection, refuse new ones, hold bytes back
+//! (a black hole that keeps the connection open), and forget connections, as a NAT does. Threads, one pair per connection; it ends
+//! with its owner.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 /// A piece of so many bytes is (a part of) a chunk.
 const LARGE: usize = 8 * 1024;
+
+/// What a NAT forgets of a connection. Neither side is told: no byte passes any more, and no end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forget {
+    /// All of it.
+    BothWays,
+    /// Only what agents send; what the server sends, its end too, still arrives.
+    FromAgents,
+}
+
+struct Connection {
+    ends: [TcpStream; 2],
+    forgotten: Arc<[AtomicBool; 2]>,
+}
+
+/// Of one way: when something last came, and how long nothing did.
+struct Heard {
+    last: Instant,
+    longest_silence: Duration,
+}
+
+impl Heard {
+    fn now(&mut self) {
+        self.longest_silence = self.longest_silence.max(self.last.elapsed());
+        self.last = Instant::now();
+    }
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self {
+            last: Instant::now(),
+            longest_silence: Duration::ZERO,
+        }
+    }
+}
+
+/// The ways' numbers.
+const UP: usize = 0;
+const DOWN: usize = 1;
 
 #[derive(Default)]
 struct State {
@@ -21,10 +62,21 @@ struct State {
     /// So many pieces that agents send still get a flipped bit.
     corrupting: AtomicU64,
     stopped: AtomicBool,
-    connections: Mutex<Vec<TcpStream>>,
+    connections: Mutex<Vec<Connection>>,
+    heard: [Mutex<Heard>; 2],
     accepted: AtomicU64,
     /// By agents.
     sent_bytes: AtomicU64,
+}
+
+impl State {
+    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self, way: usize) -> MutexGuard<'_, Heard> {
+        self.heard[way].lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// See the module's documentation.
@@ -74,10 +126,30 @@ impl Proxy {
 
     /// Cuts every connection, wherever in a frame it is.
     pub fn cut(&self) {
-        let mut connections = self.state.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        for connection in connections.drain(..) {
-            let _ = connection.shutdown(Shutdown::Both);
+        for connection in self.state.connections().drain(..) {
+            for end in connection.ends {
+                let _ = end.shutdown(Shutdown::Both);
+            }
         }
+    }
+
+    /// Forgets every connection that there is; new ones pass.
+    pub fn forget(&self, what: Forget) {
+        for connection in self.state.connections().iter() {
+            connection.forgotten[UP].store(true, Ordering::SeqCst);
+            let down = what == Forget::BothWays;
+            connection.forgotten[DOWN].store(down, Ordering::SeqCst);
+        }
+    }
+
+    /// For how long at a time neither agents nor server said anything, at the longest, since this was last asked: a NAT counts either.
+    #[must_use]
+    pub fn longest_silences(&self) -> [Duration; 2] {
+        [UP, DOWN].map(|way| {
+            let mut heard = self.state.heard(way);
+            heard.now();
+            std::mem::take(&mut *heard).longest_silence
+        })
     }
 
     /// Closes new connections at once, or lets them through again.
@@ -115,33 +187,41 @@ fn forward(state: &Arc<State>, inbound: TcpStream, target: SocketAddr) -> Result
     let outbound = TcpStream::connect(target)?;
     inbound.set_nodelay(true)?;
     outbound.set_nodelay(true)?;
+    let forgotten = Arc::<[AtomicBool; 2]>::default();
     let pairs = [
-        (inbound.try_clone()?, outbound.try_clone()?, true),
-        (outbound.try_clone()?, inbound.try_clone()?, false),
+        (inbound.try_clone()?, outbound.try_clone()?, UP),
+        (outbound.try_clone()?, inbound.try_clone()?, DOWN),
     ];
-    for (from, to, up) in pairs {
-        let state = Arc::clone(state);
-        std::thread::spawn(move || pump(&state, from, to, up));
+    for (from, to, way) in pairs {
+        let (state, forgotten) = (Arc::clone(state), Arc::clone(&forgotten));
+        std::thread::spawn(move || pump(&state, from, to, (way, &forgotten[way])));
     }
-    let mut connections = state.connections.lock().unwrap_or_else(PoisonError::into_inner);
-    connections.extend([inbound, outbound]);
+    let ends = [inbound, outbound];
+    state.connections().push(Connection { ends, forgotten });
     Ok(())
 }
 
-fn pump(state: &State, mut from: TcpStream, mut to: TcpStream, up: bool) {
+fn pump(state: &State, mut from: TcpStream, mut to: TcpStream, (way, forgotten): (usize, &AtomicBool)) {
     let mut buffer = vec![0; 64 * 1024];
+    let waits = |waiting: &AtomicBool| waiting.load(Ordering::SeqCst) && !state.stopped.load(Ordering::SeqCst);
     loop {
-        let count = match from.read(&mut buffer) {
-            Ok(count) if count > 0 => count,
+        let read = from.read(&mut buffer);
+        // Not read any further, so that the sender's bytes pile up, as those do that nobody acknowledges.
+        while waits(forgotten) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let count = match read {
+            Ok(count) if count > 0 && !forgotten.load(Ordering::SeqCst) => count,
             _ => break,
         };
-        if up {
+        state.heard(way).now();
+        if way == UP {
             state.sent_bytes.fetch_add(count as u64, Ordering::SeqCst);
         }
-        while state.holding.load(Ordering::SeqCst) && !state.stopped.load(Ordering::SeqCst) {
+        while waits(&state.holding) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        if up && count >= LARGE {
+        if way == UP && count >= LARGE {
             let take = |left: u64| left.checked_sub(1);
             let taken = state.corrupting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
             // In the middle of a large piece lies a column, and seldom a header of the transport.
