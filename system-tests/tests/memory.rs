@@ -7,9 +7,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use wavekeep_proto::limits::{CHUNK_COLUMN_BYTES_MAX, SAMPLE_BITS_MAX};
 use wavekeep_proto::stream::SampleType;
-use wavekeep_system_tests::lab::Lab;
+use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -101,7 +102,18 @@ fn there_and_back(lab: &Lab, file: &Path, device: &str, (signals, promised): (u6
     options.extend(names.iter().flat_map(|name| ["--signal", name.as_str()]));
     let verb = ["replay", file.to_str().unwrap()];
     let since = Instant::now();
+    let before = lab.metric("wavekeep_committed_chunks_total").unwrap_or(0.0);
     let mut agent = lab.agent(device, &verb, &options).unwrap();
+    // The file is in the outbox long before the database goes on.
+    let committed = || {
+        Ok(lab
+            .metric("wavekeep_committed_chunks_total")
+            .is_ok_and(|chunks| chunks > before))
+    };
+    wait_for("the first chunks", PATIENCE, committed).unwrap();
+    lab.signal_postgres(Signal::SIGSTOP).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    lab.signal_postgres(Signal::SIGCONT).unwrap();
     let replay = peak(&mut agent);
     let out = lab.folder().join("out.bin");
     let raw = export(lab, device, "raw", &out, &[]);
