@@ -99,14 +99,16 @@ impl Client {
 
     /// The next frame but heartbeats, or `None` at the end of the session.
     pub async fn next_or_end(&mut self) -> Option<ServerFrame> {
-        loop {
-            let next = tokio::time::timeout(PATIENCE, self.inbound.message());
-            let frame = next.await.expect("the server answers").ok()??;
-            match wire::server_frame(frame).expect("a frame") {
-                ServerFrame::Heartbeat { .. } => {}
-                frame => return Some(frame),
+        let next = async {
+            loop {
+                let frame = self.inbound.message().await.ok()??;
+                match wire::server_frame(frame).expect("a frame") {
+                    ServerFrame::Heartbeat { .. } => {}
+                    frame => return Some(frame),
+                }
             }
-        }
+        };
+        tokio::time::timeout(PATIENCE, next).await.expect("the server answers")
     }
 
     pub async fn next(&mut self) -> ServerFrame {
