@@ -2,11 +2,13 @@
 
 mod captured;
 mod common;
+mod query_support;
 
 use std::path::Path;
 
 use captured::{Captured, Dice};
-use common::{Fixture, NOVEMBER_2026_NS, entry, owner};
+use common::{Fixture, NOVEMBER_2026_NS, Stream, entry, owner};
+use query_support::successor;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row as _};
 use wavekeep_proto::chunk::Reason;
@@ -184,7 +186,7 @@ async fn readers_find_their_schema_read_it_and_nothing_else() {
         assert!(foreign.to_string().contains("permission denied"), "I10: {foreign}");
     }
     // Partitions that come later are read too.
-    let mut stream = common::Stream::new();
+    let mut stream = Stream::new();
     stream.utc_ns = 1_000_000_000_000_000_000;
     let owner = owner();
     fixture.open(&stream, owner).await;
@@ -205,7 +207,7 @@ async fn readers_find_their_schema_read_it_and_nothing_else() {
 #[tokio::test]
 async fn gaps_and_lag_are_rows() {
     let fixture = Fixture::new().await;
-    let mut stream = common::Stream::new();
+    let mut stream = Stream::new();
     let owner = owner();
     fixture.open(&stream, owner).await;
     let before = stream.at;
@@ -234,6 +236,38 @@ async fn gaps_and_lag_are_rows() {
         (row.get::<bool, _>(0), row.get::<bool, _>(1), row.get::<bool, _>(2)),
         (true, true, true)
     );
+}
+
+/// Whoever reads rows by device reads each sample once, as readers over gRPC do.
+#[tokio::test]
+async fn i1_what_a_successor_has_again_is_no_row_of_its_predecessor() {
+    let fixture = Fixture::new().await;
+    let (mut stream, owner) = (Stream::new(), owner());
+    let store = async |stream: &Stream, before, rows| {
+        fixture.open(stream, owner).await;
+        assert_eq!(fixture.commit(&[entry(stream, owner, before, rows)]).await, [true]);
+    };
+    let before = stream.at;
+    let mut rows = vec![stream.few_samples(), stream.gap(3, Reason::UsbOverrun)];
+    let fork = stream.clone();
+    rows.extend([stream.half_samples(), stream.gap(5, Reason::DeviceOverflow)]);
+    store(&stream, before, rows).await;
+    let mut next = successor(&fork, 2, fork.at.next_sample, fork.utc_ns);
+    let before = next.at;
+    let rows = vec![next.half_samples(), next.gap(5, Reason::DeviceOverflow)];
+    store(&next, before, rows).await;
+
+    let mut reader = as_reader(&fixture).await;
+    let mut read = async |view: &str| {
+        let sql = format!("SELECT DISTINCT stream_id <> $1 AS of_next, seq FROM {view} ORDER BY of_next, seq");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(stream.definition.id.to_vec());
+        let rows = query.fetch_all(&mut reader).await.expect("it reads");
+        let row = |row: &sqlx::postgres::PgRow| (row.get::<bool, _>(0), row.get::<i64, _>(1));
+        rows.iter().map(row).collect::<Vec<_>>()
+    };
+    assert_eq!(read("signal_point").await, [(false, 1), (true, 1)]);
+    assert_eq!(read("measurement").await, [(false, 1), (true, 1)]);
+    assert_eq!(read("gap").await, [(false, 2), (true, 1), (true, 2)]);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ const REGISTRY: [(i64, &str, &str); 2] = [
         include_str!("../../../migrations/registry/0002_retention.sql"),
     ),
 ];
-const WORKSPACE: [(i64, &str, &str); 5] = [
+const WORKSPACE: [(i64, &str, &str); 6] = [
     (
         1,
         "workspace",
@@ -42,6 +42,11 @@ const WORKSPACE: [(i64, &str, &str); 5] = [
         5,
         "successors",
         include_str!("../../../migrations/workspace/0005_successors.sql"),
+    ),
+    (
+        6,
+        "succeeded",
+        include_str!("../../../migrations/workspace/0006_succeeded.sql"),
     ),
 ];
 
