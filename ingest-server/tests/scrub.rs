@@ -376,6 +376,24 @@ async fn what_a_stream_says_of_itself_is_checked() {
     assert_eq!(scrub(&fixture).await.0, [""; 0]);
 }
 
+/// Rows that no page begins after: those that are there twice where a page ends, and those whose seq no chunk has.
+#[tokio::test]
+async fn damage_between_two_pages_is_found_and_comes_to_an_end() {
+    let (fixture, _) = filled().await;
+    for damage in [
+        "INSERT INTO chunk SELECT * FROM chunk WHERE seq = 64",
+        "UPDATE chunk SET quarantined = true WHERE seq = 64; INSERT INTO chunk SELECT * FROM chunk WHERE seq = 64",
+        "UPDATE chunk SET seq = -seq WHERE quarantined",
+    ] {
+        fixture.run(damage).await;
+        let scrub = tokio::time::timeout(std::time::Duration::from_secs(60), scrub(&fixture)).await;
+        let (wrong, _) = scrub.expect("it comes to its end");
+        let told = |what: &String| what.contains("twice") || what.contains("are missing");
+        assert!(wrong.iter().any(told), "{damage}: {wrong:?}");
+        restore(&fixture).await;
+    }
+}
+
 /// Any bit of any row's bytes.
 #[tokio::test]
 async fn each_flipped_bit_is_found() {

@@ -7,10 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wavekeep_proto::power::{POWER_NAME, POWER_NUMBER};
 use wavekeep_proto::stream::StreamDefinition;
 
-use super::content::same;
+use super::content::{same, signal_name};
 use crate::rollup::envelope::Bucket;
 use crate::rollup::fold::SignalFold;
 use crate::rollup::tower::Completed;
@@ -159,12 +158,7 @@ fn is_same(completed: &Completed, (whole, children): &(Bucket, Vec<u8>)) -> bool
 }
 
 fn sentence(definition: &StreamDefinition, (level, bucket, signal): Key, what: &str) -> String {
-    let name = definition.signals.iter().find(|own| u32::from(own.number) == signal);
-    let name = match name {
-        Some(signal) => &signal.name,
-        None if signal == POWER_NUMBER => POWER_NAME,
-        None => "?",
-    };
+    let name = signal_name(definition, signal);
     let from = bucket * bucket_samples(level);
     format!(
         "the envelope of signal {name:?} over samples {from} to {} (level {level}) {what}",

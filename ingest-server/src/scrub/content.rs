@@ -103,10 +103,20 @@ fn wrong_fold(
 ) -> Option<String> {
     let row = stored.iter().find(|row| row.signal.cast_unsigned() == fold.signal)?;
     let what = against(definition, utc_ns, fold, row)?;
-    let mut signals = definition.signals.iter();
-    let signal = signals.find(|signal| u32::from(signal.number) == fold.signal);
-    let name = signal.map_or(POWER_NAME, |signal| &signal.name);
-    Some(format!("{what} of signal {name:?}"))
+    Some(format!("{what} of signal {:?}", signal_name(definition, fold.signal)))
+}
+
+/// By its number in the tables of folds.
+pub(super) fn signal_name(definition: &StreamDefinition, number: u32) -> &str {
+    let signal = definition
+        .signals
+        .iter()
+        .find(|signal| u32::from(signal.number) == number);
+    match signal {
+        Some(signal) => &signal.name,
+        None if number == POWER_NUMBER => POWER_NAME,
+        None => "?",
+    }
 }
 
 fn is_placed(row: &StoredColumn, header: &Header, sample_type: SampleType) -> bool {

@@ -44,6 +44,8 @@ pub struct Mark {
     pub(super) digest: Option<u128>,
     /// The first sample that is stored.
     pub(super) kept_from: u64,
+    /// Chunks up to here that were in quarantine, by the database's count.
+    pub(super) quarantined: u64,
     /// Of the stream up to here.
     pub(super) own: Own,
     /// Of everything up to here.
@@ -88,6 +90,8 @@ pub(super) struct StreamScrub {
     chain: Chain,
     buckets: Buckets,
     kept_from: u64,
+    /// By the database's count: whoever replays one that was taken changes it.
+    quarantined: u64,
     own: Own,
     totals: Totals,
     marks: VecDeque<Mark>,
@@ -101,7 +105,7 @@ impl StreamScrub {
             Some(first) => Chain::before(first),
             None => Chain::start(definition),
         };
-        Self::at(definition, chain, chain.next_sample, Own::default(), totals)
+        Self::at(definition, chain, (chain.next_sample, 0), Own::default(), totals)
     }
 
     pub(super) fn from_mark(definition: &StreamDefinition, mark: &Mark) -> Self {
@@ -111,14 +115,22 @@ impl StreamScrub {
             digest: mark.digest.map(|digest| Hash(digest.to_be_bytes())),
             ended: false,
         };
-        Self::at(definition, chain, mark.kept_from, mark.own, mark.totals)
+        let kept = (mark.kept_from, mark.quarantined);
+        Self::at(definition, chain, kept, mark.own, mark.totals)
     }
 
-    fn at(definition: &StreamDefinition, chain: Chain, kept_from: u64, own: Own, totals: Totals) -> Self {
+    fn at(
+        definition: &StreamDefinition,
+        chain: Chain,
+        (kept_from, quarantined): (u64, u64),
+        own: Own,
+        totals: Totals,
+    ) -> Self {
         let mut scrub = Self {
             chain,
             buckets: Buckets::new(Levels::of(definition), chain.next_sample),
             kept_from,
+            quarantined,
             own,
             totals,
             marks: VecDeque::new(),
@@ -134,7 +146,7 @@ impl StreamScrub {
     }
 
     pub(super) const fn quarantined(&self) -> u64 {
-        self.own.quarantined
+        self.quarantined
     }
 
     pub(super) const fn totals(&self) -> &Totals {
@@ -156,6 +168,7 @@ impl StreamScrub {
     /// Takes a page.
     pub(super) fn take(&mut self, page: &Page, stored: &Stored) -> Result<Taken, NoMemory> {
         let bytes = self.totals.bytes;
+        self.quarantined = page.quarantined_before;
         let definition = &page.stream.definition;
         let is_folded = page
             .chunks
@@ -185,6 +198,7 @@ impl StreamScrub {
             wrong.extend(self.against(page).into_iter().map(about_stream));
             self.totals.streams += 1;
         }
+        self.quarantined = page.quarantined_after;
         self.count(wrong.len() - before, if is_folded { 0 } else { page.chunks.len() });
         Ok(Taken {
             wrong,
@@ -208,6 +222,7 @@ impl StreamScrub {
             next_sample: self.chain.next_sample,
             digest: self.chain.digest.map(|digest| u128::from_be_bytes(digest.0)),
             kept_from: self.kept_from,
+            quarantined: self.quarantined,
             own: self.own,
             totals: self.totals,
         });
@@ -252,6 +267,7 @@ impl StreamScrub {
         self.own.bytes += bytes;
         if chunk.quarantined {
             self.own.quarantined += 1;
+            self.quarantined += 1;
         } else if chunk.kind == ChunkKind::Samples as i16 {
             self.own.samples += self.length(chunk);
         }

@@ -5,12 +5,13 @@
 //! # Invariants
 //! - I12: the caller bounds seqs and buckets, and with them the rows of an answer.
 
-use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row};
 
 use super::envelope::unpacked;
 use super::error::StoreError;
-use super::read_chunk::Place;
+use super::read_chunk::{Place, placed};
 use super::timestamp::Timestamp;
 use super::transaction::within_limit;
 use super::{bigint, points, prepared, unsigned};
@@ -77,7 +78,7 @@ pub(crate) struct BucketRange {
     pub(crate) to: u64,
 }
 
-pub(super) fn numbers(signals: &[u32]) -> Vec<i32> {
+fn numbers(signals: &[u32]) -> Vec<i32> {
     signals.iter().map(|signal| *signal as i32).collect()
 }
 
@@ -176,15 +177,41 @@ fn point_row(row: &PgRow) -> Result<PointRow, StoreError> {
     })
 }
 
-const BUCKETS: &str = "
-SELECT e.signal, e.level::integer AS level, e.bucket, e.utc_ns, e.sample_count, e.finite_count, e.min, e.max, e.sum, e.sumsq,
-       e.min_exact::text, e.max_exact::text
-  FROM unnest($5::integer[], $6::bigint[], $7::bigint[]) AS r(level, from_bucket, to_bucket)
- CROSS JOIN unnest($4::integer[]) AS g(signal)
- CROSS JOIN LATERAL (SELECT * FROM envelope e
-                      WHERE e.stream_id = $1 AND e.signal = g.signal AND e.level = r.level AND e.bucket >= r.from_bucket
-                        AND e.bucket < r.to_bucket AND e.start_time BETWEEN $2 AND $3) AS e
- ORDER BY e.level, e.bucket, e.signal";
+/// Rows of `envelope` of some ranges, in order of level, bucket and signal; with more columns than the fold.
+macro_rules! bucket_rows {
+    ($more:literal) => {
+        concat!(
+            "SELECT e.signal, e.level::integer AS level, e.bucket, e.utc_ns, e.sample_count, e.finite_count, e.min, e.max, e.sum, e.sumsq,
+                    e.min_exact::text, e.max_exact::text",
+            $more,
+            " FROM unnest($5::integer[], $6::bigint[], $7::bigint[]) AS r(level, from_bucket, to_bucket)
+             CROSS JOIN unnest($4::integer[]) AS g(signal)
+             CROSS JOIN LATERAL (SELECT * FROM envelope e
+                                  WHERE e.stream_id = $1 AND e.signal = g.signal AND e.level = r.level AND e.bucket >= r.from_bucket
+                                    AND e.bucket < r.to_bucket AND e.start_time BETWEEN $2 AND $3) AS e
+             ORDER BY e.level, e.bucket, e.signal"
+        )
+    };
+}
+pub(super) use bucket_rows;
+
+/// A statement of `bucket_rows!` with its arguments.
+pub(super) fn of_ranges(
+    sql: &'static str,
+    place: Place,
+    signals: &[u32],
+    ranges: &[BucketRange],
+) -> Result<Query<'static, Postgres, PgArguments>, StoreError> {
+    let bounds = |bound: fn(&BucketRange) -> u64| {
+        let bounds = ranges.iter().map(|range| bigint(bound(range), "the bucket"));
+        bounds.collect::<Result<Vec<_>, _>>()
+    };
+    Ok(placed(sql, place)
+        .bind(numbers(signals))
+        .bind(ranges.iter().map(|range| range.level as i32).collect::<Vec<_>>())
+        .bind(bounds(|range| range.from)?)
+        .bind(bounds(|range| range.to)?))
+}
 
 /// The complete buckets of these ranges that have samples, in order of level, bucket and signal.
 pub(crate) async fn buckets(
@@ -196,19 +223,7 @@ pub(crate) async fn buckets(
     if ranges.is_empty() {
         return Ok(Vec::new());
     }
-    let bounds = |bound: fn(&BucketRange) -> u64| {
-        let bounds = ranges.iter().map(|range| bigint(bound(range), "the bucket"));
-        bounds.collect::<Result<Vec<_>, _>>()
-    };
-    let (from, to) = Timestamp::bounds(place.times_ns);
-    let query = prepared(BUCKETS)
-        .bind(place.stream.to_vec())
-        .bind(from)
-        .bind(to)
-        .bind(numbers(signals))
-        .bind(ranges.iter().map(|range| range.level as i32).collect::<Vec<_>>())
-        .bind(bounds(|range| range.from)?)
-        .bind(bounds(|range| range.to)?);
+    let query = of_ranges(bucket_rows!(""), place, signals, ranges)?;
     let rows = within_limit(query.fetch_all(connection)).await?;
     let bucket = |row: &PgRow| {
         let level = u32::try_from(row.try_get::<i32, _>("level")?);

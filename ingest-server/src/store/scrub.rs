@@ -11,7 +11,7 @@ use wavekeep_proto::id::StreamId;
 
 use super::error::StoreError;
 use super::read_chunk::{Place, placed};
-use super::read_envelope::{BucketRange, numbers, whole};
+use super::read_envelope::{BucketRange, bucket_rows, of_ranges, whole};
 use super::read_stream::{self, StreamRow};
 use super::transaction::within_limit;
 use super::workspace_row::Workspace;
@@ -82,6 +82,8 @@ pub(crate) struct Page {
     pub(crate) stream: StreamRow,
     /// Of the chunks up to where the page begins, so many are in quarantine now.
     pub(crate) quarantined_before: u64,
+    /// And of those up to where it ends.
+    pub(crate) quarantined_after: u64,
     /// The lowest seq that is stored of the stream, where the page does not begin with the seq that follows.
     pub(crate) lowest_seq: Option<i64>,
     pub(crate) chunks: Vec<StoredChunk>,
@@ -130,7 +132,8 @@ SELECT seq, signal, (extract(epoch FROM start_time) * 1000000)::bigint AS start_
 const LOWEST: &str = "SELECT seq FROM chunk WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 ORDER BY seq LIMIT 1";
 
 const QUARANTINED: &str = "
-SELECT count(*) FROM chunk WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $4 AND quarantined";
+SELECT count(*) FILTER (WHERE seq <= $4), count(*) FROM chunk
+ WHERE stream_id = $1 AND start_time BETWEEN $2 AND $3 AND seq <= $5 AND quarantined";
 
 /// The chunks after a seq; None where there is no such stream any more.
 pub(crate) async fn page(
@@ -147,6 +150,7 @@ pub(crate) async fn page(
     let watermark = i64::try_from(stream.at.seq).map_err(|_| StoreError::TooLarge("the watermark"))?;
     let mut page = Page {
         quarantined_before: 0,
+        quarantined_after: 0,
         lowest_seq: None,
         chunks: Vec::new(),
         columns: Vec::new(),
@@ -158,17 +162,25 @@ pub(crate) async fn page(
     };
     let stream = page.stream.id();
     let place = Place { stream, times_ns };
-    let query = placed(CHUNKS, place).bind(after).bind(limits::SCRUB_CHUNKS as i64);
+    let query = placed(CHUNKS, place).bind(after).bind(limits::SCRUB_CHUNKS as i64 + 1);
     let rows = within_limit(query.fetch_all(&mut *connection)).await?;
     let mut bytes = 0i64;
     for row in &rows {
         let chunk = chunk(row)?;
+        // A seq that is stored twice is no end of a page: what is read next is above it.
+        let is_again = page
+            .chunks
+            .last()
+            .is_some_and(|last: &StoredChunk| last.seq == chunk.seq);
+        if page.chunks.len() >= limits::SCRUB_CHUNKS && !is_again {
+            break;
+        }
         bytes = bytes.saturating_add(chunk.stored_bytes);
         if chunk.seq > watermark {
             page.beyond = Some(chunk.seq);
             break;
         }
-        if !page.chunks.is_empty() && bytes > limits::SCRUB_BYTES {
+        if !page.chunks.is_empty() && !is_again && bytes > limits::SCRUB_BYTES {
             break;
         }
         page.chunks.push(chunk);
@@ -178,8 +190,11 @@ pub(crate) async fn page(
         let lowest = within_limit(placed(LOWEST, place).fetch_optional(&mut *connection)).await?;
         page.lowest_seq = lowest.map(|row| row.try_get(0)).transpose()?;
     }
-    let quarantined = within_limit(placed(QUARANTINED, place).bind(after).fetch_one(&mut *connection)).await?;
-    page.quarantined_before = super::unsigned(quarantined.try_get(0)?, "count")?;
+    let last = page.chunks.last().map_or(after, |last| last.seq);
+    let counts = placed(QUARANTINED, place).bind(after).bind(last);
+    let counts = within_limit(counts.fetch_one(&mut *connection)).await?;
+    page.quarantined_before = super::unsigned(counts.try_get(0)?, "count")?;
+    page.quarantined_after = super::unsigned(counts.try_get(1)?, "count")?;
     if let (Some(first), Some(last)) = (page.chunks.first(), page.chunks.last()) {
         let query = placed(COLUMNS, place).bind(first.seq).bind(last.seq);
         let rows = within_limit(query.fetch_all(&mut *connection)).await?;
@@ -237,16 +252,6 @@ fn column(row: &PgRow) -> Result<StoredColumn, StoreError> {
     })
 }
 
-const BUCKETS: &str = "
-SELECT e.signal, e.level::integer AS level, e.bucket, e.utc_ns, e.sample_count, e.finite_count, e.min, e.max, e.sum, e.sumsq,
-       e.min_exact::text, e.max_exact::text, e.children
-  FROM unnest($5::integer[], $6::bigint[], $7::bigint[]) AS r(level, from_bucket, to_bucket)
- CROSS JOIN unnest($4::integer[]) AS g(signal)
- CROSS JOIN LATERAL (SELECT * FROM envelope e
-                      WHERE e.stream_id = $1 AND e.signal = g.signal AND e.level = r.level AND e.bucket >= r.from_bucket
-                        AND e.bucket < r.to_bucket AND e.start_time BETWEEN $2 AND $3) AS e
- ORDER BY e.level, e.bucket, e.signal";
-
 /// Buckets of these ranges, in order of level, bucket and signal.
 pub(crate) async fn buckets(
     connection: &mut PgConnection,
@@ -254,13 +259,7 @@ pub(crate) async fn buckets(
     signals: &[u32],
     ranges: &[BucketRange],
 ) -> Result<Vec<StoredBucket>, StoreError> {
-    // Sample ids are below 2^62, and so are buckets.
-    let bound = |bound: u64| i64::try_from(bound).unwrap_or(i64::MAX);
-    let query = placed(BUCKETS, place)
-        .bind(numbers(signals))
-        .bind(ranges.iter().map(|range| range.level as i32).collect::<Vec<_>>())
-        .bind(ranges.iter().map(|range| bound(range.from)).collect::<Vec<_>>())
-        .bind(ranges.iter().map(|range| bound(range.to)).collect::<Vec<_>>());
+    let query = of_ranges(bucket_rows!(", e.children"), place, signals, ranges)?;
     let rows = within_limit(query.fetch_all(connection)).await?;
     let bucket = |row: &PgRow| {
         let number = |column| row.try_get::<i32, _>(column).map(i32::cast_unsigned);
