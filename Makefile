@@ -58,8 +58,8 @@ test-official: build ## JLS files against the official reader and writer (WAVEKE
 	@scripts/test-official
 
 .PHONY: simulate
-simulate: setup ## the protocol in a seeded, hostile world: SEEDS=2000 of them (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)
-	@WAVEKEEP_SEEDS=$(SEEDS) scripts/cargo-test --workspace --test simulation -- --nocapture
+simulate: setup ## the protocol, and the real shells on a simulated network, in a seeded hostile world: SEEDS=2000 of each (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)
+	@WAVEKEEP_SEEDS=$(SEEDS) scripts/cargo-test --workspace --test simulation --test network -- --nocapture
 
 .PHONY: mutations
 mutations: build ## takes out one rule of the protocol after the other: the simulation must notice each

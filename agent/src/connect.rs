@@ -90,14 +90,22 @@ impl GrpcConnect {
             url: url.into(),
         })
     }
-}
 
-impl Connect for GrpcConnect {
-    fn connect(&self) -> Connecting {
-        let (endpoint, url) = (self.endpoint.clone(), self.url.clone());
+    /// With all that is set for a connection: for those who connect by other means than TCP, and then call [`Self::over`].
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        self.endpoint.clone()
+    }
+
+    /// A session over a channel that is on its way.
+    pub fn over<F>(&self, channel: F) -> Connecting
+    where
+        F: Future<Output = Result<Channel, tonic::transport::Error>> + Send + 'static,
+    {
+        let url = self.url.clone();
         Box::pin(async move {
             let session = async {
-                let channel = endpoint.connect().await.map_err(|error| describe(&error))?;
+                let channel = channel.await.map_err(|error| describe(&error))?;
                 open_session(channel).await.map_err(|status| describe_status(&status))
             };
             match tokio::time::timeout(limits::CONNECT_WAIT, session).await {
@@ -106,6 +114,13 @@ impl Connect for GrpcConnect {
                 Err(_) => Err(LinkError(format!("{url} does not answer"))),
             }
         })
+    }
+}
+
+impl Connect for GrpcConnect {
+    fn connect(&self) -> Connecting {
+        let endpoint = self.endpoint();
+        self.over(async move { endpoint.connect().await })
     }
 }
 

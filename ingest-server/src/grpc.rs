@@ -1,13 +1,16 @@
 //! A gRPC server on any ledger: what it serves, and how it ends.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_stream::Stream;
 use tonic::service::Routes;
+use tonic::transport::server::Connected;
 use tonic_health::server::{HealthReporter, HealthService};
 use tracing::info;
 
@@ -15,7 +18,6 @@ use crate::drain::drain;
 use crate::ingest::registry::Registry;
 use crate::ingest::{IngestConfig, IngestService};
 use crate::ledger::Ledger;
-use crate::limits::connections_max;
 use crate::serve::ServeError;
 use crate::transport::{self, Tls, TransportConfig};
 
@@ -41,17 +43,21 @@ pub fn common_routes<L: Ledger>(
         .add_service(reflection))
 }
 
-/// A gRPC server on any ledger.
-pub struct Grpc {
-    /// Bound.
-    pub listener: TcpListener,
+/// A gRPC server on any ledger, and on any connections.
+pub struct Grpc<I> {
+    /// Connections, as they come: [`transport::Incoming`], or what a simulation has.
+    pub incoming: I,
     /// What it serves.
     pub routes: Routes,
     /// Plain text without.
     pub tls: Option<Tls>,
 }
 
-impl Grpc {
+impl<I, C> Grpc<I>
+where
+    I: Stream<Item = io::Result<C>> + Send + 'static,
+    C: Connected<ConnectInfo: Clone> + AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     /// Serves until `stop`; then drains every session, lets the other calls end, and closes, all within `ingest.drain`.
     pub async fn serve(
         self,
@@ -60,7 +66,6 @@ impl Grpc {
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let config = TransportConfig {
-            connections_max: connections_max(registry.sessions_max()),
             connection_age_max: ingest.connection_age_max + ingest.drain + CONNECTION_GRACE,
             tls: self.tls,
         };
@@ -68,7 +73,7 @@ impl Grpc {
         let closing = close.clone();
         let mut serving =
             tokio::spawn(
-                async move { transport::serve(self.listener, &config, self.routes, closing.notified()).await },
+                async move { transport::serve(self.incoming, &config, self.routes, closing.notified()).await },
             );
         let ended = tokio::select! {
             ended = &mut serving => Some(ended),
@@ -76,7 +81,7 @@ impl Grpc {
         };
         if let Some(ended) = ended {
             // Without a signal it ends only when it cannot serve.
-            ended.map_err(std::io::Error::other)??;
+            ended.map_err(io::Error::other)??;
             return Ok(());
         }
         let until = Instant::now() + ingest.drain;

@@ -25,9 +25,10 @@ use crate::drain::StopSignals;
 use crate::grpc::{self, Grpc};
 use crate::ingest::registry::{Conditions, Registry};
 use crate::ingest::{IngestConfig, watch};
+use crate::limits::connections_max;
 use crate::query;
 use crate::store::{Database, DatabaseError, PostgresLedger, PrimaryProbe, StoreError};
-use crate::transport::Tls;
+use crate::transport::{self, Tls};
 use crate::workspace::{self, WorkspaceError};
 
 /// Between two attempts.
@@ -210,8 +211,9 @@ async fn serve_until_drained(
         tokio::spawn(report(reporter.clone(), health)),
     ];
     let routes = routes(&ledger, &registry, config.ingest, reporter)?;
+    let listener = tokio::net::TcpListener::from_std(sockets.grpc)?;
     let grpc = Grpc {
-        listener: tokio::net::TcpListener::from_std(sockets.grpc)?,
+        incoming: transport::Incoming::new(listener, connections_max(registry.sessions_max())),
         routes,
         tls: config.tls.clone(),
     };

@@ -35,24 +35,26 @@ pub struct Tls {
     pub key: Vec<u8>,
 }
 
-/// How a server listens.
+/// How a server serves its connections.
 #[derive(Clone)]
 pub struct TransportConfig {
-    /// More are closed at once.
-    pub connections_max: u64,
     /// A connection is asked to end gracefully at this age: calls that run go on.
     pub connection_age_max: Duration,
     /// Plain text without.
     pub tls: Option<Tls>,
 }
 
-/// Serves until `stop`, and then until the last call has ended.
-pub async fn serve(
-    listener: TcpListener,
+/// Serves the connections that come, until `stop`, and then until the last call has ended.
+pub async fn serve<I, C>(
+    incoming: I,
     config: &TransportConfig,
     routes: Routes,
     stop: impl Future<Output = ()> + Send,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), tonic::transport::Error>
+where
+    I: Stream<Item = io::Result<C>>,
+    C: Connected<ConnectInfo: Clone> + AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let mut server = Server::builder()
         .initial_stream_window_size(limits::TRANSPORT_WINDOW_BYTES)
         .initial_connection_window_size(limits::TRANSPORT_WINDOW_BYTES)
@@ -68,22 +70,23 @@ pub async fn serve(
         let identity = Identity::from_pem(&tls.certificate, &tls.key);
         server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
     }
-    let incoming = Incoming::new(listener, config.connections_max);
     server
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, stop)
         .await
 }
 
-/// Connections as they come; those above the limit are closed at once.
-struct Incoming {
+/// TCP connections as they come; those above the limit are closed at once.
+pub struct Incoming {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     open: Arc<AtomicU64>,
 }
 
 impl Incoming {
-    fn new(listener: TcpListener, connections_max: u64) -> Self {
+    /// Of a socket that is bound.
+    #[must_use]
+    pub fn new(listener: TcpListener, connections_max: u64) -> Self {
         let permits = usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             listener,
@@ -131,7 +134,7 @@ impl Stream for Incoming {
 }
 
 /// A TCP connection that counts.
-struct Connection {
+pub struct Connection {
     stream: TcpStream,
     open: Arc<AtomicU64>,
     _permit: OwnedSemaphorePermit,

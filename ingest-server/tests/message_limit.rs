@@ -39,6 +39,7 @@ use wavekeep_server::ingest::registry::Registry;
 use wavekeep_server::ledger::{self, Row};
 use wavekeep_server::query;
 use wavekeep_server::store::Database;
+use wavekeep_server::transport::Incoming;
 
 use client::{Client, hello};
 use common::{Fixture, Stream};
@@ -136,7 +137,7 @@ async fn served(fixture: Fixture) -> (Client, Asker) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let grpc = Grpc {
-        listener,
+        incoming: Incoming::new(listener, 8),
         routes: routes.add_service(query::service(database)),
         tls: None,
     };
@@ -201,6 +202,7 @@ fn framed(slot: u32, chunk: v1::Chunk) -> v1::AgentFrame {
     let chunk = Some(chunk);
     v1::AgentFrame {
         frame: Some(agent_frame::Frame::Chunk(v1::ChunkFrame { slot, chunk })),
+        ..v1::AgentFrame::default()
     }
 }
 

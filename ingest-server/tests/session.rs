@@ -45,6 +45,7 @@ fn damaged(slot: u32, chunk: &Chunk) -> v1::AgentFrame {
     wire.columns[0] = column.into();
     v1::AgentFrame {
         frame: Some(agent_frame::Frame::Chunk(frame)),
+        ..v1::AgentFrame::default()
     }
 }
 
@@ -145,8 +146,11 @@ async fn an_encoding_that_this_version_cannot_decode_is_refused_not_quarantined(
     wire.header = header.encode_to_vec().into();
     let columns = wire.columns.iter().map(|column| &column[..]);
     wire.frame_hash = hash::frame_hash(&wire.header, &wire.digest, columns).to_vec().into();
-    let frame = Some(agent_frame::Frame::Chunk(frame));
-    client.send_wire(v1::AgentFrame { frame }).await;
+    let frame = v1::AgentFrame {
+        frame: Some(agent_frame::Frame::Chunk(frame)),
+        ..v1::AgentFrame::default()
+    };
+    client.send_wire(frame).await;
     let (slot, code, message) = client.refused().await;
     assert_eq!((slot, code), (1, Code::Unsupported));
     assert!(message.contains("encoding 4"), "{message}");
@@ -161,8 +165,11 @@ async fn i12_a_message_over_the_limit_is_refused_with_a_record() {
     let mut frame = chunk_frame(1, &capture.samples(&[1.0]));
     let chunk = frame.chunk.as_mut().expect("it is there");
     chunk.columns[0] = vec![0; limits::MESSAGE_BYTES_MAX + 1].into();
-    let frame = Some(agent_frame::Frame::Chunk(frame));
-    client.send_wire(v1::AgentFrame { frame }).await;
+    let frame = v1::AgentFrame {
+        frame: Some(agent_frame::Frame::Chunk(frame)),
+        ..v1::AgentFrame::default()
+    };
+    client.send_wire(frame).await;
     let (code, message) = client.refused_session().await;
     assert_eq!(code, Code::Protocol);
     assert!(message.contains("too large"), "{message}");

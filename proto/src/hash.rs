@@ -17,6 +17,7 @@ const DIGEST: u8 = 0x05;
 const FRAME: u8 = 0x06;
 const FILE_STREAM: u8 = 0x07;
 const FILE_EPOCH: u8 = 0x08;
+const CONTROL: u8 = 0x09;
 
 /// Feeds the canonical encoding to XXH3-128.
 struct Input(Xxh3Default);
@@ -162,6 +163,12 @@ pub fn frame_hash<'a>(header: &[u8], digest: &[u8], columns: impl ExactSizeItera
         input.bytes(column);
     }
     input.finish()
+}
+
+/// Of a frame that is no chunk's, as it travels: its message without the check itself.
+#[must_use]
+pub fn control_hash(message: &[u8]) -> Hash {
+    Input::new(CONTROL).raw(message).finish()
 }
 
 /// The stream that a file is, wherever and however often it is replayed. `content` is the XXH3-128 of its samples.

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use prost::Message as _;
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent, ColumnHeader, Header, Marker, MarkerFormat, Reason};
 use wavekeep_proto::codec::Encoding;
+use wavekeep_proto::frame::ServerFrame;
 use wavekeep_proto::hash;
 use wavekeep_proto::id::{Epoch, Hash, StreamId};
 use wavekeep_proto::stream::{Predecessor, SampleType, Signal, StreamDefinition};
+use wavekeep_proto::wire;
 
 fn text(text: &str) -> Vec<u8> {
     let mut bytes = (text.len() as u32).to_le_bytes().to_vec();
@@ -198,6 +201,11 @@ fn vectors() -> Vec<(&'static str, Vec<u8>, Hash)> {
             hash::frame_hash(&[0xca, 0xfe], digest.as_bytes(), [&[9u8, 8, 7][..]].into_iter()),
         ),
         (
+            "control_frame",
+            [&[9][..], &HEARTBEAT].concat(),
+            hash::control_hash(&HEARTBEAT),
+        ),
+        (
             "file_stream",
             file.concat(),
             Hash(hash::file_stream_id(content, "ppk2", start, 1e5, &signals).0),
@@ -208,6 +216,20 @@ fn vectors() -> Vec<(&'static str, Vec<u8>, Hash)> {
             Hash(hash::file_epoch(content, "ppk2", start).0),
         ),
     ]
+}
+
+/// A server's heartbeat, field 6, with a window of 8 MiB, field 1; as protobuf has it.
+const HEARTBEAT: [u8; 7] = [0x32, 5, 0x08, 0x80, 0x80, 0x80, 0x04];
+
+#[test]
+fn a_control_frame_carries_the_hash_of_the_message_that_it_would_be_without() {
+    let frame = ServerFrame::Heartbeat {
+        window_bytes: 8 * 1024 * 1024,
+    };
+    let wire = wire::server_frame_to_wire(&frame).encode_to_vec();
+    let check = hash::control_hash(&HEARTBEAT);
+    let expected = [&HEARTBEAT[..], &[0x82, 0x01, 16], check.as_bytes()];
+    assert_eq!(wire, expected.concat(), "check is field 16");
 }
 
 /// A NaN, bit for bit the same on every machine.

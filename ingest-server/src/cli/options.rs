@@ -108,6 +108,7 @@ impl ServerOptions {
                     writers: usize::from(self.writers),
                     group_bytes: self.group_bytes,
                     linger: self.group_linger,
+                    ..WriterConfig::default()
                 },
                 drain: self.drain,
                 ..IngestConfig::default()

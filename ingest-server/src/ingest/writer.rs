@@ -40,6 +40,8 @@ pub struct WriterConfig {
     pub group_bytes: u64,
     /// A smaller one when its first chunk has waited for so long.
     pub linger: Duration,
+    /// Chunks are validated on blocking threads; if not, on the reactor: for simulations, in which no thread may run beside it.
+    pub threads: bool,
 }
 
 impl Default for WriterConfig {
@@ -49,6 +51,7 @@ impl Default for WriterConfig {
             writers: 2,
             group_bytes: 4 * 1024 * 1024,
             linger: Duration::from_millis(5),
+            threads: true,
         }
     }
 }
@@ -212,7 +215,7 @@ impl<L: Ledger> Writer<L> {
             bytes = (bytes.0 + next.ticket.bytes(), bytes.1 + next.decoded_bytes());
             batch.push(next);
         }
-        self.validating = Some(tokio::task::spawn_blocking(move || {
+        let validate = move || {
             let check = |accepted: Accepted| match validator.check(&accepted.definition, &accepted.chunk) {
                 Ok(Verdict::Good(folds)) => Some(Checked {
                     accepted,
@@ -232,7 +235,12 @@ impl<L: Ledger> Writer<L> {
             };
             let checked = batch.into_iter().filter_map(check).collect();
             (validator, checked)
-        }));
+        };
+        self.validating = Some(if self.config.threads {
+            tokio::task::spawn_blocking(validate)
+        } else {
+            tokio::spawn(async { validate() })
+        });
     }
 
     fn commit_if_due(&mut self) {

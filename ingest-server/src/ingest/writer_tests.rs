@@ -148,6 +148,7 @@ async fn i1_chunks_of_many_streams_are_committed_once_and_in_order() {
         writers: 3,
         group_bytes: 4000,
         linger: Duration::from_millis(1),
+        ..WriterConfig::default()
     });
     let mut sources = Vec::new();
     for number in 1..=10 {

@@ -13,7 +13,9 @@ use wavekeep_server::budget::Budget;
 use wavekeep_server::grpc::{Grpc, common_routes};
 use wavekeep_server::ingest::IngestConfig;
 use wavekeep_server::ingest::registry::Registry;
+use wavekeep_server::limits::connections_max;
 use wavekeep_server::serve::ServeError;
+use wavekeep_server::transport::Incoming;
 
 use super::client::PATIENCE;
 use super::model::ModelLedger;
@@ -44,8 +46,9 @@ impl Lab {
         let address = listener.local_addr().expect("bound");
         let reporter = tonic_health::server::HealthReporter::new();
         let routes = common_routes(ledger.clone(), registry.clone(), config, reporter).expect("routes");
+        let connections_max = connections_max(registry.sessions_max());
         let grpc = Grpc {
-            listener,
+            incoming: Incoming::new(listener, connections_max),
             routes,
             tls: None,
         };

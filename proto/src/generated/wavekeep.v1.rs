@@ -357,6 +357,9 @@ impl MarkerFormat {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentFrame {
+    /// Of every frame but a chunk's, which has its own: hash of this message without it (docs/PROTOCOL.md).
+    #[prost(bytes = "bytes", tag = "16")]
+    pub check: ::prost::bytes::Bytes,
     #[prost(oneof = "agent_frame::Frame", tags = "1, 2, 3, 4")]
     pub frame: ::core::option::Option<agent_frame::Frame>,
 }
@@ -376,6 +379,9 @@ pub mod agent_frame {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServerFrame {
+    /// as in AgentFrame
+    #[prost(bytes = "bytes", tag = "16")]
+    pub check: ::prost::bytes::Bytes,
     #[prost(oneof = "server_frame::Frame", tags = "1, 2, 3, 4, 5, 6")]
     pub frame: ::core::option::Option<server_frame::Frame>,
 }

@@ -188,6 +188,7 @@ impl Session {
             (Ok(AgentFrame::Heartbeat(status)), Phase::Up) => self.actions.push_back(Action::Status(status)),
             (Err(WireError::Chunk { slot, fault }), Phase::Up) => self.on_fault(slot, &fault),
             (Err(WireError::Definition { slot, what }), Phase::Up) => self.on_bad_definition(slot, what),
+            (Err(error @ WireError::Damaged), _) => self.refuse_session(Code::Damaged, &error.to_string()),
             (Err(error), _) => self.refuse_session(Code::Protocol, &error.to_string()),
             (Ok(_), _) => self.refuse_session(Code::Protocol, "a frame that is not for now"),
         }

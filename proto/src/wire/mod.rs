@@ -30,6 +30,9 @@ pub enum ChunkFault {
 /// Why a frame cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
+    /// Damaged on the way. Ends the session, and the next one says it again.
+    #[error("the frame was damaged on the way: its check does not match")]
+    Damaged,
     /// Ends the session.
     #[error("the frame is malformed: {0}")]
     Frame(&'static str),

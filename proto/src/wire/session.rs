@@ -2,14 +2,28 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use prost::Message;
+
 use super::{WireError, chunk_from_wire, chunk_to_wire, definition_from_wire, definition_to_wire};
 use crate::chunk::Position;
 use crate::code::Code;
 use crate::codec::Encoding;
 use crate::frame::{Ack, AgentFrame, Hello, Open, Opened, Refused, ServerFrame, SlotStatus, Welcome};
+use crate::hash::control_hash;
 use crate::id::{AgentId, BadId, Hash, LedgerId, SessionId};
 use crate::v1;
 use crate::v1::{agent_frame, server_frame};
+
+/// Is this the check of a frame, which stands here without it? What was damaged must not be believed: a stream would be opened as
+/// what it is not, or seem to have diverged.
+fn holds(check: &[u8], frame: &impl Message) -> Result<(), WireError> {
+    if control_hash(&frame.encode_to_vec()).as_bytes() == check {
+        Ok(())
+    } else {
+        Err(WireError::Damaged)
+    }
+}
 
 fn bad_id(_: BadId) -> WireError {
     WireError::Frame("an identifier is not 16 bytes")
@@ -48,7 +62,14 @@ pub fn agent_frame_to_wire(frame: &AgentFrame) -> v1::AgentFrame {
             slots: slots.iter().map(slot_status_to_wire).collect(),
         }),
     };
-    v1::AgentFrame { frame: Some(frame) }
+    let mut wire = v1::AgentFrame {
+        frame: Some(frame),
+        check: Bytes::new(),
+    };
+    if !matches!(wire.frame, Some(Frame::Chunk(_))) {
+        wire.check = control_hash(&wire.encode_to_vec()).to_vec().into();
+    }
+    wire
 }
 
 fn slot_status_to_wire(status: &SlotStatus) -> v1::SlotStatus {
@@ -72,8 +93,12 @@ fn slot_status_from_wire(wire: &v1::SlotStatus) -> SlotStatus {
 }
 
 /// Wire → domain.
-pub fn agent_frame(wire: v1::AgentFrame) -> Result<AgentFrame, WireError> {
+pub fn agent_frame(mut wire: v1::AgentFrame) -> Result<AgentFrame, WireError> {
     use agent_frame::Frame;
+    let check = std::mem::take(&mut wire.check);
+    if !matches!(wire.frame, Some(Frame::Chunk(_))) {
+        holds(&check, &wire)?;
+    }
     match wire
         .frame
         .ok_or(WireError::Frame("it is empty, or of a newer version"))?
@@ -171,12 +196,18 @@ pub fn server_frame_to_wire(frame: &ServerFrame) -> v1::ServerFrame {
             window_bytes: *window_bytes,
         }),
     };
-    v1::ServerFrame { frame: Some(frame) }
+    let mut wire = v1::ServerFrame {
+        frame: Some(frame),
+        check: Bytes::new(),
+    };
+    wire.check = control_hash(&wire.encode_to_vec()).to_vec().into();
+    wire
 }
 
 /// Wire → domain.
-pub fn server_frame(wire: v1::ServerFrame) -> Result<ServerFrame, WireError> {
+pub fn server_frame(mut wire: v1::ServerFrame) -> Result<ServerFrame, WireError> {
     use server_frame::Frame;
+    holds(&std::mem::take(&mut wire.check), &wire)?;
     Ok(
         match wire
             .frame

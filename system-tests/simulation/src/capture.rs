@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    fn capture(&mut self, agent: usize, source: usize) {
+    pub(crate) fn capture(&mut self, agent: usize, source: usize) {
         let place = &mut self.agents[agent].sources[source];
         if self.calm {
             place.done = true;
@@ -49,7 +49,7 @@ impl World {
     }
 
     /// A replay waits until a server has said where the stream stands, and goes on there.
-    fn replay(&mut self, agent: usize, source: usize) {
+    pub(crate) fn replay(&mut self, agent: usize, source: usize) {
         let stream = self.agents[agent].sources[source].definition.id;
         let outbox = self.agents[agent].disk.outbox();
         let Some(view) = outbox.view(stream) else {

@@ -26,7 +26,7 @@ const CHUNK_PREFIXES: [u8; 2] = [4, 5];
 pub(crate) struct Disk {
     kv: Arc<MemoryKv>,
     options: Options,
-    outbox: Outbox<MemoryKv>,
+    outbox: Arc<Outbox<MemoryKv>>,
 }
 
 fn options(random: &mut Random, plan: &Plan) -> Options {
@@ -61,7 +61,7 @@ impl Disk {
     }
 
     fn on(kv: Arc<MemoryKv>, options: Options, now: Duration) -> Self {
-        let outbox = open(&kv, &options, now);
+        let outbox = Arc::new(open(&kv, &options, now));
         Self { kv, options, outbox }
     }
 
@@ -69,9 +69,14 @@ impl Disk {
         &self.outbox
     }
 
+    /// For tasks of its process.
+    pub(crate) fn shared(&self) -> Arc<Outbox<MemoryKv>> {
+        self.outbox.clone()
+    }
+
     /// The next process opens it.
     pub(crate) fn start(&mut self, now: Duration) {
-        self.outbox = open(&self.kv, &self.options, now);
+        self.outbox = Arc::new(open(&self.kv, &self.options, now));
     }
 
     /// The power fails; how many batches went with it?

@@ -50,7 +50,7 @@ impl World {
         self.queue.push(self.now + self.plan.replicate_every, Event::Replicate);
     }
 
-    fn keep_replica(&mut self, copy: Copy) {
+    pub(crate) fn keep_replica(&mut self, copy: Copy) {
         if self.replicas.len() < REPLICAS_MAX {
             self.replicas.push(copy);
         } else {

@@ -184,7 +184,7 @@ impl World {
         self.start_agent(to);
     }
 
-    fn flip_disk(&mut self) {
+    pub(crate) fn flip_disk(&mut self) {
         let agent = self.random.place(self.agents.len());
         if let Some(stream) = self.agents[agent].disk.flip(&mut self.random)
             && let Some(view) = self.agents[agent].disk.outbox().view(stream)
@@ -194,7 +194,7 @@ impl World {
         }
     }
 
-    fn relabel(&mut self) {
+    pub(crate) fn relabel(&mut self) {
         let agent = self.random.place(self.agents.len());
         for source in self.agents[agent].sources.iter_mut().filter(|source| !source.is_file()) {
             source.relabel = true;

@@ -9,6 +9,7 @@
 //! | `plan`, `faults`, `failover`, `mischief` | what a seed's world is like, and what goes wrong in it |
 //! | `oracle` | what must hold |
 //! | `mutation` | the list of rules to take out, for `mutate` |
+//! | `network` | the same world around the real shells, on a simulated network |
 //! | `queue`, `random`, `log`, `counters` | what comes next, by what chance, and what came |
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,8 @@ mod link;
 mod log;
 mod mischief;
 pub mod mutation;
+#[cfg(feature = "network")]
+pub mod network;
 mod oracle;
 mod plan;
 mod queue;

@@ -56,6 +56,11 @@ pub enum Test {
         /// From 1 on.
         seeds: u64,
     },
+    /// `tests/network.rs`, within so many seeds.
+    Network {
+        /// From 1 on.
+        seeds: u64,
+    },
 }
 
 impl Test {
@@ -68,6 +73,7 @@ impl Test {
             Self::Ledger => &["-p", "wavekeep-server", "--test", "ledger"],
             Self::RareCases => &["-p", "wavekeep-simulation", "--test", "rare_cases"],
             Self::Simulation { .. } => &["-p", "wavekeep-simulation", "--test", "simulation"],
+            Self::Network { .. } => &["-p", "wavekeep-simulation", "--test", "network"],
         }
     }
 
@@ -78,6 +84,9 @@ impl Test {
             None if text == "ledger" => Self::Ledger,
             None if text == "rare_cases" => Self::RareCases,
             Some(("simulation", seeds)) => Self::Simulation {
+                seeds: seeds.parse().ok()?,
+            },
+            Some(("network", seeds)) => Self::Network {
                 seeds: seeds.parse().ok()?,
             },
             _ => return None,
@@ -93,6 +102,7 @@ impl fmt::Display for Test {
             Self::Ledger => f.write_str("ledger"),
             Self::RareCases => f.write_str("rare_cases"),
             Self::Simulation { seeds } => write!(f, "simulation {seeds}"),
+            Self::Network { seeds } => write!(f, "network {seeds}"),
         }
     }
 }

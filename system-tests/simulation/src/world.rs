@@ -58,14 +58,15 @@ pub struct Outcome {
 }
 
 impl World {
-    fn new(seed: u64, with_log: bool) -> Self {
+    /// Its parties and the oracle; whoever uses them brings the servers, and what is between them.
+    pub(crate) fn parties(seed: u64, with_log: bool) -> Self {
         let mut random = Random::new(seed);
         let plan = Plan::new(&mut random);
         Self {
             now: Duration::ZERO,
             queue: Queue::default(),
             agents: Vec::new(),
-            servers: (0..plan.servers).map(|_| Server::new(1, 0, plan.writers)).collect(),
+            servers: Vec::new(),
             links: Vec::new(),
             branches: vec![Copy::default()],
             replicas: Vec::new(),
@@ -83,7 +84,9 @@ impl World {
 
     /// One seed, from its beginning to the oracle's verdict.
     pub(crate) fn run(seed: u64, with_log: bool) -> Outcome {
-        let mut world = Self::new(seed, with_log);
+        let mut world = Self::parties(seed, with_log);
+        let (servers, writers) = (world.plan.servers, world.plan.writers);
+        world.servers = (0..servers).map(|_| Server::new(1, 0, writers)).collect();
         world.begin();
         world.go();
         Outcome {
@@ -93,7 +96,8 @@ impl World {
         }
     }
 
-    fn begin(&mut self) {
+    /// The agents' machines, and the files that they replay.
+    pub(crate) fn add_agents(&mut self) {
         log!(self, "{:?}", self.plan);
         for agent in 0..self.plan.agents {
             let disk = Disk::new(&mut self.random, &self.plan);
@@ -107,6 +111,12 @@ impl World {
                 Vec::new()
             };
             self.agents.push(Agent::new(disk, files));
+        }
+    }
+
+    fn begin(&mut self) {
+        self.add_agents();
+        for agent in 0..self.agents.len() {
             // Whoever comes later finds what the others have done: a file, say, that is half replayed.
             let late = self.random.once_in(4);
             let at = if late {
@@ -199,7 +209,7 @@ impl World {
                 .all(|stream| agent.uplink.is_open(stream))
     }
 
-    fn undelivered(&self) -> String {
+    pub(crate) fn undelivered(&self) -> String {
         let waiting = self.agents.iter().enumerate().filter(|(_, agent)| !agent.is_drained());
         let names: Vec<String> = waiting
             .map(|(place, agent)| format!("agent {place}: {}", agent.remaining()))
@@ -207,7 +217,7 @@ impl World {
         names.join("; ")
     }
 
-    fn judge(&mut self) {
+    pub(crate) fn judge(&mut self) {
         let surviving = &self.branches[self.branches.len() - 1];
         let held: Vec<_> = self.agents.iter().map(Agent::held_streams).collect();
         self.oracle.judge(surviving, &held, &mut self.counters);
@@ -272,6 +282,11 @@ impl World {
 
     pub(crate) fn is_logging(&self) -> bool {
         self.lines.is_some()
+    }
+
+    /// What happened, for who asked for it.
+    pub(crate) fn take_lines(&mut self) -> Vec<String> {
+        self.lines.take().unwrap_or_default()
     }
 
     pub(crate) fn note(&mut self, line: &str) {

@@ -3,8 +3,9 @@
 //! `mutate [PART-OF-A-NAME]…` reads `system-tests/mutations/*.txt`. Each mutation names a file, a text that stands in it exactly once,
 //! what replaces it, and the tests that must then fail; or why nobody can notice. Exit 0 only if all of that is so.
 //!
-//! The copy has the contract, the simulation, the server, and of the agent only the outbox, so that a build takes seconds; it lies in the
-//! system's temporary directory, its target directory beside the one that cargo uses.
+//! The copy has the contract, the simulation without its network, the server, and of the agent only the outbox, so that a build takes
+//! seconds; it lies in the system's temporary directory, its target directory beside the one that cargo uses. What `network` must notice
+//! is taken out of another copy, which has the whole agent, but for RocksDB.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -66,20 +67,42 @@ fn run(wanted: &[String]) -> Result<usize, Failure> {
     if chosen.is_empty() {
         return Err(format!("no mutation is named like {wanted:?}").into());
     }
-    let copy = Copy::of(&root)?;
+    let (whole, of_machines): (Vec<_>, Vec<_>) = chosen.iter().partition(|mutation| mutation.tests().any(needs_all));
+    let wrong = try_all(&root, Extent::Machines, &of_machines)? + try_all(&root, Extent::Whole, &whole)?;
+    println!("{} mutations, {wrong} not as the list says", chosen.len());
+    Ok(wrong)
+}
+
+fn needs_all(test: &Test) -> bool {
+    matches!(test, Test::Network { .. })
+}
+
+fn try_all(root: &Path, extent: Extent, mutations: &[&Mutation]) -> Result<usize, Failure> {
+    if mutations.is_empty() {
+        return Ok(0);
+    }
+    let copy = Copy::of(root, extent)?;
     println!("without any mutation");
-    let tests: std::collections::BTreeSet<Test> = chosen.iter().flat_map(Mutation::tests).cloned().collect();
-    for test in &tests {
+    let tests: std::collections::BTreeSet<&Test> = mutations.iter().flat_map(|mutation| mutation.tests()).collect();
+    for test in tests {
         if let Some(failed) = copy.fails(test)? {
             return Err(format!("{test} fails without any mutation: {failed}").into());
         }
     }
     let mut wrong = 0;
-    for mutation in &chosen {
+    for mutation in mutations {
         wrong += usize::from(!copy.try_mutation(mutation)?);
     }
-    println!("{} mutations, {wrong} not as the list says", chosen.len());
     Ok(wrong)
+}
+
+/// How much of the sources a copy has.
+#[derive(Debug, PartialEq, Eq)]
+enum Extent {
+    /// What the state machines' tests need.
+    Machines,
+    /// All that the simulated network needs.
+    Whole,
 }
 
 /// The repository: above where this runs.
@@ -108,6 +131,7 @@ fn read_list(folder: &Path) -> Result<Vec<Mutation>, Failure> {
 
 /// The sources, to be changed one at a time.
 struct Copy {
+    extent: Extent,
     root: PathBuf,
     target: PathBuf,
 }
@@ -134,18 +158,17 @@ fn copy_tree(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 impl Copy {
-    fn of(root: &Path) -> Result<Self, Failure> {
-        let copy = Self {
-            root: std::env::temp_dir().join(format!("wavekeep-mutations-{}", std::process::id())),
-            target: target_directory()?,
+    fn of(root: &Path, extent: Extent) -> Result<Self, Failure> {
+        let (agent, target) = match extent {
+            Extent::Machines => ("agent/src/outbox", "mutations"),
+            Extent::Whole => ("agent", "mutations-network"),
         };
-        for part in [
-            "proto",
-            "agent/src/outbox",
-            "ingest-server",
-            "migrations",
-            "system-tests/simulation",
-        ] {
+        let copy = Self {
+            extent,
+            root: std::env::temp_dir().join(format!("wavekeep-{target}-{}", std::process::id())),
+            target: target_directory()?.join(target),
+        };
+        for part in ["proto", agent, "ingest-server", "migrations", "system-tests/simulation"] {
             copy_tree(&root.join(part), &copy.root.join(part))?;
         }
         let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
@@ -156,8 +179,10 @@ impl Copy {
         let manifest: Vec<String> = manifest.lines().map(members).collect();
         std::fs::write(copy.root.join("Cargo.toml"), manifest.join("\n"))?;
         std::fs::copy(root.join("Cargo.lock"), copy.root.join("Cargo.lock"))?;
-        std::fs::write(copy.root.join("agent/Cargo.toml"), AGENT_MANIFEST)?;
-        std::fs::write(copy.root.join("agent/src/lib.rs"), AGENT_LIB)?;
+        if copy.extent == Extent::Machines {
+            std::fs::write(copy.root.join("agent/Cargo.toml"), AGENT_MANIFEST)?;
+            std::fs::write(copy.root.join("agent/src/lib.rs"), AGENT_LIB)?;
+        }
         Ok(copy)
     }
 
@@ -206,9 +231,12 @@ impl Copy {
 
     /// How the test fails, if it does. An error: it does not even build.
     fn fails(&self, test: &Test) -> Result<Option<String>, Failure> {
+        let of_machines = matches!(test, Test::Simulation { .. } | Test::RareCases);
+        let features = of_machines.then_some("--no-default-features");
         let built = Command::new("cargo")
             .args(["test", "--release", "--offline", "--no-run"])
             .args(test.arguments())
+            .args(features)
             .current_dir(&self.root)
             .env("CARGO_TARGET_DIR", &self.target)
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
@@ -237,7 +265,7 @@ impl Copy {
     fn run(&self, executable: &Path, test: &Test) -> Result<Option<String>, Failure> {
         let said = self.root.join("said.txt");
         let mut command = Command::new(executable);
-        if let Test::Simulation { seeds } = test {
+        if let Test::Simulation { seeds } | Test::Network { seeds } = test {
             command
                 .env("WAVEKEEP_SEEDS", seeds.to_string())
                 .args(["every_sample", "--nocapture"]);
@@ -270,14 +298,14 @@ impl Copy {
     }
 }
 
-/// Beside the target directory that cargo is told to use; else in the user's cache.
+/// Where the builds lie: in the target directory that cargo is told to use; else in the user's cache.
 fn target_directory() -> Result<PathBuf, Failure> {
     if let Some(target) = std::env::var_os("CARGO_TARGET_DIR") {
-        return Ok(PathBuf::from(target).join("mutations"));
+        return Ok(PathBuf::from(target));
     }
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     Ok(cache
         .ok_or("set CARGO_TARGET_DIR or HOME: the builds need a place")?
-        .join("wavekeep/target/mutations"))
+        .join("wavekeep/target"))
 }

@@ -173,6 +173,40 @@ impl Oracle {
         }
     }
 
+    /// On a real connection an agent hears where a stream stands: it is an ack. `tampered`: bits of the connection may have flipped.
+    pub(crate) fn hears_opened(
+        &mut self,
+        now: Duration,
+        agent: usize,
+        stream: StreamId,
+        at: (u64, Hash),
+        tampered: bool,
+    ) {
+        let told = self.told.entry((agent, stream)).or_default();
+        let before = told.last_key_value().map_or(0, |(seq, _)| *seq);
+        told.retain(|seq, _| *seq <= at.0);
+        self.alarms.rewinds += u64::from(before > at.0);
+        self.check(before <= at.0 || self.losses > 0 || tampered, || {
+            format!(
+                "I6: no commit was ever lost, and yet {stream} is back at {} after {before}",
+                at.0
+            )
+        });
+        self.hears_ack(now, agent, stream, at, tampered);
+    }
+
+    /// And an ack.
+    pub(crate) fn hears_ack(&mut self, now: Duration, agent: usize, stream: StreamId, at: (u64, Hash), tampered: bool) {
+        let (seq, digest) = at;
+        let known = self.was_committed(stream, seq, digest);
+        self.check(known || tampered, || {
+            format!("I6: seq {seq} of {stream} was acknowledged and never committed")
+        });
+        if known {
+            self.tell(now, agent, stream, seq);
+        }
+    }
+
     fn tell(&mut self, now: Duration, agent: usize, stream: StreamId, seq: u64) {
         self.told.entry((agent, stream)).or_default().entry(seq).or_insert(now);
         let once = self.told_once.entry((agent, stream)).or_default();
