@@ -10,8 +10,9 @@ use wavekeep_agent::agent::Agent;
 use wavekeep_agent::capture::{Capture, CaptureEnd, CaptureOptions};
 use wavekeep_agent::clock::{Clock, SystemClock};
 use wavekeep_agent::connect::GrpcConnect;
-use wavekeep_agent::outbox::Options;
+use wavekeep_agent::outbox::kv::KvError;
 use wavekeep_agent::outbox::rocks::{self, RocksKv};
+use wavekeep_agent::outbox::{Options, Outbox, OutboxError};
 use wavekeep_agent::telemetry;
 use wavekeep_agent::uplink::UplinkOptions;
 use wavekeep_proto::id::StreamId;
@@ -44,6 +45,15 @@ pub(crate) struct Position {
 impl Session {
     /// Checks the options, opens the outbox, starts the uplink. `signals` are listened to already.
     pub(crate) fn start(args: CommonArgs, signals: Signals) -> Result<Self, CliError> {
+        Self::start_with(args, signals, |_| Ok(()))
+    }
+
+    /// The same; `prepare` has the outbox before the uplink does.
+    pub(crate) fn start_with(
+        args: CommonArgs,
+        signals: Signals,
+        prepare: impl FnOnce(&Outbox<RocksKv>) -> Result<(), CliError>,
+    ) -> Result<Self, CliError> {
         let labels = labels(&args.labels)?;
         let connect = GrpcConnect::new(&args.server).map_err(CliError::usage)?;
         let options = Options {
@@ -54,10 +64,10 @@ impl Session {
             durability: args.store.durability(),
             ..Options::default()
         };
-        let path = args.outbox.display();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (outbox, _) = rocks::open(&args.outbox, options, clock.now())
-            .map_err(|error| CliError::Failed(format!("{path}: {error}")))?;
+            .map_err(|error| CliError::Failed(format!("{}: {error}{}", args.outbox.display(), advice(&error, &args))))?;
+        prepare(&outbox)?;
         let recorder = telemetry::start_metrics().map_err(CliError::failed)?;
         let uplink = UplinkOptions {
             agent: args.device.clone(),
@@ -173,6 +183,19 @@ impl Session {
         }
     }
 
+    /// The same of streams that were carried into the outbox, of which nothing is captured.
+    pub(crate) fn finish_carried(self) -> Result<(), CliError> {
+        self.deliver(true);
+        let (remains, refused) = (self.agent.remains(), self.agent.link().refused);
+        let outbox = self.args.outbox.display();
+        if remains.is_nothing() {
+            return Ok(());
+        }
+        let kept = format!("{remains}: they are kept in {outbox}; start the agent on it again to send them");
+        let parts: Vec<String> = refused.into_iter().chain([kept]).collect();
+        Err(CliError::Incomplete(parts.join("; ")))
+    }
+
     fn deliver(&self, patiently: bool) {
         let mut progress = Progress::start("delivering", 0, false);
         // A signal ends the patience, and starts the time that is left then.
@@ -204,6 +227,17 @@ impl Session {
             None if remains.is_nothing() => "all is acknowledged".into(),
             None => remains.to_string(),
         }
+    }
+}
+
+/// What to do about an outbox that cannot be opened, where the error does not say.
+fn advice(error: &OutboxError, args: &CommonArgs) -> String {
+    match error {
+        OutboxError::Kv(KvError::Damaged(_) | KvError::Failed(_)) => format!(
+            "; `wavekeep-agent outbox verify {0}` says what is intact, `wavekeep-agent outbox export {0} --output DIR` brings that to another disk",
+            args.outbox.display()
+        ),
+        _ => String::new(),
     }
 }
 

@@ -2,6 +2,8 @@
 //! progress to standard error; exit 0 only on full success, 2 for a usage error, 1 otherwise, with one sentence.
 
 mod agent;
+mod carried;
+mod doctor;
 mod label;
 mod outbox;
 mod progress;
@@ -53,12 +55,15 @@ Examples:
   wavekeep-agent replay scope.csv --dtype f32 --outbox ./outbox --device scope
   wavekeep-agent replay iv.npy --signal current:A --signal voltage:V --outbox ./outbox --device smu --rate 1000 --start 2026-01-31T12:00:00Z
   wavekeep-agent replay traces.npy --join-rows --signal voltage:V --outbox ./outbox --device target --rate 29.5e6 --start 2026-01-31T12:00:00Z
+  wavekeep-agent replay /media/stick --format chunks --outbox ./outbox --device bench-3
   wavekeep-agent replay trace1-energy.bin --outbox ./outbox --device dut --start 2026-01-31T12:00:00Z
 
 csv: a line of names with units (time,current [A]), then numbers; the column named time, timestamp or t is RFC 3339, or seconds, or
 time_ms, time_us, time_ns. Times must be regular within half a sample; whole samples that are missing become a gap.
 npy: 1-D is one signal, 2-D is (samples, signals). energyrunner (…-energy.bin): …-timestamps.json beside it becomes markers.
 docs/FILES.md has all of it.
+chunks: what `wavekeep-agent outbox export` wrote of the device, a file or all files of a directory; the streams stay the ones they were, so
+a server that has a part of one gets the rest of it.
 
 A JLS file says itself what it holds and when that was recorded.
 The same file is the same stream, from wherever it is replayed: doing it again stores nothing twice and finishes what was interrupted.";
@@ -81,7 +86,11 @@ On a terminal it is drawn anew each second, until Ctrl-C.";
 const OUTBOX_EXAMPLES: &str = "\
 Examples:
   wavekeep-agent outbox status /var/lib/wavekeep --json
-  wavekeep-agent outbox verify /var/lib/wavekeep";
+  wavekeep-agent outbox verify /var/lib/wavekeep                          what is intact, what is damaged, and since when
+  wavekeep-agent outbox export /var/lib/wavekeep --output /media/stick    what is intact, as files for replay
+  wavekeep-agent outbox repair /var/lib/wavekeep --yes                    damage becomes named gaps; the agent can go on
+
+The three open any outbox, also one that no agent can open. Stop its agent before. docs/OPERATIONS.md has it step by step.";
 
 /// Captures instruments into a durable outbox and brings what was captured to a Wavekeep server, once and provably.
 #[derive(Debug, Parser)]
@@ -117,7 +126,7 @@ enum Command {
     /// Shows how a running agent stands: its sources, outbox, link, lag and gaps
     #[command(after_help = STATUS_EXAMPLES)]
     Status(status::StatusArgs),
-    /// Looks at an outbox
+    /// Looks at an outbox, brings to safety what is intact of a damaged one, and repairs it
     #[command(subcommand, after_help = OUTBOX_EXAMPLES)]
     Outbox(outbox::OutboxCommand),
 }

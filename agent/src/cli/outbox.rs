@@ -1,4 +1,4 @@
-//! `wavekeep-agent outbox status|verify`: looks at an outbox, and changes nothing.
+//! `wavekeep-agent outbox status`: what an outbox holds. The other commands on outboxes are the doctor's.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use wavekeep_agent::admin;
-use wavekeep_agent::outbox::verify::{StreamVerified, VerifyReport};
 use wavekeep_agent::outbox::{OutboxError, rocks};
 
+use super::doctor::{self, ExportArgs, RepairArgs, VerifyArgs};
 use super::CliError;
 use super::summary::print_line;
 
@@ -16,8 +16,12 @@ use super::summary::print_line;
 pub(crate) enum OutboxCommand {
     /// Says what an outbox holds; asks its agent, if one is running
     Status(OutboxArgs),
-    /// Reads everything that an outbox holds and checks every hash; its agent must not be running
-    Verify(OutboxArgs),
+    /// Reads everything that an outbox holds, however damaged it is, and says what is intact and what is not; changes nothing
+    Verify(VerifyArgs),
+    /// Writes what is intact of an outbox, however damaged it is, into files that `replay` takes; changes nothing in it
+    Export(ExportArgs),
+    /// Makes a damaged outbox whole again: what is lost becomes gaps with the reason `corrupt`; what was damaged is kept aside
+    Repair(RepairArgs),
 }
 
 #[derive(Debug, Args)]
@@ -36,7 +40,9 @@ pub(crate) struct OutboxArgs {
 pub(crate) fn run(command: OutboxCommand) -> Result<(), CliError> {
     match command {
         OutboxCommand::Status(args) => status(&args),
-        OutboxCommand::Verify(args) => verify(&args),
+        OutboxCommand::Verify(args) => doctor::verify(&args),
+        OutboxCommand::Export(args) => doctor::export(&args),
+        OutboxCommand::Repair(args) => doctor::repair(&args),
     }
 }
 
@@ -98,46 +104,6 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn verify(args: &OutboxArgs) -> Result<(), CliError> {
-    let outbox = rocks::inspect(&args.directory).map_err(|error| at(&args.directory, &error))?;
-    let report = outbox.verify().map_err(|error| at(&args.directory, &error))?;
-    if args.json {
-        print_line(&serde_json::to_string(&report).map_err(CliError::failed)?)?;
-    } else {
-        report
-            .streams
-            .iter()
-            .try_for_each(|stream| print_line(&describe_verified(stream)))?;
-        print_line(&format!(
-            "{} bytes read, {}",
-            report.read_bytes,
-            if report.intact { "intact" } else { "DAMAGED" }
-        ))?;
-    }
-    damage(&report).map_or(Ok(()), |damage| {
-        Err(CliError::Failed(format!(
-            "{damage}: the uplink sends a gap for what is lost; check the disk"
-        )))
-    })
-}
-
-fn describe_verified(stream: &StreamVerified) -> String {
-    let damaged = match stream.damaged_chunks {
-        0 => String::new(),
-        chunks => format!(", {chunks} chunks with {} samples DAMAGED", stream.damaged_samples),
-    };
-    format!(
-        "{} {}: {} samples in {} chunks, {} missing ones in {} gaps{damaged}",
-        stream.stream, stream.device, stream.samples, stream.samples_chunks, stream.gap_samples, stream.gap_chunks
-    )
-}
-
-fn damage(report: &VerifyReport) -> Option<String> {
-    let (lost, states) = (report.lost_definitions.len(), report.lost_states.len());
-    let chunks: u64 = report.streams.iter().map(|stream| stream.damaged_chunks).sum();
-    (!report.intact).then(|| format!("{chunks} chunks, {lost} definitions and {states} states are damaged"))
-}
-
-fn at(directory: &Path, error: &OutboxError) -> CliError {
+pub(super) fn at(directory: &Path, error: &OutboxError) -> CliError {
     CliError::Failed(format!("{}: {error}", directory.display()))
 }

@@ -6,6 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use tracing::warn;
 use wavekeep_agent::capture::Capture;
+use wavekeep_agent::outbox::chunk_file;
 use wavekeep_agent::source::file::{FileSource, Given, RecordedFile};
 use wavekeep_agent::source::jls::{JlsError, JlsOptions, JlsSource};
 use wavekeep_agent::source::simulator::Speed;
@@ -14,6 +15,7 @@ use wavekeep_agent::stop::StopToken;
 use wavekeep_proto::stream::SampleType;
 
 use super::agent::{Position, Session};
+use super::carried;
 use super::progress::Progress;
 use super::signals::Signals;
 use super::{CliError, CommonArgs, values};
@@ -22,7 +24,7 @@ use super::{CliError, CommonArgs, values};
 pub(crate) struct ReplayArgs {
     /// The file
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// What the file is [default: by the file's name, else raw]
     #[arg(long, env = "WAVEKEEP_FORMAT", value_enum)]
     format: Option<Format>,
@@ -47,7 +49,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long, env = "WAVEKEEP_JOIN_ROWS", value_parser = BoolishValueParser::new())]
     join_rows: bool,
     #[command(flatten)]
-    common: CommonArgs,
+    pub(super) common: CommonArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,6 +64,8 @@ enum Format {
     Jls,
     /// A trace of EEMBC EnergyRunner, with the edges beside it
     Energyrunner,
+    /// What `outbox export` wrote: a file, or a directory of them
+    Chunks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,9 +108,16 @@ impl ReplayArgs {
             Some((_, "csv" | "tsv")) => Format::Csv,
             Some((_, "npy")) => Format::Npy,
             Some((_, "jls")) => Format::Jls,
+            Some((_, chunk_file::EXTENSION)) => Format::Chunks,
             _ if name.ends_with(energyrunner::NAME_END) => Format::Energyrunner,
             _ => Format::Raw,
         })
+    }
+
+    /// Does it say what only a file without such knowledge needs?
+    pub(super) fn describes(&self) -> bool {
+        let signals = !self.signals.is_empty();
+        signals || self.dtype.is_some() || self.rate.is_some() || self.start.is_some() || self.join_rows
     }
 
     fn given(&self) -> Given {
@@ -140,6 +151,7 @@ impl ReplayArgs {
             Format::Npy => boxed(npy::open(file, &given, stop, tell)),
             Format::Energyrunner => boxed(energyrunner::open(file, &given, stop, tell)),
             Format::Jls => self.open_jls(given, stop, tell),
+            Format::Chunks => Err(CliError::Usage("a chunk file is not captured: it is carried".into())),
         }
     }
 
@@ -171,6 +183,9 @@ impl ReplayArgs {
 
 pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
     let signals = Signals::listen()?;
+    if args.format() == Format::Chunks {
+        return carried::replay(args, signals);
+    }
     let name = args.file.display().to_string();
     let bytes = std::fs::metadata(&args.file).map_or(0, |metadata| metadata.len());
     let source = {

@@ -23,7 +23,7 @@ pub enum OutboxError {
         known: u32,
     },
     /// Not an outbox, or its first bytes are bad.
-    #[error("this outbox cannot be read ({0}): set it aside and start a new one")]
+    #[error("this outbox cannot be read ({0}): `wavekeep-agent outbox repair` sets it aside and brings back what it can")]
     Broken(&'static str),
     /// No outbox.
     #[error("there is no outbox in this directory: an agent makes one when it starts")]
@@ -128,15 +128,21 @@ pub enum OutboxAlarm {
     StateRebuilt(StreamId),
     /// The store did not open: another one was started.
     #[error(
-        "the outbox could not be opened ({why}); it was set aside as {path}, and a new one was started: \
-         check the disk and keep that folder, what was not sent may still be read from it", path = path.display()
+        "the outbox could not be opened ({why}); it was set aside as {path}, and a new one was started: check the disk, and with the \
+         agent stopped, `wavekeep-agent outbox repair {outbox}` brings back what can be read of it",
+        path = path.display(), outbox = outbox.display()
     )]
     SetAside {
         /// Where it is now.
         path: PathBuf,
         /// What was wrong with it.
         why: String,
+        /// Its directory.
+        outbox: PathBuf,
     },
+    /// The store's log is not there.
+    #[error("the outbox's write-ahead log was gone, and with it what was stored last before this start; check the disk")]
+    LogLost,
     /// The disk does not sync.
     #[error("the outbox cannot be synced to its disk: {0}")]
     SyncFailed(KvError),

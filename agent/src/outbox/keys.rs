@@ -143,6 +143,11 @@ pub(super) fn seq_of_chunk(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key[STREAM_KEY_BYTES..].try_into().ok()?))
 }
 
+/// Is it the key of a chunk's columns?
+pub(super) fn is_data(key: &[u8]) -> bool {
+    key.len() == CHUNK_KEY_BYTES && key[0] == Prefix::Data as u8
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -167,6 +172,7 @@ mod tests {
             prop_assert_eq!(stream_of_state(&state(stream)), Some(stream));
             prop_assert_eq!((stream_of_definition(&state(stream)), stream_of_state(&definition(stream))), (None, None));
             prop_assert_eq!(seq_of_chunk(&data(stream, seq)), None);
+            prop_assert!(is_data(&data(stream, seq)) && !is_data(&chunk(stream, seq)));
         }
 
         #[test]

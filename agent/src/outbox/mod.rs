@@ -12,6 +12,7 @@
 //! | `start`, `store`, `room`, `release`, `evict`, `adopt`, `succeed`, `heal` | one file per batch |
 //! | `find`, `read`, `seam`, `remains` | reading; what the uplink sees, and who waits for it |
 //! | [`verify`], `durability` | looking it all over; when the disk is synced |
+//! | [`chunk_file`], [`carry`] | streams as files: out of a damaged outbox, into another |
 //!
 //! # Invariants
 //! - I4: the records of a stream tile its axis from `base` to `tail`, without a hole in seqs, samples or digests. A damaged
@@ -29,6 +30,8 @@
 //! file's stream that starts anew away from the deleting of its old files.)
 
 mod adopt;
+pub mod carry;
+pub mod chunk_file;
 mod durability;
 mod error;
 mod evict;

@@ -331,10 +331,14 @@ impl Record {
         }
     }
 
+    /// Are these its columns' bytes?
+    pub(super) fn has_data(&self, data: &[u8]) -> bool {
+        data.len() as u64 == self.data_bytes() && data_hash(data) == self.data_hash
+    }
+
     /// With its columns, of which `data` is what the disk says. `None`: those are not the bytes that were stored.
     pub(super) fn with_data(self, data: Vec<u8>) -> Option<(Chunk, Hash)> {
-        let whole = data.len() as u64 == self.data_bytes() && data_hash(&data) == self.data_hash;
-        whole.then_some(())?;
+        self.has_data(&data).then_some(())?;
         let data = Bytes::from(data);
         let mut at = 0;
         let column = |bytes: &u32| {

@@ -157,7 +157,7 @@ fn load<K: Kv>(kv: &K, create: Option<&Options>, now: Duration) -> Result<Loaded
 }
 
 /// What each stream is; `None` where that is lost. The copies count where the first ones cannot be read.
-fn load_described<K: Kv>(kv: &K) -> Result<BTreeMap<StreamId, Option<Described>>, OutboxError> {
+pub(super) fn load_described<K: Kv>(kv: &K) -> Result<BTreeMap<StreamId, Option<Described>>, OutboxError> {
     let mut described = BTreeMap::new();
     let of = |id: StreamId, key: &[u8], value: &[u8]| {
         Described::from_value(key, value).filter(|described| described.definition.id == id)

@@ -1,13 +1,18 @@
 //! [`Kv`] on RocksDB.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::statvfs::statvfs;
 use rocksdb::{CompactOptions, DB, DBRawIterator, Error, ErrorKind, WriteBatch};
 
 use super::super::OutboxError;
+use tempfile::TempDir;
+
+use super::super::keys;
 use super::super::kv::{Batch, Entry, Kv, KvError, Operation, Visit};
+use super::blobs::Blobs;
 use super::synced::Synced;
 use super::{STORE, options};
 
@@ -23,8 +28,18 @@ pub struct RocksKv {
     dir: PathBuf,
     store: PathBuf,
     has_ballast: AtomicBool,
-    read_only: bool,
+    /// Opened to be looked at.
+    look: Option<Look>,
     synced: Synced,
+}
+
+/// What looking at a store needs besides. It is dropped after the database.
+struct Look {
+    _scratch: TempDir,
+    /// Why it was put together again, if RocksDB did not open it as it is.
+    damage: Option<String>,
+    /// Made when something cannot be read.
+    blobs: OnceLock<Blobs>,
 }
 
 impl std::fmt::Debug for RocksKv {
@@ -65,7 +80,7 @@ fn read_twice<T>(read: impl Fn() -> Result<T, KvError>) -> Result<T, KvError> {
 }
 
 /// Of opening: a store whose files are missing or make no sense is damaged.
-fn open_error(error: &Error) -> OutboxError {
+pub(super) fn open_error(error: &Error) -> OutboxError {
     let text = error.to_string();
     let lost = text.contains("No such file") || text.contains("does not exist");
     match error.kind() {
@@ -101,28 +116,58 @@ impl RocksKv {
             dir: dir.into(),
             store: store.into(),
             has_ballast: AtomicBool::new(is_ballast(&dir.join(BALLAST))),
-            read_only: false,
+            look: None,
             synced: Synced::default(),
         })
     }
 
-    /// RocksDB's own repair, for a store that does not open.
-    pub(super) fn repair_files(store: &Path) -> Result<(), OutboxError> {
-        DB::repair(&options::database(), store).map_err(|error| open_error(&error))
-    }
-
-    /// Opens the store in `dir` to look at it.
-    pub fn open_read_only(dir: &Path) -> Result<Self, OutboxError> {
-        let store = dir.join(STORE);
-        let db = DB::open_for_read_only(&options::database(), &store, false).map_err(|error| open_error(&error))?;
+    /// Opens files of a store to look at them: those at `at`, which are those of `store` or stand for them; RocksDB's own notes go
+    /// into `scratch`. `damage`: why they had to be put together again.
+    pub(super) fn open_to_look(
+        store: &Path,
+        at: &Path,
+        scratch: TempDir,
+        damage: Option<String>,
+    ) -> Result<Self, OutboxError> {
+        let mut options = options::database();
+        options.set_db_log_dir(scratch.path());
+        let db = DB::open_for_read_only(&options, at, false).map_err(|error| open_error(&error))?;
         Ok(Self {
             db,
-            dir: dir.into(),
-            store,
+            dir: store.into(),
+            store: store.into(),
             has_ballast: AtomicBool::new(false),
-            read_only: true,
+            look: Some(Look {
+                _scratch: scratch,
+                damage,
+                blobs: OnceLock::new(),
+            }),
             synced: Synced::default(),
         })
+    }
+
+    /// Why this store had to be put together again to be looked at, if it had.
+    pub(super) fn damage(&self) -> Option<&str> {
+        self.look.as_ref()?.damage.as_deref()
+    }
+
+    /// The number of the newest sorted file that the store knows.
+    pub(super) fn newest_table(&self) -> Option<u64> {
+        let files = self.db.live_files().ok()?;
+        let number = |name: &str| name.trim_start_matches('/').split('.').next()?.parse().ok();
+        files.iter().filter_map(|file| number(&file.name)).max()
+    }
+
+    /// What only a blob file has: of a store that is looked at, where RocksDB cannot read.
+    fn salvaged(&self, key: &[u8], got: &Result<Option<Vec<u8>>, KvError>) -> Option<Vec<u8>> {
+        let look = self.look.as_ref()?;
+        match got {
+            Err(KvError::Damaged(_)) => {}
+            // The way from a chunk's columns to their bytes may be lost without a word; a chunk without columns has none.
+            Ok(None) if look.damage.is_some() && keys::is_data(key) => {}
+            _ => return None,
+        }
+        look.blobs.get_or_init(|| Blobs::find(&self.store)).get(key)
     }
 
     /// Writes what the log was to keep into sorted files, from memory; the log starts anew.
@@ -186,7 +231,11 @@ fn check(iterator: &DBRawIterator<'_>) -> Result<(), KvError> {
 
 impl Kv for RocksKv {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        read_twice(|| self.db.get(key).map_err(|error| read_error(&error)))
+        let got = read_twice(|| self.db.get(key).map_err(|error| read_error(&error)));
+        match self.salvaged(key, &got) {
+            Some(value) => Ok(Some(value)),
+            None => got,
+        }
     }
 
     fn scan(&self, from: &[u8], end: &[u8], visit: &mut Visit<'_>) -> Result<(), KvError> {
@@ -239,7 +288,7 @@ impl Kv for RocksKv {
     }
 
     fn write(&self, batch: Batch, sync: bool) -> Result<(), KvError> {
-        if self.read_only {
+        if self.look.is_some() {
             return Err(KvError::Failed("it was opened to be looked at".into()));
         }
         self.check_room(&batch)?;

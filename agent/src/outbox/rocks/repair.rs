@@ -1,5 +1,7 @@
 //! Brings back what can be read of stores that were set aside, or of one that is damaged: whole streams, copied record by
-//! record into the store in use. What cannot be read stays a hole, which the outbox names when it meets it.
+//! record into the store in use. What cannot be read is a hole there, which becomes a gap `corrupt` as it does for the uplink.
+//!
+//! What was damaged stays as it was, under another name. Killed at any moment, it can be done again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,18 +11,23 @@ use std::time::Duration;
 use serde::Serialize;
 use wavekeep_proto::id::StreamId;
 
-use super::super::kv::{Batch, Kv};
-use super::super::record::{Described, Identity, State};
+use super::super::kv::{Batch, Kv, KvError};
+use super::super::record::Described;
 use super::super::store::put_described;
+use super::super::table::Stream;
+use super::super::verify::VerifyReport;
 use super::super::{Options, Outbox, OutboxError, STEP_BYTES_MAX, find, keys};
-use super::{BROKEN, RocksKv, STORE, failed, set_aside, will_not_open};
+use super::{BROKEN, KEPT, Locked, RocksKv, STORE, failed, look, set_aside, set_aside_stores, will_not_open};
+
+/// Room on the disk that is left beside what is copied.
+const FREE_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What was brought back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct RepairReport {
-    /// Stores that were read; they stay where they are until a person deletes them.
-    pub stores: Vec<PathBuf>,
-    /// Stores that cannot be opened at all.
+    /// Stores that were damaged, under the names that they have now; they stay until a person deletes them.
+    pub kept: Vec<PathBuf>,
+    /// Of these, the ones of which nothing can be read.
     pub unreadable: Vec<PathBuf>,
     /// Streams that are held again.
     pub streams: u64,
@@ -28,135 +35,136 @@ pub struct RepairReport {
     pub records: u64,
     /// Streams that were left out, since the outbox in use holds the same.
     pub known_streams: u64,
+    /// Streams of which nothing tells what they are: their chunks stay in the stores that are kept.
+    pub lost_definitions: Vec<String>,
+    /// What was damaged, before it became gaps.
+    pub lost: VerifyReport,
 }
 
-/// Sets the store aside if it is damaged, and brings back what can be read of all that were set aside. No agent may run.
+/// Is anything damaged, or set aside and not brought back? Changes nothing.
+pub fn is_repair_due(dir: &Path) -> Result<bool, OutboxError> {
+    let store = dir.join(STORE);
+    Ok(!set_aside_stores(dir)?.is_empty() || store.is_dir() && is_damaged(&store)?)
+}
+
+/// Sets the store aside if it is damaged, brings back what can be read of all that were set aside, and names what cannot. No agent may
+/// run.
 pub fn repair(dir: &Path, options: Options) -> Result<RepairReport, OutboxError> {
     if !dir.is_dir() {
         return Err(OutboxError::Missing);
     }
-    if dir.join(STORE).is_dir() && is_damaged(dir)? {
-        set_aside(dir).map_err(failed)?;
-    }
-    let (outbox, start) = Outbox::open(Arc::new(RocksKv::open(dir)?), options, Duration::ZERO)?;
-    let mut report = RepairReport::default();
-    // The last one first: what it says of a stream is the latest.
-    for store in set_aside_stores(dir)?.into_iter().rev() {
-        match open_broken(dir, &store) {
-            Ok(broken) => {
-                if start.created && report.stores.is_empty() {
-                    keep_identity(&broken, &outbox)?;
-                }
-                copy_streams(&broken, &outbox, &mut report)?;
-                report.stores.push(store);
-            }
-            Err(error) if will_not_open(&error) => report.unreadable.push(store),
-            Err(error) => return Err(error),
+    if dir.join(STORE).is_dir() {
+        // Agents are kept away until the store has another name, or is intact.
+        let locked = Locked::take(dir)?;
+        if is_damaged(&dir.join(STORE))? {
+            check_room(dir)?;
+            set_aside(dir).map_err(failed)?;
         }
+        drop(locked);
     }
-    outbox.sync()?;
+    let stores = set_aside_stores(dir)?;
+    if stores.is_empty() {
+        return if dir.join(STORE).is_dir() {
+            Ok(RepairReport::default())
+        } else {
+            Err(OutboxError::Missing)
+        };
+    }
+    let mut report = RepairReport::default();
+    bring_back(dir, options.clone(), &stores, &mut report)?;
+    name_what_is_lost(dir, options, &mut report)?;
+    for store in &stores {
+        let kept = keep(store)?;
+        for unreadable in report.unreadable.iter_mut().filter(|path| *path == store) {
+            unreadable.clone_from(&kept);
+        }
+        report.kept.push(kept);
+    }
     Ok(report)
 }
 
-fn is_damaged(dir: &Path) -> Result<bool, OutboxError> {
-    let verified = RocksKv::open(dir)
-        .and_then(|kv| Outbox::inspect(Arc::new(kv)))
-        .and_then(|outbox| outbox.verify());
-    match verified {
-        Ok(report) => Ok(!report.intact),
-        Err(error) if will_not_open(&error) => Ok(true),
-        Err(error) => Err(error),
-    }
+fn is_damaged(store: &Path) -> Result<bool, OutboxError> {
+    let looked = match look(store) {
+        Err(error) if will_not_open(&error) => return Ok(true),
+        other => other?,
+    };
+    Ok(looked.damage.is_some() || !looked.outbox.verify()?.intact)
 }
 
-/// If RocksDB does not open it, RocksDB's own repair is tried on it first.
-fn open_broken(dir: &Path, store: &Path) -> Result<RocksKv, OutboxError> {
-    match RocksKv::open_at(dir, store) {
-        Err(error) if will_not_open(&error) => {
-            RocksKv::repair_files(store)?;
-            RocksKv::open_at(dir, store)
+/// What is copied is there twice.
+fn check_room(dir: &Path) -> Result<(), OutboxError> {
+    let stat = nix::sys::statvfs::statvfs(dir).map_err(|error| failed(error.into()))?;
+    let free = stat.blocks_available() * stat.fragment_size();
+    let entries = std::fs::read_dir(dir.join(STORE)).map_err(failed)?;
+    let needed: u64 = entries.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum();
+    if free >= needed + FREE_BYTES {
+        return Ok(());
+    }
+    Err(KvError::Full(format!(
+        "{free} bytes are free, and a copy of what is intact needs {needed}; nothing was changed, and `outbox export` brings it to another disk"
+    ))
+    .into())
+}
+
+fn bring_back(dir: &Path, options: Options, stores: &[PathBuf], report: &mut RepairReport) -> Result<(), OutboxError> {
+    let (outbox, start) = Outbox::open(Arc::new(RocksKv::open(dir)?), options, Duration::ZERO)?;
+    let mut is_new = start.created || start.streams == 0;
+    // The last one first: what it says of a stream is the latest.
+    for store in stores.iter().rev() {
+        match look(store) {
+            Ok(broken) => {
+                if std::mem::take(&mut is_new) {
+                    outbox.set_identity(broken.outbox.table().identity)?;
+                }
+                copy_streams(&broken.outbox, &outbox, report)?;
+            }
+            Err(error) if will_not_open(&error) => report.unreadable.push(store.clone()),
+            Err(error) => return Err(error),
         }
-        other => other,
     }
+    outbox.sync()
 }
 
-/// The outbox stays who it was, and bound to whom it was.
-fn keep_identity(from: &RocksKv, to: &Outbox<RocksKv>) -> Result<(), OutboxError> {
-    let read = |key: &[u8]| {
-        from.get(key)
-            .ok()
-            .flatten()
-            .and_then(|value| Identity::from_value(key, &value))
-    };
-    match read(&keys::IDENTITY).or_else(|| read(&keys::IDENTITY_COPY)) {
-        Some(identity) => to.set_identity(identity),
-        None => Ok(()),
-    }
-}
-
-fn set_aside_stores(dir: &Path) -> Result<Vec<PathBuf>, OutboxError> {
-    let entries = std::fs::read_dir(dir).map_err(failed)?;
-    let broken = |path: &PathBuf| {
-        path.file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.starts_with(BROKEN))
-            && path.is_dir()
-    };
-    let mut stores: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(broken)
-        .collect();
-    stores.sort();
-    Ok(stores)
-}
-
-fn copy_streams(from: &RocksKv, to: &Outbox<RocksKv>, report: &mut RepairReport) -> Result<(), OutboxError> {
-    let mut described = BTreeMap::new();
-    // What lies behind a damaged definition is not found; what was found counts, and so do the copies.
-    let _ = from.scan(
-        &keys::DEFINITION_COPIES_FROM,
-        &keys::DEFINITION_COPIES_END,
-        &mut |key, value| {
-            described.extend(keys::stream_of_definition_copy(key).zip(Described::from_value(key, value)));
-            true
-        },
-    );
-    let _ = from.scan(&keys::DEFINITIONS_FROM, &keys::DEFINITIONS_END, &mut |key, value| {
-        described.extend(keys::stream_of_definition(key).zip(Described::from_value(key, value)));
-        true
-    });
-    for (stream, described) in described {
-        if to.state_of(stream).is_some() {
+fn copy_streams(
+    from: &Outbox<RocksKv>,
+    to: &Outbox<RocksKv>,
+    report: &mut RepairReport,
+) -> Result<(), OutboxError> {
+    let streams: BTreeMap<StreamId, Stream> = from.table().streams.clone();
+    for (id, stream) in streams {
+        // In the table, or copied a moment ago.
+        if to.state_of(id).is_some() || to.kv().get(&keys::definition(id))?.is_some() {
             report.known_streams += 1;
             continue;
         }
-        copy_stream(from, &**to.kv(), stream, &described, report)?;
+        copy_stream(&**from.kv(), &**to.kv(), id, &stream, report)?;
         report.streams += 1;
     }
+    let lost = from.unknown_streams()?;
+    report.lost_definitions.extend(lost.iter().map(ToString::to_string));
     Ok(())
 }
 
 fn copy_stream<K: Kv>(
     from: &K,
     to: &K,
-    stream: StreamId,
-    described: &Described,
+    id: StreamId,
+    stream: &Stream,
     report: &mut RepairReport,
 ) -> Result<(), OutboxError> {
-    let key = keys::state(stream);
-    let state = from.get(&key).ok().flatten();
-    let stands = state.as_ref().and_then(|value| State::from_value(&key, value));
-    let mut next = stands.map_or(0, |(state, _)| state.base.at.seq + 1);
+    let (mut next, tail) = (stream.state.base.at.seq + 1, stream.state.tail.at.seq);
     let mut batch = Batch::default();
-    loop {
-        let found = find::some(from, stream, next, wavekeep_proto::limits::SEQ_MAX)?;
+    while next <= tail {
+        let found = find::some(from, id, next, tail)?;
         let Some(last) = found.last() else { break };
         next = last.record.header.seq + 1;
         for found in found {
             let seq = found.record.header.seq;
-            let (chunk, data) = (keys::chunk(stream, seq), keys::data(stream, seq));
+            let (chunk, data) = (keys::chunk(id, seq), keys::data(id, seq));
             batch.put(chunk, found.record.to_value(&chunk));
-            if let Ok(Some(value)) = from.get(&data) {
+            if !found.record.column_bytes.is_empty()
+                && let Ok(Some(value)) = from.get(&data)
+            {
                 batch.put(data, value);
             }
             report.records += 1;
@@ -166,10 +174,30 @@ fn copy_stream<K: Kv>(
         }
     }
     // Last, so that a stream is there whole or not at all.
-    put_described(&mut batch, described);
-    if let Some(state) = state {
-        batch.put(key, state);
-    }
+    let described = Described {
+        definition: (*stream.definition).clone(),
+        labels: stream.labels.clone(),
+        run: stream.run.clone(),
+    };
+    put_described(&mut batch, &described);
+    let key = keys::state(id);
+    batch.put(key, stream.state.to_value(&key, stream.acked));
     to.write(batch, false)?;
     Ok(())
+}
+
+/// Reads all of it as the uplink would: what is damaged becomes a gap on the way.
+fn name_what_is_lost(dir: &Path, options: Options, report: &mut RepairReport) -> Result<(), OutboxError> {
+    let (outbox, _) = Outbox::open(Arc::new(RocksKv::open(dir)?), options, Duration::ZERO)?;
+    report.lost = outbox.verify()?;
+    outbox.mend()?;
+    outbox.sync()
+}
+
+fn keep(store: &Path) -> Result<PathBuf, OutboxError> {
+    let name = store.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = name.strip_prefix(BROKEN).unwrap_or(name);
+    let kept = store.with_file_name(format!("{KEPT}{name}"));
+    std::fs::rename(store, &kept).map_err(failed)?;
+    Ok(kept)
 }
