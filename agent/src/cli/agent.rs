@@ -65,8 +65,9 @@ impl Session {
             ..Options::default()
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let (outbox, _) = rocks::open(&args.outbox, options, clock.now())
-            .map_err(|error| CliError::Failed(format!("{}: {error}{}", args.outbox.display(), advice(&error, &args))))?;
+        let (outbox, _) = rocks::open(&args.outbox, options, clock.now()).map_err(|error| {
+            CliError::Failed(format!("{}: {error}{}", args.outbox.display(), advice(&error, &args)))
+        })?;
         prepare(&outbox)?;
         let recorder = telemetry::start_metrics().map_err(CliError::failed)?;
         let uplink = UplinkOptions {
@@ -183,11 +184,21 @@ impl Session {
         }
     }
 
-    /// The same of streams that were carried into the outbox, of which nothing is captured.
-    pub(crate) fn finish_carried(self) -> Result<(), CliError> {
+    /// The same of streams that were carried into the outbox up to these samples; nothing is captured.
+    pub(crate) fn finish_carried(self, carried: &[(StreamId, u64)]) -> Result<(), CliError> {
         self.deliver(true);
         let (remains, refused) = (self.agent.remains(), self.agent.link().refused);
         let outbox = self.args.outbox.display();
+        // A live stream moves to a successor then; of a file, what was held is dropped.
+        let dropped = |(stream, next_sample): &&(StreamId, u64)| {
+            let at = self.agent.position(*stream);
+            at.is_some_and(|at| at.next_sample < *next_sample)
+        };
+        if let Some((stream, _)) = carried.iter().find(dropped) {
+            return Err(CliError::Incomplete(format!(
+                "the server has stream {stream} from another replay, cut differently: replay the recorded file that it is of"
+            )));
+        }
         if remains.is_nothing() {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use wavekeep_agent::outbox::Outbox;
 use wavekeep_agent::outbox::carry::{CarriedIn, CarryError};
 use wavekeep_agent::outbox::chunk_file::{self, ChunkFile, ChunkFileError};
 use wavekeep_agent::outbox::rocks::RocksKv;
+use wavekeep_proto::id::StreamId;
 
 use super::agent::Session;
 use super::replay::ReplayArgs;
@@ -29,14 +30,16 @@ pub(super) fn replay(args: ReplayArgs, signals: Signals) -> Result<(), CliError>
     let files = files(&args.file, common)?;
     let (as_json, device) = (common.json, common.device.clone());
     let mut total = (0, 0, 0);
+    let mut streams = Vec::new();
     let session = Session::start_with(args.common, signals, |outbox| {
         for file in &files {
-            let carried = carry_in(outbox, file)?;
+            let (stream, carried) = carry_in(outbox, file)?;
+            streams.push((stream, carried.next_sample));
             total = (total.0 + 1, total.1 + carried.records, total.2 + carried.samples);
         }
         Ok(())
     })?;
-    session.finish_carried()?;
+    session.finish_carried(&streams)?;
     let (streams, chunks, samples) = total;
     print_line(&if as_json {
         json!({ "device": device, "stream_count": streams, "chunk_count": chunks, "sample_count": samples, "acknowledged": true }).to_string()
@@ -96,7 +99,7 @@ fn files(path: &Path, common: &CommonArgs) -> Result<Vec<PathBuf>, CliError> {
     Ok(of_device)
 }
 
-fn carry_in(outbox: &Outbox<RocksKv>, path: &Path) -> Result<CarriedIn, CliError> {
+fn carry_in(outbox: &Outbox<RocksKv>, path: &Path) -> Result<(StreamId, CarriedIn), CliError> {
     let file = open(path)?;
     let stream = file.stream();
     let carried = outbox.carry_in(file).map_err(|error| match error {
@@ -106,5 +109,5 @@ fn carry_in(outbox: &Outbox<RocksKv>, path: &Path) -> Result<CarriedIn, CliError
     if carried.known {
         info!("{}: the outbox holds stream {stream} already", path.display());
     }
-    Ok(carried)
+    Ok((stream, carried))
 }

@@ -119,7 +119,9 @@ impl StoreReport {
         let Some(report) = &self.report else { return lines };
         lines.extend(report.streams.iter().flat_map(stream_lines));
         for stream in &report.unknown_streams {
-            lines.push(format!("{stream}: DAMAGED: its definition is lost, so its chunks cannot be sent"));
+            lines.push(format!(
+                "{stream}: DAMAGED: its definition is lost, so its chunks cannot be sent"
+            ));
         }
         for stream in &report.lost_states {
             lines.push(format!(
@@ -331,7 +333,9 @@ fn repaired_lines(report: &rocks::RepairReport) -> Vec<String> {
     let damaged = report.lost.streams.iter().filter(|stream| stream.damaged_chunks > 0);
     let mut lines: Vec<String> = damaged.flat_map(stream_lines).collect();
     for stream in &report.lost_definitions {
-        lines.push(format!("{stream}: LOST: nothing tells what it is; its chunks stay in the store that is kept"));
+        lines.push(format!(
+            "{stream}: LOST: nothing tells what it is; its chunks stay in the store that is kept"
+        ));
     }
     lines.push(format!(
         "repaired: {} chunks of {} streams are held again, what is named above became gaps",
@@ -439,12 +443,16 @@ fn export_store(args: &ExportArgs, store: &Path, looked: Looked, manifest: &mut 
     let outbox = &looked.outbox;
     let lost = outbox.unknown_streams().map_err(|error| at(&args.directory, &error))?;
     manifest.unknown_streams.extend(lost.iter().map(ToString::to_string));
-    manifest
-        .damage
-        .extend(looked.damage.iter().map(|damage| format!("{}: {damage}", store.display())));
+    manifest.damage.extend(
+        looked
+            .damage
+            .iter()
+            .map(|damage| format!("{}: {damage}", store.display())),
+    );
     for (stream, device) in outbox.held_streams() {
         let name = format!("{}-{stream}.{}", plain(&device), chunk_file::EXTENSION);
-        let wanted = args.stream.is_none_or(|only| only == stream) && args.device.as_ref().is_none_or(|only| *only == device);
+        let wanted =
+            args.stream.is_none_or(|only| only == stream) && args.device.as_ref().is_none_or(|only| *only == device);
         if !wanted || manifest.files.iter().any(|file| file.file == name) {
             continue;
         }
@@ -468,11 +476,18 @@ fn export_store(args: &ExportArgs, store: &Path, looked: Looked, manifest: &mut 
 }
 
 /// There whole, on the disk, or not at all.
-fn export_stream(outbox: &Outbox<RocksKv>, stream: StreamId, unacked: bool, path: &Path) -> Result<CarriedOut, CarryError> {
+fn export_stream(
+    outbox: &Outbox<RocksKv>,
+    stream: StreamId,
+    unacked: bool,
+    path: &Path,
+) -> Result<CarriedOut, CarryError> {
     let part = path.with_extension("part");
     let mut file = BufWriter::with_capacity(1 << 20, File::create(&part).map_err(CarryError::Write)?);
     let carried = outbox.carry_out(stream, unacked, &mut file)?;
-    let file = file.into_inner().map_err(|error| CarryError::Write(error.into_error()))?;
+    let file = file
+        .into_inner()
+        .map_err(|error| CarryError::Write(error.into_error()))?;
     file.sync_all()
         .and_then(|()| std::fs::rename(&part, path))
         .map_err(CarryError::Write)?;
@@ -485,7 +500,13 @@ fn written(path: &Path, error: std::io::Error) -> CliError {
 
 /// A device's name, as a part of a file's.
 fn plain(name: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
     name.chars().map(plain).take(64).collect()
 }
 

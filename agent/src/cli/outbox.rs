@@ -8,8 +8,8 @@ use serde_json::Value;
 use wavekeep_agent::admin;
 use wavekeep_agent::outbox::{OutboxError, rocks};
 
-use super::doctor::{self, ExportArgs, RepairArgs, VerifyArgs};
 use super::CliError;
+use super::doctor::{self, ExportArgs, RepairArgs, VerifyArgs};
 use super::summary::print_line;
 
 #[derive(Debug, Subcommand)]

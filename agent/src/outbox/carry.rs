@@ -33,7 +33,9 @@ pub enum CarryError {
     File(#[from] ChunkFileError),
     #[error("it cannot be written ({0}): make room, or choose another disk")]
     Write(io::Error),
-    #[error("the outbox holds another part of stream {0} already: replay the file into an outbox of its own, a directory that is not there yet")]
+    #[error(
+        "the outbox holds another part of stream {0} already: replay the file into an outbox of its own, a directory that is not there yet"
+    )]
     OtherPart(StreamId),
     #[error("the outbox would hold {bytes} bytes of {quota_bytes}: give it a larger --quota")]
     Quota { bytes: u64, quota_bytes: u64 },
@@ -73,6 +75,8 @@ pub struct CarriedOut {
 pub struct CarriedIn {
     /// The outbox held all of it already.
     pub known: bool,
+    /// Where its stream goes on.
+    pub next_sample: u64,
     /// Records.
     pub records: u64,
     /// Samples in them.
@@ -92,7 +96,9 @@ impl<K: Kv> Outbox<K> {
 
     /// Writes what is intact of a stream; with `unacked`, from the first chunk on that no ack covers.
     pub fn carry_out(&self, id: StreamId, unacked: bool, to: impl Write) -> Result<CarriedOut, CarryError> {
-        let mut stream = self.with_stream(id, Stream::clone).ok_or(OutboxError::UnknownStream(id))?;
+        let mut stream = self
+            .with_stream(id, Stream::clone)
+            .ok_or(OutboxError::UnknownStream(id))?;
         if unacked {
             stream.state.base = self.mark_of_acked(id, &stream)?;
         }
@@ -143,6 +149,7 @@ impl<K: Kv> Outbox<K> {
             return if known {
                 Ok(CarriedIn {
                     known,
+                    next_sample: file.state.tail.at.next_sample,
                     ..CarriedIn::default()
                 })
             } else {
@@ -173,7 +180,10 @@ impl<K: Kv> Outbox<K> {
         let held_before = self.held_bytes();
         let mut state = file.state.clone();
         (state.held_bytes, state.successor) = (0, None);
-        let mut carried = CarriedIn::default();
+        let mut carried = CarriedIn {
+            next_sample: state.tail.at.next_sample,
+            ..CarriedIn::default()
+        };
         let mut batch = Batch::default();
         while let Some(chunk) = file.next()? {
             let record = chunk.record;

@@ -23,7 +23,9 @@ pub enum OutboxError {
         known: u32,
     },
     /// Not an outbox, or its first bytes are bad.
-    #[error("this outbox cannot be read ({0}): `wavekeep-agent outbox repair` sets it aside and brings back what it can")]
+    #[error(
+        "this outbox cannot be read ({0}): `wavekeep-agent outbox repair` sets it aside and brings back what it can"
+    )]
     Broken(&'static str),
     /// No outbox.
     #[error("there is no outbox in this directory: an agent makes one when it starts")]
@@ -141,7 +143,9 @@ pub enum OutboxAlarm {
         outbox: PathBuf,
     },
     /// The store's log is not there.
-    #[error("the outbox's write-ahead log was gone, and with it what was stored last before this start; check the disk")]
+    #[error(
+        "the outbox's write-ahead log was gone, and with it what was stored last before this start; check the disk"
+    )]
     LogLost,
     /// The disk does not sync.
     #[error("the outbox cannot be synced to its disk: {0}")]

@@ -401,6 +401,14 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Of an outbox of which nothing tells who it is: only to look at it.
+    pub(super) fn lost() -> Self {
+        Self {
+            agent_id: AgentId::default(),
+            ledger_id: None,
+        }
+    }
+
     pub(super) fn to_value(self, key: &[u8]) -> Vec<u8> {
         let ledger_id = self.ledger_id.map_or_else(Vec::new, LedgerId::to_vec);
         sealed(

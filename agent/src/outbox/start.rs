@@ -297,6 +297,19 @@ fn read<K: Kv, T>(kv: &K, key: &[u8], parse: impl FnOnce(&[u8], &[u8]) -> Option
     }
 }
 
+/// Is any definition readable?
+fn has_streams<K: Kv>(kv: &K) -> Result<bool, OutboxError> {
+    let mut found = false;
+    let scanned = kv.scan(&keys::DEFINITIONS_FROM, &keys::DEFINITIONS_END, &mut |key, value| {
+        found |= Described::from_value(key, value).is_some();
+        !found
+    });
+    match scanned {
+        Ok(()) | Err(KvError::Damaged(_)) => Ok(found),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn load_identity<K: Kv>(kv: &K, create: Option<&Options>) -> Result<(Identity, bool), OutboxError> {
     let version = match read(kv, &keys::VERSION, record::version_from_value)? {
         Some(version) => Some(version),
@@ -316,6 +329,8 @@ fn load_identity<K: Kv>(kv: &K, create: Option<&Options>) -> Result<(Identity, b
             return match create {
                 Some(options) if empty => create_identity(kv, options),
                 _ if empty => Err(OutboxError::Broken("it is empty")),
+                // To look at what else there is.
+                None if has_streams(kv)? => Ok((Identity::lost(), false)),
                 _ => Err(OutboxError::Broken("it has no format version")),
             };
         }
@@ -325,6 +340,7 @@ fn load_identity<K: Kv>(kv: &K, create: Option<&Options>) -> Result<(Identity, b
         Some(identity) => Some(identity),
         None => read(kv, &keys::IDENTITY_COPY, Identity::from_value)?,
     };
+    let identity = identity.or_else(|| create.is_none().then(Identity::lost));
     Ok((identity.ok_or(OutboxError::Broken("its identity is damaged"))?, false))
 }
 

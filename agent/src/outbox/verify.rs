@@ -286,7 +286,8 @@ impl<K: Kv> Outbox<K> {
             if state.is_none() {
                 report.lost_states.push(id.to_string());
             }
-            let verified = self.verify_stream::<OutboxError>(*id, stream, &mut report.read_bytes, &mut |_, _| Ok(()))?;
+            let verified =
+                self.verify_stream::<OutboxError>(*id, stream, &mut report.read_bytes, &mut |_, _| Ok(()))?;
             report.intact &= verified.damaged_chunks == 0;
             report.streams.push(verified);
         }
@@ -298,11 +299,16 @@ impl<K: Kv> Outbox<K> {
     /// Streams of which nothing tells what they are.
     pub fn unknown_streams(&self) -> Result<Vec<StreamId>, OutboxError> {
         let described = start::load_described(&*self.kv)?.into_iter();
-        Ok(described.filter_map(|(id, described)| described.is_none().then_some(id)).collect())
+        Ok(described
+            .filter_map(|(id, described)| described.is_none().then_some(id))
+            .collect())
     }
 
     /// Is every copy of its version and its identity as it was written? One good copy of each was found already.
     fn knows_itself(&self) -> Result<bool, OutboxError> {
+        if self.table().identity == Identity::lost() {
+            return Ok(false);
+        }
         let version = |key: &[u8], value: &[u8]| record::version_from_value(key, value).is_some();
         let identity = |key: &[u8], value: &[u8]| Identity::from_value(key, value).is_some();
         let copies: [(&[u8], &dyn Fn(&[u8], &[u8]) -> bool); 4] = [
@@ -326,7 +332,11 @@ impl<K: Kv> Outbox<K> {
         let (mut lost, mut all_read) = (BTreeSet::new(), true);
         let of_copy: fn(&[u8]) -> Option<StreamId> = keys::stream_of_definition_copy;
         for (from, end, id_of) in [
-            (keys::DEFINITIONS_FROM, keys::DEFINITIONS_END, keys::stream_of_definition as fn(&[u8]) -> _),
+            (
+                keys::DEFINITIONS_FROM,
+                keys::DEFINITIONS_END,
+                keys::stream_of_definition as fn(&[u8]) -> _,
+            ),
             (keys::DEFINITION_COPIES_FROM, keys::DEFINITION_COPIES_END, of_copy),
         ] {
             let scanned = self.kv.scan(&from, &end, &mut |key, value| {

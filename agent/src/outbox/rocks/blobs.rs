@@ -57,7 +57,10 @@ impl Blobs {
         while let Some(header) = header_at(&file, at, length) {
             let value_at = header.at + RECORD_HEADER_BYTES as u64 + header.key_bytes as u64;
             let mut key = vec![0; header.key_bytes];
-            if file.read_exact_at(&mut key, header.at + RECORD_HEADER_BYTES as u64).is_ok() {
+            if file
+                .read_exact_at(&mut key, header.at + RECORD_HEADER_BYTES as u64)
+                .is_ok()
+            {
                 let place = Place {
                     file: index,
                     at: value_at,
@@ -124,7 +127,11 @@ fn parse(bytes: &[u8; RECORD_HEADER_BYTES], at: u64, length: u64) -> Option<Head
     if !(1..=KEY_BYTES_MAX).contains(&key_bytes) || value_bytes > limits::CHUNK_BYTES_MAX as u64 || expires != 0 {
         return None;
     }
-    let sum = u32::from_le_bytes(bytes[SUMMED_BYTES..SUMMED_BYTES + 4].try_into().expect("four bytes are four"));
+    let sum = u32::from_le_bytes(
+        bytes[SUMMED_BYTES..SUMMED_BYTES + 4]
+            .try_into()
+            .expect("four bytes are four"),
+    );
     // As RocksDB masks checksums.
     let expected = crc32c::crc32c(&bytes[..SUMMED_BYTES])
         .rotate_right(15)

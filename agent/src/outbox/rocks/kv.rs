@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn room_that_the_last_process_kept_for_deleting_can_be_used() {
-        let dir = tempfile::TempDir::new().unwrap();
+        let dir = TempDir::new().unwrap();
         drop(RocksKv::open(dir.path()).unwrap());
         assert!(is_ballast(&dir.path().join(BALLAST)));
         // As on a disk that has filled since then: nothing is taken, what is there counts.

@@ -15,9 +15,9 @@ use rocksdb::DB;
 use tempfile::TempDir;
 
 use super::super::OutboxError;
+use super::super::keys;
 use super::super::kv::{Kv, KvError};
 use super::super::record::State;
-use super::super::keys;
 use super::kv::{RocksKv, open_error};
 use super::{failed, options, will_not_open};
 
@@ -67,7 +67,9 @@ impl RocksKv {
 /// Would RocksDB open all of it?
 pub(super) fn check(store: &Path) -> Result<(), OutboxError> {
     // One that is only being made has nothing that could be lost.
-    let has_files = ["sst", "blob", "log"].iter().any(|kind| !numbered(store, kind).is_empty());
+    let has_files = ["sst", "blob", "log"]
+        .iter()
+        .any(|kind| !numbered(store, kind).is_empty());
     if has_files {
         look_as_it_is(store)?;
     }
@@ -114,7 +116,9 @@ fn says_more(newer: &RocksKv, kv: &RocksKv) -> Result<bool, OutboxError> {
             value => value?,
         };
         let more = match value {
-            Some(value) => State::from_value(&key, &value).is_some_and(|(known, _)| known.tail.at.seq < newer.tail.at.seq),
+            Some(value) => {
+                State::from_value(&key, &value).is_some_and(|(known, _)| known.tail.at.seq < newer.tail.at.seq)
+            }
             // One that is gone was acked.
             None => acked.seq < newer.tail.at.seq,
         };

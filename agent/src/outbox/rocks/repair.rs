@@ -12,7 +12,7 @@ use serde::Serialize;
 use wavekeep_proto::id::StreamId;
 
 use super::super::kv::{Batch, Kv, KvError};
-use super::super::record::Described;
+use super::super::record::{Described, Identity};
 use super::super::store::put_described;
 use super::super::table::Stream;
 use super::super::verify::VerifyReport;
@@ -113,8 +113,10 @@ fn bring_back(dir: &Path, options: Options, stores: &[PathBuf], report: &mut Rep
     for store in stores.iter().rev() {
         match look(store) {
             Ok(broken) => {
-                if std::mem::take(&mut is_new) {
-                    outbox.set_identity(broken.outbox.table().identity)?;
+                let identity = broken.outbox.table().identity;
+                if is_new && identity != Identity::lost() {
+                    outbox.set_identity(identity)?;
+                    is_new = false;
                 }
                 copy_streams(&broken.outbox, &outbox, report)?;
             }
@@ -125,11 +127,7 @@ fn bring_back(dir: &Path, options: Options, stores: &[PathBuf], report: &mut Rep
     outbox.sync()
 }
 
-fn copy_streams(
-    from: &Outbox<RocksKv>,
-    to: &Outbox<RocksKv>,
-    report: &mut RepairReport,
-) -> Result<(), OutboxError> {
+fn copy_streams(from: &Outbox<RocksKv>, to: &Outbox<RocksKv>, report: &mut RepairReport) -> Result<(), OutboxError> {
     let streams: BTreeMap<StreamId, Stream> = from.table().streams.clone();
     for (id, stream) in streams {
         // In the table, or copied a moment ago.

@@ -2,6 +2,8 @@
 
 mod cases;
 mod damage;
+#[cfg(feature = "rocksdb")]
+mod doctor;
 mod model;
 #[cfg(feature = "rocksdb")]
 mod on_rocks;

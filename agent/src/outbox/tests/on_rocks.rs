@@ -21,11 +21,11 @@ use super::{definition, fill, gap, held, open_stream, options, secs, short};
 /// Set for the process that measures its memory.
 const CHILD: &str = "WAVEKEEP_TEST_OUTBOX_DIR";
 
-fn open(dir: &Path) -> Outbox<RocksKv> {
+pub(super) fn open(dir: &Path) -> Outbox<RocksKv> {
     rocks::open(dir, options(), secs(0)).expect("the store opens").0
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -39,7 +39,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The store's files that end like this, with their bytes.
-fn files(dir: &Path, suffix: &str) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn files(dir: &Path, suffix: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = fs::read_dir(dir.join("store"))
         .unwrap()
         .map(|entry| entry.unwrap().path());
@@ -54,7 +54,7 @@ fn files(dir: &Path, suffix: &str) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 /// A stream in a store that is closed: `chunks` of `count` bytes each, all different.
-fn stored(chunks: u64, count: usize) -> (TempDir, StreamId, Vec<Held>) {
+pub(super) fn stored(chunks: u64, count: usize) -> (TempDir, StreamId, Vec<Held>) {
     let dir = TempDir::new().unwrap();
     let outbox = open(dir.path());
     let stream = definition(1, false);
@@ -66,7 +66,7 @@ fn stored(chunks: u64, count: usize) -> (TempDir, StreamId, Vec<Held>) {
 }
 
 /// What is shown is what was stored, or a gap that says otherwise, and it tiles. Answers how many records are gaps.
-fn check(outbox: &Outbox<RocksKv>, stream: StreamId, truth: &[Held]) -> usize {
+pub(super) fn check(outbox: &Outbox<RocksKv>, stream: StreamId, truth: &[Held]) -> usize {
     let shown = held(outbox, stream);
     let tail = outbox.tail(stream).expect("the stream is there");
     let (mut seq, mut sample) = (0, 0);
@@ -231,7 +231,7 @@ fn i4_a_flipped_bit_in_the_log_costs_what_it_hits() {
 }
 
 /// With everything in sorted files and blob files.
-fn flushed(chunks: u64, count: usize) -> (TempDir, StreamId, Vec<Held>) {
+pub(super) fn flushed(chunks: u64, count: usize) -> (TempDir, StreamId, Vec<Held>) {
     let (dir, stream, truth) = stored(chunks, count);
     let kv = RocksKv::open(dir.path()).unwrap();
     kv.reclaim(&keys::ALL_FROM, &keys::ALL_END).unwrap();
@@ -350,9 +350,12 @@ fn a_store_that_will_not_open_is_set_aside_and_repaired() {
     // Somebody finds a copy of the manifest.
     fs::write(path.join(manifest.file_name().unwrap()), &bytes).unwrap();
     let report = rocks::repair(dir.path(), options()).unwrap();
-    assert_eq!((report.streams, report.records, report.stores.len()), (1, 50, 1));
+    assert_eq!((report.streams, report.records, report.kept.len()), (1, 50, 1));
+    // As if it had been killed before the last step.
+    fs::rename(&report.kept[0], &path).unwrap();
     let again = rocks::repair(dir.path(), options()).unwrap();
     assert_eq!((again.streams, again.known_streams), (0, 1), "it can be repeated");
+    assert!(!rocks::is_repair_due(dir.path()).unwrap());
     let outbox = open(dir.path());
     assert_eq!(held(&outbox, stream), truth);
     assert_eq!(held(&outbox, later.id).len(), 3);

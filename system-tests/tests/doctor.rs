@@ -1,0 +1,329 @@
+//! A disk damages an outbox, and people treat it: `outbox verify`, `outbox export` and a replay of what that wrote; `outbox repair`
+//! and the agent again; or the agent alone. Whichever comes first, and whatever is done after it to the same streams: what is stored is
+//! what was captured, bit by bit and once, the rest is in named gaps, and no program crashes.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+use wavekeep_proto::chunk::Reason;
+use wavekeep_system_tests::lab::{Lab, wait_for};
+use wavekeep_system_tests::process::binary;
+use wavekeep_system_tests::truth::{Report, check_lab};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const RATE: u64 = 100_000;
+
+fn spec(number: usize) -> String {
+    format!("js220,rate={RATE},seed={number},loss=1e-4")
+}
+
+/// Fills an outbox whose server is not there: a stream in sorted files and blob files, and one in the log. The agents of several run
+/// side by side.
+fn fill(lab: &Lab, numbers: &[usize]) {
+    for seconds in ["2s", "1s"] {
+        let agents: Vec<_> = numbers
+            .iter()
+            .map(|number| {
+                let (device, spec) = (format!("bench-{number}"), spec(*number));
+                let options = [
+                    "--device",
+                    &device,
+                    "--simulate",
+                    &spec,
+                    "--duration",
+                    seconds,
+                    "--chunk-period",
+                    "50ms",
+                    "--drain-wait",
+                    "0s",
+                ];
+                lab.agent(&device, &["run"], &options).unwrap()
+            })
+            .collect();
+        for (number, mut agent) in numbers.iter().zip(agents) {
+            wait_for("it captures", PATIENCE, || {
+                Ok(agent.log().contains("the capture ended"))
+            })
+            .unwrap();
+            assert!(
+                !agent.terminate(PATIENCE).unwrap().success(),
+                "{number}: nothing was delivered"
+            );
+        }
+    }
+}
+
+fn doctor(lab: &Lab, verb: &str, outbox: &str, options: &[&str]) -> Output {
+    let mut command = Command::new(binary("wavekeep-agent").unwrap());
+    command.args(["outbox", verb]).arg(lab.outbox(outbox)).args(options);
+    let output = command.output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code().is_some_and(|code| code < 2),
+        "{verb}: {:?} {log}",
+        output.status
+    );
+    assert!(!log.contains("panicked"), "{log}");
+    output
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, to) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy(&entry.path(), &to);
+        } else if kind.is_file() && entry.file_name() != "ballast" {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The store's files of this kind, the largest first.
+fn files(outbox: &Path, kind: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(outbox.join("store")).unwrap();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().contains(kind))
+        .collect();
+    files.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
+    files
+}
+
+fn damage(path: &Path, how: &str, seed: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    match how {
+        "cut" => bytes.truncate(bytes.len() * 2 / 3),
+        "flipped" => {
+            for turn in 0..3 {
+                let at = (seed * 7_919 + turn * 104_729) % bytes.len();
+                bytes[at] ^= 1 << (turn + 1);
+            }
+        }
+        _ => return fs::remove_file(path).unwrap(),
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+/// Samples stored, and in gaps `corrupt`; `None` if nothing of the device came.
+fn stored(lab: &Lab, device: &str, what: &str) -> Option<(u64, u64)> {
+    let devices = lab.reader(&["--json", "devices"]).unwrap();
+    if !devices.contains(&format!("\"{device}\"")) {
+        return None;
+    }
+    let (_, report) = check_lab(lab, device).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+    let Report { samples, gaps, .. } = &report;
+    let known = [Reason::SourceLoss, Reason::Corrupt];
+    assert!(gaps.keys().all(|reason| known.contains(reason)), "{what}: {gaps:?}");
+    Some((*samples, gaps.get(&Reason::Corrupt).copied().unwrap_or(0)))
+}
+
+fn sum(streams: &Value, field: &str) -> u64 {
+    streams
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|stream| stream[field].as_u64().unwrap())
+        .sum()
+}
+
+/// Verify, export, and a replay of each file: stored is exactly what was intact.
+fn export_and_replay(lab: &Lab, outbox: &str, device: &str, first: bool, what: &str) {
+    let verified = doctor(lab, "verify", outbox, &["--json"]);
+    let diagnosis = json(&verified);
+    assert_eq!(
+        verified.status.success(),
+        diagnosis["intact"] == true,
+        "{what}: {diagnosis}"
+    );
+    let files = lab.folder().join(format!("{outbox}-files"));
+    let output = doctor(lab, "export", outbox, &["--json", "--output", files.to_str().unwrap()]);
+    let nothing_is_left = output.stdout.is_empty() || json(&output)["files"].as_array().unwrap().is_empty();
+    if nothing_is_left {
+        assert!(!output.status.success(), "{what}");
+        return;
+    }
+    let manifest = json(&output);
+    assert_eq!(
+        output.status.success(),
+        manifest["intact"] == true,
+        "{what}: {manifest}"
+    );
+    for again in ["first", "again"] {
+        let options = ["--device", device, "--drain-wait", "1s"];
+        let path = files.to_str().unwrap();
+        let verb = ["replay", path, "--format", "chunks"];
+        let mut replay = lab
+            .agent(&format!("{outbox}-carried-{again}"), &verb, &options)
+            .unwrap();
+        replay
+            .wait_success(PATIENCE)
+            .unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        let (samples, corrupt) = stored(lab, device, what).expect("it was replayed");
+        if first {
+            assert_eq!(
+                samples,
+                sum(&manifest["files"], "samples"),
+                "{what} ({again}): exactly what is intact"
+            );
+            assert_eq!(corrupt, sum(&manifest["files"], "damaged_samples"), "{what} ({again})");
+        }
+    }
+}
+
+/// Verify, repair, and the agent again.
+fn repair_and_run(lab: &Lab, outbox: &str, device: &str, first: bool, what: &str) {
+    let intact = doctor(lab, "verify", outbox, &["--json"]).status.success();
+    if !intact {
+        assert!(
+            !doctor(lab, "repair", outbox, &[]).status.success(),
+            "{what}: only when told to"
+        );
+    }
+    let output = doctor(lab, "repair", outbox, &["--yes", "--json"]);
+    assert!(output.status.success(), "{what}: {output:?}");
+    let report = json(&output);
+    assert_eq!(
+        intact,
+        report["kept"].as_array().unwrap().is_empty(),
+        "{what}: {report}"
+    );
+    let verified = doctor(lab, "verify", outbox, &["--json"]);
+    assert!(verified.status.success(), "{what}: {verified:?}");
+    let held = json(&verified);
+    run(lab, outbox, &format!("{device}-repaired"), what);
+    if first && let Some((samples, corrupt)) = stored(lab, device, what) {
+        assert_eq!(samples, sum(&held["streams"], "samples"), "{what}");
+        assert_eq!(corrupt, sum(&report["lost"]["streams"], "damaged_samples"), "{what}");
+    }
+}
+
+/// The agent starts, goes on capturing, delivers, and ends well: on a damaged outbox too.
+fn run(lab: &Lab, outbox: &str, device: &str, what: &str) {
+    let spec = spec(99);
+    let options = ["--device", device, "--simulate", &spec, "--duration", "300ms"];
+    let mut agent = lab.agent(outbox, &["run"], &options).unwrap();
+    agent
+        .wait_success(PATIENCE)
+        .unwrap_or_else(|error| panic!("{what}: {error:#}"));
+    assert!(!agent.log().contains("panicked"), "{what}");
+    let (samples, corrupt) = stored(lab, device, what).expect("it captured");
+    assert!(samples > RATE / 10 && corrupt == 0, "{what}");
+}
+
+/// Treats an outbox in all ways; the one named by `turn` comes first.
+fn treat(lab: &Lab, number: usize, turn: usize, what: &str) {
+    let device = format!("bench-{number}");
+    let [exported, repaired, alone] = ["exported", "repaired", "alone"].map(|name| format!("{device}-{name}"));
+    for outbox in [&exported, &repaired, &alone] {
+        copy(&lab.outbox(&device), &lab.outbox(outbox));
+    }
+    for step in 0..3 {
+        match (turn + step) % 3 {
+            0 => export_and_replay(lab, &exported, &device, step == 0, what),
+            1 => repair_and_run(lab, &repaired, &device, step == 0, what),
+            _ => {
+                run(lab, &alone, &format!("{device}-alone"), what);
+                // What it set aside, if it did.
+                let output = doctor(lab, "repair", &alone, &["--yes"]);
+                assert!(output.status.success(), "{what}: {output:?}");
+                run(lab, &alone, &format!("{device}-after"), what);
+            }
+        }
+        stored(lab, &device, what);
+    }
+}
+
+#[test]
+fn i4_i13_whichever_file_of_an_outbox_is_damaged_what_is_intact_is_stored_once() {
+    let mut lab = Lab::stopped(&[]).unwrap();
+    let cases: Vec<(&str, &str)> = ["MANIFEST", "CURRENT", ".sst", ".blob", ".log"]
+        .into_iter()
+        .flat_map(|kind| ["cut", "flipped", "gone"].map(|how| (kind, how)))
+        .collect();
+    let numbers: Vec<usize> = (0..cases.len()).collect();
+    numbers.chunks(5).for_each(|some| fill(&lab, some));
+    lab.start_server().unwrap();
+    for (number, (kind, how)) in cases.iter().enumerate() {
+        let what = format!("{kind} {how}");
+        let outbox = lab.outbox(&format!("bench-{number}"));
+        let found = files(&outbox, kind);
+        damage(
+            found.first().unwrap_or_else(|| panic!("{what}: there is none")),
+            how,
+            number,
+        );
+        treat(&lab, number, number, &what);
+    }
+}
+
+#[test]
+fn i4_i13_bits_that_flip_all_over_an_outbox_cost_what_they_hit() {
+    let mut lab = Lab::stopped(&[]).unwrap();
+    let numbers: Vec<usize> = (20..26).collect();
+    fill(&lab, &numbers);
+    lab.start_server().unwrap();
+    for number in numbers {
+        let outbox = lab.outbox(&format!("bench-{number}"));
+        let all = files(&outbox, "");
+        let mut random = number as u64;
+        let mut what = format!("seed {number}:");
+        for _ in 0..4 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let path = &all[(random >> 33) as usize % all.len()];
+            if fs::metadata(path).unwrap().len() > 0 {
+                damage(path, "flipped", (random >> 40) as usize);
+                what += &format!(" {}", path.file_name().unwrap().display());
+            }
+        }
+        treat(&lab, number, number, &what);
+    }
+}
+
+#[test]
+fn an_outbox_that_is_none_and_one_in_use_get_a_sentence() {
+    let lab = Lab::start().unwrap();
+    fs::create_dir(lab.outbox("empty")).unwrap();
+    fs::create_dir_all(lab.outbox("foreign").join("store")).unwrap();
+    fs::write(lab.outbox("foreign").join("store").join("holiday.jpg"), "a picture").unwrap();
+    let files = lab.folder().join("files");
+    let output = ["--output", files.to_str().unwrap()];
+    for outbox in ["none", "empty", "foreign"] {
+        for (verb, options) in [("verify", &[][..]), ("export", &output)] {
+            let told = doctor(&lab, verb, outbox, options);
+            assert_eq!(told.status.code(), Some(1), "{verb} {outbox}");
+            assert_eq!(
+                String::from_utf8_lossy(&told.stderr).trim().lines().count(),
+                1,
+                "{told:?}"
+            );
+        }
+    }
+    assert!(lab.outbox("foreign").join("store").join("holiday.jpg").exists());
+    let spec = spec(1);
+    let options = ["--device", "bench", "--simulate", &spec, "--duration", "30s"];
+    let mut agent = lab.agent("used", &["run"], &options).unwrap();
+    wait_for("it captures", PATIENCE, || {
+        Ok(lab.tails("used").is_ok_and(|tails| !tails.is_empty()))
+    })
+    .unwrap();
+    for (verb, options) in [("verify", &[][..]), ("export", &output), ("repair", &["--yes"])] {
+        let told = doctor(&lab, verb, "used", options);
+        assert!(
+            !told.status.success() && String::from_utf8_lossy(&told.stderr).contains("uses this outbox"),
+            "{told:?}"
+        );
+    }
+    assert!(agent.terminate(PATIENCE).unwrap().success(), "{}", agent.log_tail());
+}
