@@ -16,6 +16,11 @@ use super::record::{self, Described, Identity, Mark, State};
 use super::table::Stream;
 use super::{Outbox, OutboxError, keys, start};
 
+/// Is this what was written under this key?
+type IsGood<'a> = &'a dyn Fn(&[u8], &[u8]) -> bool;
+/// Sees a readable record, and its columns if those are intact.
+type SeeRecord<'a, E> = dyn FnMut(&Found, Option<&[u8]>) -> Result<(), E> + 'a;
+
 /// Damaged ranges that a report lists one by one; more are only counted.
 const RANGES_MAX: usize = 100;
 
@@ -311,7 +316,7 @@ impl<K: Kv> Outbox<K> {
         }
         let version = |key: &[u8], value: &[u8]| record::version_from_value(key, value).is_some();
         let identity = |key: &[u8], value: &[u8]| Identity::from_value(key, value).is_some();
-        let copies: [(&[u8], &dyn Fn(&[u8], &[u8]) -> bool); 4] = [
+        let copies: [(&[u8], IsGood<'_>); 4] = [
             (&keys::VERSION, &version),
             (&keys::VERSION_COPY, &version),
             (&keys::IDENTITY, &identity),
@@ -358,7 +363,7 @@ impl<K: Kv> Outbox<K> {
         id: StreamId,
         stream: &Stream,
         read_bytes: &mut u64,
-        visit: &mut dyn FnMut(&Found, Option<&[u8]>) -> Result<(), E>,
+        visit: &mut SeeRecord<'_, E>,
     ) -> Result<StreamVerified, E> {
         let mut verified = StreamVerified::new(id, stream);
         let definition = &*stream.definition;

@@ -352,7 +352,7 @@ fn a_store_that_will_not_open_is_set_aside_and_repaired() {
     let report = rocks::repair(dir.path(), options()).unwrap();
     assert_eq!((report.streams, report.records, report.kept.len()), (1, 50, 1));
     // As if it had been killed before the last step.
-    fs::rename(&report.kept[0], &path).unwrap();
+    fs::rename(&report.kept[0], path).unwrap();
     let again = rocks::repair(dir.path(), options()).unwrap();
     assert_eq!((again.streams, again.known_streams), (0, 1), "it can be repeated");
     assert!(!rocks::is_repair_due(dir.path()).unwrap());
