@@ -457,6 +457,8 @@ async fn room(outgoing: Option<&mpsc::Sender<v1::AgentFrame>>) {
 fn is_refusal(alarm: &Alarm) -> bool {
     match alarm {
         Alarm::SessionRefused { .. } | Alarm::WrongLedger { .. } => true,
+        // Another server of the same address may know the one that was promoted.
+        Alarm::OldPrimary { .. } => false,
         // Another agent may let go of the stream, and what is in quarantine may be mended.
         Alarm::StreamRefused { code, .. } => matches!(
             code,
@@ -479,6 +481,7 @@ fn alarm_kind(alarm: &Alarm) -> &'static str {
         Alarm::StreamRefused { .. } => "stream_refused",
         Alarm::SessionRefused { .. } => "session_refused",
         Alarm::WrongLedger { .. } => "wrong_ledger",
+        Alarm::OldPrimary { .. } => "old_primary",
         Alarm::AckMismatch { .. } => "ack_mismatch",
     }
 }

@@ -29,6 +29,9 @@ pub struct OpenRequest {
     pub owner: Owner,
 }
 
+/// Which ledger answers, and which copy of it.
+pub use wavekeep_proto::session::LedgerState;
+
 /// Where the committed stream stands; `row` as [`wavekeep_proto::frame::Opened`] has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenedRow {
@@ -119,6 +122,12 @@ pub enum CommitError {
 pub trait Ledger: Send + Sync + 'static {
     /// The id minted with the workspace's schema.
     fn ledger_id(&self, workspace: &str) -> impl Future<Output = Result<LedgerId, OpenError>> + Send;
+
+    /// Rises with each promotion of a copy of the database, and is never that of a database that was left for one that has answered;
+    /// 0: not known.
+    fn generation(&self) -> u64 {
+        0
+    }
 
     /// Takes the stream's row and says where it stands: a write, committed before it returns, because `Opened` is an ack.
     fn open(&self, workspace: &str, request: OpenRequest) -> impl Future<Output = Result<OpenedRow, OpenError>> + Send;

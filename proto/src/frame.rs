@@ -67,6 +67,8 @@ pub struct Welcome {
     pub heartbeat_ms: u64,
     /// For logs on both sides.
     pub session_id: SessionId,
+    /// Rises with each promotion of a copy of the database; 0: not known.
+    pub generation: u64,
 }
 
 /// Takes a stream for this session.

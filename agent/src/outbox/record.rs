@@ -56,6 +56,8 @@ struct IdentityMessage {
     agent_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     ledger_id: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    generation: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -398,6 +400,8 @@ impl Described {
 pub(super) struct Identity {
     pub(super) agent_id: AgentId,
     pub(super) ledger_id: Option<LedgerId>,
+    /// The highest of that ledger that it has met; 0 before the first.
+    pub(super) generation: u64,
 }
 
 impl Identity {
@@ -416,6 +420,7 @@ impl Identity {
             &IdentityMessage {
                 agent_id: self.agent_id.to_vec(),
                 ledger_id,
+                generation: self.generation,
             },
         )
     }
@@ -429,6 +434,7 @@ impl Identity {
         Some(Self {
             agent_id: AgentId::from_slice(&message.agent_id).ok()?,
             ledger_id,
+            generation: message.generation,
         })
     }
 }

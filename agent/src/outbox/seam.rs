@@ -42,6 +42,7 @@ impl<K: Kv> Outbox<K> {
         let identity = self.table().identity;
         self.set_identity(Identity {
             ledger_id: None,
+            generation: 0,
             ..identity
         })
     }
@@ -69,6 +70,16 @@ impl<K: Kv> uplink::Outbox for Outbox<K> {
                 ..identity
             }),
         }
+    }
+
+    fn generation(&self) -> u64 {
+        self.table().identity.generation
+    }
+
+    fn meet_generation(&self, generation: u64) -> Result<(), OutboxError> {
+        let _writer = self.writer();
+        let identity = self.table().identity;
+        self.set_identity(Identity { generation, ..identity })
     }
 
     fn revision(&self) -> u64 {

@@ -348,6 +348,7 @@ fn create_identity<K: Kv>(kv: &K, options: &Options) -> Result<(Identity, bool),
     let identity = Identity {
         agent_id: AgentId((options.random)()?),
         ledger_id: None,
+        generation: 0,
     };
     let mut batch = Batch::default();
     batch.put(keys::VERSION, record::version_to_value(&keys::VERSION, FORMAT_VERSION));

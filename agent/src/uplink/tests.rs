@@ -54,6 +54,7 @@ impl FakeServer {
                     slots_max: 8,
                     heartbeat_ms: HEARTBEAT_MS,
                     session_id: SessionId([6; 16]),
+                    generation: 0,
                 }))
             }
             AgentFrame::Open(open) => {

@@ -30,7 +30,7 @@ use super::shared::Shared;
 use super::slots::Slots;
 use super::ticket::{Accepted, Reply, Ticket, footprint_bytes};
 use super::writer::Writers;
-use crate::ledger::{Ledger, OpenError, OpenRequest, OpenedRow};
+use crate::ledger::{Ledger, LedgerState, OpenError, OpenRequest, OpenedRow};
 use crate::limits::IDLE_AFTER;
 use crate::telemetry::{code_label, counter};
 
@@ -269,7 +269,11 @@ impl<L: Ledger> Shell<L> {
             Ok(ledger_id) => {
                 self.writers = Some(self.shared.writers(&self.workspace));
                 let window_bytes = self.conditions.borrow().window_bytes;
-                self.machine.admitted(ledger_id, self.id, window_bytes);
+                let ledger = LedgerState {
+                    id: ledger_id,
+                    generation: self.shared.ledger.generation(),
+                };
+                self.machine.admitted(ledger, self.id, window_bytes);
                 info!("session up");
             }
             Err(OpenError::UnknownWorkspace(name)) => {

@@ -159,6 +159,10 @@ impl Ledger for PostgresLedger {
         Ok(self.database.workspace_now(workspace).await?.ledger_id)
     }
 
+    fn generation(&self) -> u64 {
+        u64::from(self.database.timeline())
+    }
+
     async fn open(&self, workspace: &str, request: OpenRequest) -> Result<OpenedRow, OpenError> {
         let workspace = self.database.workspace(workspace).await?;
         let opened = self.try_open(&workspace, &request).await?;

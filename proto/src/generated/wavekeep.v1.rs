@@ -439,6 +439,10 @@ pub struct Welcome {
     pub heartbeat_ms: u64,
     #[prost(bytes = "bytes", tag = "7")]
     pub session_id: ::prost::bytes::Bytes,
+    /// Rises with each promotion of a copy of the database (Postgres' timeline); 0: not known. An agent that has met a higher one of the
+    /// same ledger is at a database that others have left.
+    #[prost(uint64, tag = "8")]
+    pub generation: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Open {

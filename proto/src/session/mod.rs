@@ -24,6 +24,15 @@ use crate::limits;
 use crate::wire::WireError;
 use slot::{Slot, State};
 
+/// Which ledger a session is about, and which copy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerState {
+    /// Minted with the workspace's schema, and the same in every copy.
+    pub id: LedgerId,
+    /// Rises with each promotion of a copy; 0: not known.
+    pub generation: u64,
+}
+
 /// What the shell is to do, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -211,7 +220,7 @@ impl Session {
     }
 
     /// The agent may come in.
-    pub fn admitted(&mut self, ledger_id: LedgerId, session_id: SessionId, window_bytes: u64) {
+    pub fn admitted(&mut self, ledger: LedgerState, session_id: SessionId, window_bytes: u64) {
         let Phase::Admitting { version } = self.phase else {
             return;
         };
@@ -220,11 +229,12 @@ impl Session {
         self.actions.push_back(Action::Send(ServerFrame::Welcome(Welcome {
             version,
             window_bytes: self.window_bytes,
-            ledger_id,
+            ledger_id: ledger.id,
             chunk_bytes_max: limits::CHUNK_BYTES_MAX as u64,
             slots_max: limits::SLOTS_MAX,
             heartbeat_ms: limits::HEARTBEAT_MS,
             session_id,
+            generation: ledger.generation,
         })));
     }
 

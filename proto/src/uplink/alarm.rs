@@ -42,6 +42,11 @@ pub enum Alarm {
         "this outbox belongs to ledger {bound}, the server has {found}: give that server an outbox of its own, or connect to the one that this outbox belongs to"
     )]
     WrongLedger { bound: LedgerId, found: LedgerId },
+    /// A database that was left for a promoted copy of it: what it commits, the copy does not have.
+    #[error(
+        "the server's database is generation {found} of the ledger, and generation {newest} has been promoted since: nothing is sent to it; stop that database and its servers, or rebind this outbox if it was restored to be the one again"
+    )]
+    OldPrimary { newest: u64, found: u64 },
     /// An ack named a digest that is not the capture's: nothing is released on it.
     #[error("stream {stream}: the ack of seq {seq} carries a wrong digest; asking again")]
     AckMismatch { stream: StreamId, seq: u64 },

@@ -52,6 +52,10 @@ pub trait Outbox {
     fn ledger_id(&self) -> Option<LedgerId>;
     /// Binds it, once, before anything is sent.
     fn bind(&self, ledger: LedgerId) -> Result<(), Self::Error>;
+    /// The highest generation of that ledger that it has met; 0 before the first.
+    fn generation(&self) -> u64;
+    /// It has met a higher one: never again will it trust a lower one.
+    fn meet_generation(&self, generation: u64) -> Result<(), Self::Error>;
 
     /// Changes whenever the set of streams does.
     fn revision(&self) -> u64;

@@ -70,6 +70,21 @@ impl Uplink {
             }
             Some(_) => {}
         }
+        let newest = outbox.generation();
+        // A server that does not know is believed: it may be of an older version.
+        if (1..newest).contains(&welcome.generation) {
+            self.alarms.push_back(Alarm::OldPrimary {
+                newest,
+                found: welcome.generation,
+            });
+            // With the usual back-off: another server of the same address may know the new one.
+            self.disconnect
+                .get_or_insert_with(|| "the server's database is one that a promoted copy has replaced".into());
+            return Ok(());
+        }
+        if welcome.generation > newest {
+            outbox.meet_generation(welcome.generation)?;
+        }
         if !(limits::VERSION_MIN..=limits::VERSION_MAX).contains(&welcome.version) || welcome.slots_max == 0 {
             self.violation("it chose a version that was not offered, or no slots");
             return Ok(());

@@ -167,6 +167,7 @@ pub fn server_frame_to_wire(frame: &ServerFrame) -> v1::ServerFrame {
             slots_max: welcome.slots_max,
             heartbeat_ms: welcome.heartbeat_ms,
             session_id: welcome.session_id.to_vec().into(),
+            generation: welcome.generation,
         }),
         ServerFrame::Opened(opened) => Frame::Opened(v1::Opened {
             slot: opened.slot,
@@ -221,6 +222,7 @@ pub fn server_frame(mut wire: v1::ServerFrame) -> Result<ServerFrame, WireError>
                 slots_max: welcome.slots_max,
                 heartbeat_ms: welcome.heartbeat_ms,
                 session_id: SessionId::from_slice(&welcome.session_id).map_err(bad_id)?,
+                generation: welcome.generation,
             }),
             Frame::Opened(opened) => ServerFrame::Opened(opened_from_wire(&opened)?),
             Frame::Refused(refused) => ServerFrame::Refused(Refused {

@@ -1,6 +1,7 @@
 //! `Opened`: all of reconnection is decided by where the server says it stands.
 
 use wavekeep_proto::chunk::{ChunkKind, Position, Reason};
+use wavekeep_proto::frame::{ServerFrame, Welcome};
 use wavekeep_proto::id::{Hash, LedgerId, StreamId};
 use wavekeep_proto::limits;
 use wavekeep_proto::uplink::{Alarm, LinkState, Outbox as _};
@@ -336,6 +337,31 @@ fn i14_a_tail_that_grew_since_open_is_asked_about_again() {
         "nothing is decided on an answer that does not reach the tail"
     );
     assert!(agent.slot(STREAM) > first, "it asks again");
+}
+
+#[test]
+fn i7_nothing_is_sent_to_a_database_that_a_promoted_copy_has_replaced() {
+    let (mut agent, _) = asking(2, false);
+    let welcome_by = |generation| match welcome(limits::WINDOW_BYTES_MIN) {
+        ServerFrame::Welcome(welcome) => ServerFrame::Welcome(Welcome { generation, ..welcome }),
+        other => panic!("{other:?} is no welcome"),
+    };
+    let mut meet = |generation| {
+        agent.uplink.disconnected(agent.now);
+        while agent.uplink.link_state() != LinkState::Connecting {
+            agent.wait(1);
+        }
+        agent.said.clear();
+        agent.alarms.clear();
+        agent.hear(welcome_by(generation));
+        (agent.alarms.clone(), agent.said.is_empty(), agent.store.generation())
+    };
+    assert_eq!(meet(2), (vec![], false, 2));
+    assert_eq!(meet(4), (vec![], false, 4), "a copy of it was promoted");
+    let old = Alarm::OldPrimary { newest: 4, found: 3 };
+    assert_eq!(meet(3), (vec![old], true, 4), "the old one is back");
+    assert_eq!(meet(0), (vec![], false, 4), "a server that does not know");
+    assert_eq!(meet(4), (vec![], false, 4));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use wavekeep_proto::codec::Encoding;
 use wavekeep_proto::frame::{AgentFrame, Hello, Open, ServerFrame};
 use wavekeep_proto::id::{AgentId, Hash, SessionId};
 use wavekeep_proto::limits;
-use wavekeep_proto::session::{Action, Session};
+use wavekeep_proto::session::{Action, LedgerState, Session};
 use wavekeep_proto::wire::{ChunkFault, WireError};
 
 use crate::support::{LEDGER, after, chained, definition, marked, samples};
@@ -39,8 +39,16 @@ impl Server {
             ledger_id: None,
         }));
         assert!(matches!(server.actions()[..], [Action::Admit(_)]));
-        server.session.admitted(LEDGER, SessionId([1; 16]), window_bytes);
-        assert!(matches!(server.actions()[..], [Action::Send(ServerFrame::Welcome(_))]));
+        let ledger = LedgerState {
+            id: LEDGER,
+            generation: 7,
+        };
+        server.session.admitted(ledger, SessionId([1; 16]), window_bytes);
+        let actions = server.actions();
+        let [Action::Send(ServerFrame::Welcome(welcome))] = &actions[..] else {
+            panic!("the agent is not welcomed: {actions:?}");
+        };
+        assert_eq!(welcome.generation, 7);
         server
     }
 

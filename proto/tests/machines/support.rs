@@ -114,6 +114,7 @@ pub(crate) enum Deed {
 pub(crate) struct Store {
     streams: RefCell<BTreeMap<StreamId, Stored>>,
     revision: RefCell<u64>,
+    pub(crate) generation: RefCell<u64>,
     bound: RefCell<Option<LedgerId>>,
     deeds: RefCell<Vec<Deed>>,
 }
@@ -218,6 +219,13 @@ impl Outbox for Store {
     }
     fn bind(&self, ledger: LedgerId) -> Result<(), Infallible> {
         *self.bound.borrow_mut() = Some(ledger);
+        Ok(())
+    }
+    fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+    fn meet_generation(&self, generation: u64) -> Result<(), Infallible> {
+        *self.generation.borrow_mut() = generation;
         Ok(())
     }
     fn revision(&self) -> u64 {
@@ -428,6 +436,7 @@ pub(crate) fn welcome(window_bytes: u64) -> ServerFrame {
         slots_max: limits::SLOTS_MAX,
         heartbeat_ms: limits::HEARTBEAT_MS,
         session_id: SessionId([1; 16]),
+        generation: 0,
     })
 }
 

@@ -80,6 +80,8 @@ counters! {
     divergences,
     /// Alarms: an ack's digest was not the capture's.
     ack_mismatches,
+    /// Alarms: the server's database was left for a promoted copy.
+    old_primaries,
     /// Alarms: a stream was refused.
     stream_refusals,
     /// Successors in the surviving database.

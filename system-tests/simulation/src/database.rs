@@ -56,6 +56,8 @@ pub(crate) struct OpenedRow {
 /// See the module's documentation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Copy {
+    /// Rises with each promotion: a copy that is brought back in place has the one of its time again.
+    pub(crate) generation: u64,
     pub(crate) streams: BTreeMap<StreamId, StreamRow>,
 }
 

@@ -63,7 +63,8 @@ impl World {
         if self.replicas.is_empty() {
             return;
         }
-        let copy = self.random.pick(&self.replicas).clone();
+        let mut copy = self.random.pick(&self.replicas).clone();
+        copy.generation = self.branches[self.branches.len() - 1].generation + 1;
         self.become_primary(copy);
     }
 

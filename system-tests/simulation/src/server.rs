@@ -12,7 +12,7 @@ use wavekeep_proto::code::Code;
 use wavekeep_proto::frame::ServerFrame;
 use wavekeep_proto::id::{LedgerId, Owner, SessionId};
 use wavekeep_proto::limits;
-use wavekeep_proto::session::{Action, Session};
+use wavekeep_proto::session::{Action, LedgerState, Session};
 
 use crate::database::{Entry, OpenRequest};
 use crate::link::{Down, Link, SlotOwner, Up};
@@ -124,13 +124,18 @@ impl World {
 
     fn admit(&mut self, link: usize) {
         let session_id = SessionId(self.random.id());
-        let window_bytes = self.servers[self.links[link].server].window_bytes;
+        let server = &self.servers[self.links[link].server];
+        let window_bytes = server.window_bytes;
+        let ledger = LedgerState {
+            id: LEDGER,
+            generation: self.branches[server.branch].generation,
+        };
         let busy = !self.calm && self.random.once_in(20);
         if let Some(session) = &mut self.links[link].session {
             if busy {
                 session.refuse_session(Code::Busy, "this server has enough sessions");
             } else {
-                session.admitted(LEDGER, session_id, window_bytes);
+                session.admitted(ledger, session_id, window_bytes);
             }
         }
     }

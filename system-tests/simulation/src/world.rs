@@ -68,7 +68,10 @@ impl World {
             agents: Vec::new(),
             servers: Vec::new(),
             links: Vec::new(),
-            branches: vec![Copy::default()],
+            branches: vec![Copy {
+                generation: 1,
+                ..Copy::default()
+            }],
             replicas: Vec::new(),
             transactions: BTreeMap::new(),
             last_transaction: 0,

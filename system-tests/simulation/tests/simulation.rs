@@ -15,7 +15,7 @@ const SEEDS_DEFAULT: u64 = 2_000;
 /// From so many seeds on, enough must have happened in them.
 const SEEDS_TO_COUNT: u64 = 500;
 /// What must happen at least, per thousand seeds: about a third of what does.
-const LEAST_PER_THOUSAND: [(&str, u64); 27] = [
+const LEAST_PER_THOUSAND: [(&str, u64); 28] = [
     ("sessions", 8_000),
     ("chunks_sent", 200_000),
     ("chunks_captured", 150_000),
@@ -37,6 +37,7 @@ const LEAST_PER_THOUSAND: [(&str, u64); 27] = [
     ("adoptions", 300),
     ("divergences", 250),
     ("ack_mismatches", 150),
+    ("old_primaries", 70),
     ("successors", 200),
     ("rows_source_gap", 5_000),
     ("rows_evicted", 35),

@@ -131,14 +131,16 @@ fn an_outbox_is_bound_once_and_rebound_by_a_person() {
     outbox.bind(ours).unwrap();
     outbox.bind(ours).unwrap();
     assert_eq!(outbox.bind(other), Err(OutboxError::Bound));
+    outbox.meet_generation(3).unwrap();
     let agent_id = outbox.agent_id();
     drop(outbox);
     kv.power_cut(0);
     let outbox = open(&kv, options());
     assert_eq!((outbox.agent_id(), outbox.ledger_id()), (agent_id, Some(ours)));
+    assert_eq!(outbox.generation(), 3);
     outbox.rebind().unwrap();
     outbox.bind(other).unwrap();
-    assert_eq!(outbox.ledger_id(), Some(other));
+    assert_eq!((outbox.ledger_id(), outbox.generation()), (Some(other), 0));
 }
 
 #[test]

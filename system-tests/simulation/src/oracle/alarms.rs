@@ -14,6 +14,7 @@ pub(super) struct AlarmCounts {
     pub(super) adoptions: u64,
     pub(super) divergences: u64,
     pub(super) ack_mismatches: u64,
+    pub(super) old_primaries: u64,
     pub(super) stream_refusals: u64,
 }
 
@@ -58,6 +59,12 @@ impl Oracle {
             }
             Alarm::SessionRefused { code, .. } => self.refused(*code, tampered),
             Alarm::WrongLedger { .. } => self.break_with(format!("there is one ledger, and yet: {text}")),
+            Alarm::OldPrimary { newest, found } => {
+                self.alarms.old_primaries += 1;
+                self.check(found < newest, || {
+                    format!("I7: the database is not an old one, and yet: {text}")
+                });
+            }
             Alarm::AckMismatch { .. } => {
                 self.alarms.ack_mismatches += 1;
                 self.check(tampered, || {

@@ -204,6 +204,7 @@ impl Oracle {
         counters.adoptions += self.alarms.adoptions;
         counters.divergences += self.alarms.divergences;
         counters.ack_mismatches += self.alarms.ack_mismatches;
+        counters.old_primaries += self.alarms.old_primaries;
         counters.stream_refusals += self.alarms.stream_refusals;
     }
 }

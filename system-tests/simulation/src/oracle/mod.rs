@@ -66,6 +66,8 @@ pub(crate) struct Oracle {
     committed: BTreeMap<StreamId, BTreeMap<u64, Committed>>,
     slots: BTreeMap<(usize, u32), SlotState>,
     flights: BTreeMap<usize, Flight>,
+    /// The highest generation of the database that an agent was welcomed with.
+    generations: BTreeMap<usize, u64>,
     /// What an outbox was told is committed, and when it was told of each seq.
     told: BTreeMap<(usize, StreamId), BTreeMap<u64, Duration>>,
     /// The highest of these, whatever a server took back later.

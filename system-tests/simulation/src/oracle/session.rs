@@ -25,6 +25,8 @@ pub(super) struct Flight {
     bytes: u64,
     slots: BTreeMap<u32, VecDeque<(u64, u64)>>,
     streams: BTreeMap<u32, StreamId>,
+    /// The agent's highest of before, and the one that it was welcomed with.
+    generations: (u64, u64),
 }
 
 impl Flight {
@@ -124,6 +126,10 @@ impl Oracle {
         match frame {
             AgentFrame::Open(open) => {
                 flight.streams.insert(open.slot, open.definition.id);
+                let (met, found) = flight.generations;
+                self.check(found >= met, || {
+                    format!("I7: a stream is opened at generation {found}, after {met} was met")
+                });
             }
             AgentFrame::Chunk { slot, chunk } => {
                 let bytes = flow_bytes(chunk);
@@ -151,7 +157,12 @@ impl Oracle {
     pub(crate) fn reaches_agent(&mut self, now: Duration, agent: usize, link: usize, frame: &ServerFrame) {
         let flight = self.flights.entry(link).or_default();
         match frame {
-            ServerFrame::Welcome(welcome) => flight.window_bytes = welcome.window_bytes,
+            ServerFrame::Welcome(welcome) => {
+                flight.window_bytes = welcome.window_bytes;
+                let met = self.generations.entry(agent).or_default();
+                flight.generations = (*met, welcome.generation);
+                *met = welcome.generation.max(*met);
+            }
             ServerFrame::Heartbeat { window_bytes } => flight.window_bytes = *window_bytes,
             ServerFrame::Refused(refused) => flight.land(refused.slot, u64::MAX),
             ServerFrame::Ack(ack) => {
