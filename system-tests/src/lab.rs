@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -242,6 +243,27 @@ impl Lab {
             ))
         };
         streams.iter().map(tail).collect()
+    }
+
+    /// The metrics of a running agent, by its socket.
+    pub fn agent_metrics(&self, outbox: &str) -> Result<String> {
+        let mut stream = UnixStream::connect(self.outbox(outbox).join("agent.sock"))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// How many alarms of a kind a running agent has counted.
+    pub fn alarms(&self, outbox: &str, kind: &str) -> Result<u64> {
+        let metrics = self.agent_metrics(outbox)?;
+        let name = format!("wavekeep_agent_alarms_total{{kind=\"{kind}\"}} ");
+        let mut counts = metrics.lines().filter_map(|line| line.strip_prefix(&name));
+        Ok(counts.next().map_or(Ok(0), |count| count.trim().parse())?)
     }
 
     /// Where an agent's outbox lies.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`process`] | one of our binaries as a child: started, killed, waited for; its log kept |
 //! | [`lab`] | a server and agents in a temporary directory, on free loopback ports |
+//! | [`cluster`] | two Postgres instances, one following the other, and an address that moves |
 //! | [`power`] | power cuts, which take what was not synced |
 //! | [`proxy`] | a TCP proxy that cuts, holds and corrupts a link |
 //! | [`recordings`] | real recordings, and files that are made to be hard |
@@ -11,6 +12,7 @@
 //! | [`truth`] | the same, checked against the simulator's truth |
 //! | [`latency`] | how late samples were committed |
 
+pub mod cluster;
 pub mod lab;
 pub mod latency;
 pub mod power;

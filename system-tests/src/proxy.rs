@@ -1,5 +1,5 @@
-//! A TCP proxy on loopback between an agent and a server. It can cut every connection, refuse new ones, hold bytes back
-//! (a black hole that keeps the connection open), and forget connections, as a NAT does. Threads, one pair per connection; it ends
+//! A TCP proxy on loopback between an agent and a server, or a server and a database. It can cut every connection, refuse new ones, hold bytes back
+//! (a black hole that keeps the connection open), forget connections, as a NAT does, and lead elsewhere, as an address that moves. Threads, one pair per connection; it ends
 //! with its owner.
 
 use std::io::{Read, Write};
@@ -53,8 +53,9 @@ impl Default for Heard {
 const UP: usize = 0;
 const DOWN: usize = 1;
 
-#[derive(Default)]
 struct State {
+    /// Where new connections lead.
+    target: Mutex<SocketAddr>,
     /// New connections are closed at once.
     refusing: AtomicBool,
     /// Bytes are read and kept back.
@@ -70,6 +71,24 @@ struct State {
 }
 
 impl State {
+    fn new(target: SocketAddr) -> Self {
+        Self {
+            target: Mutex::new(target),
+            refusing: AtomicBool::default(),
+            holding: AtomicBool::default(),
+            corrupting: AtomicU64::default(),
+            stopped: AtomicBool::default(),
+            connections: Mutex::default(),
+            heard: Default::default(),
+            accepted: AtomicU64::default(),
+            sent_bytes: AtomicU64::default(),
+        }
+    }
+
+    fn target(&self) -> MutexGuard<'_, SocketAddr> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +109,7 @@ impl Proxy {
     pub fn start(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(State::new(target));
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for inbound in listener.incoming().flatten() {
@@ -99,11 +118,23 @@ impl Proxy {
                 }
                 shared.accepted.fetch_add(1, Ordering::SeqCst);
                 if !shared.refusing.load(Ordering::SeqCst) {
+                    let target = *shared.target();
                     let _ = forward(&shared, inbound, target);
                 }
             }
         });
         Ok(Self { address, state })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// New connections lead there; those that there are stay.
+    pub fn lead_to(&self, target: SocketAddr) {
+        *self.state.target() = target;
     }
 
     /// What agents connect to.

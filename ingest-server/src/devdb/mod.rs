@@ -16,6 +16,7 @@
 //! Postgres refuses to run as root. Started by root it runs as `postgres`, or else as `nobody`.
 
 mod account;
+mod base_backup;
 mod binaries;
 mod keeper;
 mod process;
@@ -36,7 +37,7 @@ use binaries::Binaries;
 use process::Postgres;
 
 pub use keeper::KeptDatabase;
-pub use test_database::{TestDatabase, TestDatabaseError};
+pub use test_database::{TestBackup, TestDatabase, TestDatabaseError};
 pub use test_server::TestServer;
 
 /// The role that owns the cluster.
@@ -90,6 +91,14 @@ pub enum DevDatabaseError {
         /// Where.
         directory: PathBuf,
         /// Its last line.
+        said: String,
+    },
+    /// pg_basebackup failed.
+    #[error("pg_basebackup did not copy into {directory:?}: {said}")]
+    Backup {
+        /// Where.
+        directory: PathBuf,
+        /// What it said.
         said: String,
     },
     /// It did not come up.

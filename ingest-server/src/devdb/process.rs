@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::account::Account;
+use super::base_backup::{BackupFor, base_backup};
 use super::binaries::Binaries;
 use super::{DevDatabaseError, Layout, USER};
 
@@ -155,6 +156,11 @@ impl Postgres {
         };
         postgres.adopt_or_launch()?;
         Ok(postgres)
+    }
+
+    /// A copy of it, while it runs.
+    pub(super) fn back_up(&self, connection: &str, data: &Path, purpose: BackupFor) -> Result<(), DevDatabaseError> {
+        base_backup(&self.binaries, &self.account, connection, data, purpose)
     }
 
     /// After it was stopped or killed, under the port it had if that is free.

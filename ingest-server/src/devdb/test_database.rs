@@ -1,10 +1,12 @@
 //! A private Postgres for one test, or for the tests of one process: in a temporary directory, migrated, with workspace `main`.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{DevDatabase, DevDatabaseError};
+use super::base_backup::BackupFor;
+use super::{DevDatabase, DevDatabaseError, USER};
 use crate::workspace::{self, WorkspaceError};
 
 /// Why a test has no database.
@@ -70,6 +72,52 @@ impl TestDatabase {
     pub fn stop(&mut self) {
         self.database.postgres.stop();
     }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.database.postgres.port()).into()
+    }
+
+    /// As it is now, to be brought back by [`Self::restore`]; half a second.
+    pub fn back_up(&self) -> Result<TestBackup, TestDatabaseError> {
+        let mut number = 1;
+        let mut data = self.directory.path.join("backup-1");
+        while data.exists() {
+            number += 1;
+            data = self.directory.path.join(format!("backup-{number}"));
+        }
+        self.copy_to(self.address(), &data, BackupFor::Restore)?;
+        Ok(TestBackup { data })
+    }
+
+    /// Stops it if it runs, and starts it as it was when the backup was made. What came after that is gone.
+    pub fn restore(&mut self, backup: TestBackup) -> Result<(), TestDatabaseError> {
+        self.stop();
+        let data = self.directory.path.join("data");
+        std::fs::remove_dir_all(&data)?;
+        std::fs::rename(backup.data, data)?;
+        Ok(self.restart()?)
+    }
+
+    /// A standby of it, in a directory of its own, that follows it through `way`: its own address, or a proxy's.
+    pub async fn standby(&self, way: SocketAddr) -> Result<Self, TestDatabaseError> {
+        let directory = TestDirectory::new()?;
+        self.copy_to(way, &directory.path.join("data"), BackupFor::Standby)?;
+        let database = DevDatabase::start(&directory.path).await?;
+        Ok(Self { database, directory })
+    }
+
+    fn copy_to(&self, way: SocketAddr, data: &Path, purpose: BackupFor) -> Result<(), DevDatabaseError> {
+        let connection = format!("host={} port={} user={USER}", way.ip(), way.port());
+        self.database.postgres.back_up(&connection, data, purpose)
+    }
+}
+
+/// See [`TestDatabase::back_up`].
+#[derive(Debug)]
+pub struct TestBackup {
+    data: PathBuf,
 }
 
 /// Removed when it is dropped. A watcher, which the end of our process wakes through a pipe, stops the Postgres in it and
