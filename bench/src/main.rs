@@ -1,12 +1,13 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, failover
 
 mod cadence;
 mod codecs;
 mod end_to_end;
 mod envelopes;
+mod failover;
 mod histogram;
 mod ledger;
 mod outbox;
@@ -18,7 +19,7 @@ mod real_time;
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "codecs",
     "outbox",
     "ledger",
@@ -27,6 +28,7 @@ const ALL: [&str; 8] = [
     "real-time",
     "cadence",
     "reading",
+    "failover",
 ];
 
 fn main() -> Result<()> {
@@ -47,6 +49,7 @@ fn main() -> Result<()> {
             "real-time" => real_time::run()?,
             "cadence" => cadence::run()?,
             "reading" => reading::run()?,
+            "failover" => failover::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
         }
     }
