@@ -76,6 +76,7 @@ fn server_frames() -> Vec<ServerFrame> {
             version: 1,
             window_bytes: 1 << 23,
             ledger_id: LedgerId([4; 16]),
+            generation: 3,
             chunk_bytes_max: 1 << 22,
             slots_max: 4_096,
             heartbeat_ms: 5_000,

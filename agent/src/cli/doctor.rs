@@ -304,7 +304,7 @@ pub(super) fn repair(args: &RepairArgs) -> Result<(), CliError> {
         print(&diagnosis.lines())?;
         print(&plan)?;
     }
-    if !args.yes && !is_confirmed()? {
+    if !args.yes && !is_confirmed("repair it now?")? {
         return Err(CliError::Failed(format!(
             "nothing was changed: `wavekeep-agent outbox repair {directory} --yes` does it"
         )));
@@ -316,13 +316,14 @@ pub(super) fn repair(args: &RepairArgs) -> Result<(), CliError> {
     print(&repaired_lines(&report))
 }
 
-fn is_confirmed() -> Result<bool, CliError> {
+/// Does a person say yes? Nobody does where there is no terminal.
+pub(super) fn is_confirmed(question: &str) -> Result<bool, CliError> {
     let (input, mut output) = (std::io::stdin(), std::io::stderr());
     if !input.is_terminal() {
         return Ok(false);
     }
     let mut answer = String::new();
-    write!(output, "repair it now? (yes or no) ")
+    write!(output, "{question} (yes or no) ")
         .and_then(|()| output.flush())
         .and_then(|()| input.lock().read_line(&mut answer))
         .map_err(CliError::failed)?;

@@ -1,12 +1,14 @@
-//! `wavekeep-agent outbox status`: what an outbox holds. The other commands on outboxes are the doctor's.
+//! `wavekeep-agent outbox status|rebind`: what an outbox holds, and whose it is. The other commands on outboxes are the doctor's.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use wavekeep_agent::admin;
-use wavekeep_agent::outbox::{OutboxError, rocks};
+use wavekeep_agent::outbox::{Options, OutboxError, rocks};
+use wavekeep_proto::uplink::Outbox as _;
 
 use super::CliError;
 use super::doctor::{self, ExportArgs, RepairArgs, VerifyArgs};
@@ -22,6 +24,8 @@ pub(crate) enum OutboxCommand {
     Export(ExportArgs),
     /// Makes a damaged outbox whole again: what is lost becomes gaps with the reason `corrupt`; what was damaged is kept aside
     Repair(RepairArgs),
+    /// Forgets which database an outbox belongs to: the next one that its agent meets gets all that it holds
+    Rebind(RebindArgs),
 }
 
 #[derive(Debug, Args)]
@@ -37,13 +41,52 @@ pub(crate) struct OutboxArgs {
     admin_socket: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wavekeep-agent outbox status /var/lib/wavekeep-agent           what it is bound to, and what it holds
+  wavekeep-agent outbox rebind /var/lib/wavekeep-agent --yes     after a database was made anew, or restored to an older timeline
+
+What the new database does not have is sent to it, as far as it is still held; what is not held any more becomes a gap
+with the reason lost_by_server.")]
+pub(crate) struct RebindArgs {
+    /// The outbox's directory; its agent must not be running
+    #[arg(value_name = "DIR", env = "WAVEKEEP_OUTBOX")]
+    directory: PathBuf,
+    /// Does it without asking
+    #[arg(long, env = "WAVEKEEP_YES", value_parser = BoolishValueParser::new())]
+    yes: bool,
+}
+
 pub(crate) fn run(command: OutboxCommand) -> Result<(), CliError> {
     match command {
         OutboxCommand::Status(args) => status(&args),
         OutboxCommand::Verify(args) => doctor::verify(&args),
         OutboxCommand::Export(args) => doctor::export(&args),
         OutboxCommand::Repair(args) => doctor::repair(&args),
+        OutboxCommand::Rebind(args) => rebind(&args),
     }
+}
+
+fn rebind(args: &RebindArgs) -> Result<(), CliError> {
+    let failed = |error: OutboxError| at(&args.directory, &error);
+    let directory = args.directory.display();
+    // A directory that holds no outbox must not become one.
+    let bound = rocks::inspect(&args.directory).map_err(failed)?.ledger_id();
+    let Some(bound) = bound else {
+        return print_line(&format!(
+            "{directory} is bound to no database yet: there is nothing to forget"
+        ));
+    };
+    if !args.yes && !doctor::is_confirmed(&format!("forget that it belongs to ledger {bound}?"))? {
+        return Err(CliError::Failed(format!(
+            "nothing was changed: `wavekeep-agent outbox rebind {directory} --yes` does it"
+        )));
+    }
+    let (outbox, _) = rocks::open(&args.directory, Options::default(), Duration::ZERO).map_err(failed)?;
+    outbox.rebind().map_err(failed)?;
+    print_line(&format!(
+        "{directory} belonged to ledger {bound}, and will belong to the next one that its agent meets"
+    ))
 }
 
 fn status(args: &OutboxArgs) -> Result<(), CliError> {

@@ -410,6 +410,7 @@ impl Identity {
         Self {
             agent_id: AgentId::default(),
             ledger_id: None,
+            generation: 0,
         }
     }
 

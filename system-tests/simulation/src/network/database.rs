@@ -75,6 +75,10 @@ impl Ledger for ModelLedger {
         if reachable { Ok(LEDGER) } else { Err(unavailable()) }
     }
 
+    fn generation(&self) -> u64 {
+        lock(&self.shared).servers[self.server].branch as u64 + 1
+    }
+
     async fn open(&self, _workspace: &str, request: ledger::OpenRequest) -> Result<ledger::OpenedRow, OpenError> {
         let id = request.definition.id;
         let request = OpenRequest {

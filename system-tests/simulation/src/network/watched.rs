@@ -30,6 +30,12 @@ impl Seam for Watched {
     fn bind(&self, ledger: LedgerId) -> Result<(), OutboxError> {
         self.outbox.bind(ledger)
     }
+    fn generation(&self) -> u64 {
+        self.outbox.generation()
+    }
+    fn meet_generation(&self, generation: u64) -> Result<(), OutboxError> {
+        self.outbox.meet_generation(generation)
+    }
     fn revision(&self) -> u64 {
         self.outbox.revision()
     }
