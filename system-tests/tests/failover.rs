@@ -242,11 +242,21 @@ fn a_database_made_anew_gets_nothing_until_a_person_says_so() {
     scrub(&empty);
 }
 
-/// What `wavekeep-agent outbox rebind` does.
+/// Without `--yes`, and without a terminal, nothing happens.
 fn rebind(lab: &Lab, outbox: &str) {
-    let (outbox, _) =
-        wavekeep_agent::outbox::rocks::open(&lab.outbox(outbox), Default::default(), Duration::ZERO).unwrap();
-    outbox.rebind().unwrap();
+    let directory = lab.outbox(outbox);
+    let rebind = |yes: &[&str]| {
+        let mut command = Command::new(binary("wavekeep-agent").unwrap());
+        command.args(["outbox", "rebind"]).arg(&directory).args(yes);
+        command.output().unwrap()
+    };
+    let asked = rebind(&[]);
+    assert_eq!(asked.status.code(), Some(1), "nobody said yes");
+    assert!(
+        String::from_utf8_lossy(&asked.stderr).contains("--yes` does it"),
+        "{asked:?}"
+    );
+    assert!(rebind(&["--yes"]).status.success());
 }
 
 #[test]

@@ -120,6 +120,8 @@ impl Session {
 #[derive(Debug, Default)]
 struct StreamState {
     slot: Option<u32>,
+    /// It had something to send when the session began: it is opened before those that are held back alone.
+    has_news: bool,
     backoff: Backoff,
     open_at: Duration,
 }

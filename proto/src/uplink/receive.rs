@@ -106,6 +106,11 @@ impl Uplink {
             goaway: None,
         }));
         self.set_window(welcome.window_bytes);
+        for (stream, state) in &mut self.streams {
+            state.has_news = outbox
+                .view(*stream)
+                .is_some_and(|view| view.to_end || view.acked < view.tail.seq);
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::slot::{InFlight, Pending, Slot, State};
-use super::{Action, Alarm, Link, Outbox, Session, StreamView, Uplink};
+use super::{Action, Alarm, Link, Outbox, Session, StreamState, StreamView, Uplink};
 use crate::chunk::{Chunk, ChunkKind, Header, Position, Reason};
 use crate::frame::{AgentFrame, Open, SlotStatus};
 use crate::id::StreamId;
@@ -38,23 +38,30 @@ impl Uplink {
         let held: BTreeSet<StreamId> = outbox.streams().into_iter().collect();
         self.streams.retain(|stream, _| held.contains(stream));
         for stream in held {
-            self.streams.entry(stream).or_default();
+            let new = || StreamState {
+                has_news: true,
+                ..StreamState::default()
+            };
+            self.streams.entry(stream).or_insert_with(new);
         }
     }
 
+    /// What was captured and not acked comes first: an outbox holds back hundreds of streams that have ended, and where sessions are
+    /// short or the database is slow, those would take up all of the time.
     fn next_open<O: Outbox>(&mut self, now: Duration, outbox: &O) -> Option<Open> {
         let Link::Up(session) = &mut self.link else { return None };
         let room = session.slots.len() < session.slots_max as usize && session.opening() < limits::OPENS_MAX;
         if session.goaway.is_some() || !room {
             return None;
         }
-        let due = self
-            .streams
-            .iter_mut()
-            .filter(|(_, state)| state.slot.is_none() && now >= state.open_at);
-        let (stream, state, view) = due
-            .into_iter()
-            .find_map(|(stream, state)| outbox.view(*stream).map(|view| (stream, state, view)))?;
+        let find = |has_news: bool| {
+            let due =
+                move |state: &StreamState| state.slot.is_none() && now >= state.open_at && state.has_news == has_news;
+            let mut due = self.streams.iter().filter(move |(_, state)| due(state));
+            due.find_map(|(stream, _)| outbox.view(*stream).map(|view| (*stream, view)))
+        };
+        let (stream, view) = find(true).or_else(|| find(false))?;
+        let state = self.streams.get_mut(&stream)?;
         session.last_slot += 1;
         let slot = session.last_slot;
         state.slot = Some(slot);
@@ -62,13 +69,7 @@ impl Uplink {
         let opening = State::Opening {
             stored_seq: view.tail.seq,
         };
-        session.slots.insert(
-            slot,
-            Slot {
-                stream: *stream,
-                state: opening,
-            },
-        );
+        session.slots.insert(slot, Slot { stream, state: opening });
         Some(Open {
             slot,
             definition: view.definition,

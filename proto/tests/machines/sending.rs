@@ -48,6 +48,30 @@ fn every_stream_that_holds_anything_is_opened_in_every_session() {
 }
 
 #[test]
+fn what_waits_to_be_sent_is_opened_before_what_is_held_back() {
+    let store = Store::default();
+    let streams: Vec<StreamId> = (1..=40).map(|number| store.add(definition(number, false))).collect();
+    let mut agent = Agent::new(store);
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    agent.uplink.disconnected(agent.now);
+    // By the order of their names these are the last.
+    agent.store.fill(streams[38], 1, 10);
+    agent.store.set_to_end(streams[39]);
+    agent.said.clear();
+    agent.begin(limits::WINDOW_BYTES_MIN);
+    let first_two: Vec<StreamId> = agent
+        .said
+        .iter()
+        .filter_map(|frame| match frame {
+            AgentFrame::Open(open) => Some(open.definition.id),
+            _ => None,
+        })
+        .take(2)
+        .collect();
+    assert_eq!(first_two, [streams[38], streams[39]]);
+}
+
+#[test]
 fn i12_streams_open_a_few_at_a_time_and_each_answer_gives_the_others_time() {
     let store = Store::default();
     for number in 1..=200 {

@@ -22,7 +22,7 @@ pub(super) struct NetworkPlan {
 }
 
 impl NetworkPlan {
-    pub(super) fn new(random: &mut Random) -> Self {
+    pub(super) fn new(random: &mut Random, database_ms: (u64, u64)) -> Self {
         let pace = *random.pick(&[1, 2, 3]);
         let mut faults = BTreeMap::new();
         for (fault, mean_s) in NetworkFault::ALL {
@@ -32,7 +32,12 @@ impl NetworkPlan {
         }
         Self {
             latency_ms: *random.pick(&[(1, 5), (1, 60), (40, 250)]),
-            connection_age_max: Duration::from_secs(*random.pick(&[12, 40, 480])),
+            // Real connections live for minutes. Where they live for less than a few transactions take, nothing is ever done.
+            connection_age_max: Duration::from_secs(if database_ms.1 > 500 {
+                *random.pick(&[90, 480])
+            } else {
+                *random.pick(&[12, 40, 480])
+            }),
             drain: Duration::from_secs(*random.pick(&[1, 20])),
             group_bytes: *random.pick(&[2_000, 4 * 1024 * 1024]),
             budget_bytes: *random.pick(&[64, 24]) * 1024 * 1024,

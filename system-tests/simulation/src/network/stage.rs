@@ -111,7 +111,7 @@ pub(super) fn lock(shared: &Shared) -> MutexGuard<'_, Stage> {
 impl Stage {
     pub(super) fn new(seed: u64, with_log: bool) -> Self {
         let mut world = World::parties(seed, with_log);
-        let plan = NetworkPlan::new(&mut world.random);
+        let plan = NetworkPlan::new(&mut world.random, world.plan.database_ms);
         let servers = (0..world.plan.servers).map(|_| ServerPlace::default()).collect();
         Self {
             world,
