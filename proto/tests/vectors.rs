@@ -176,6 +176,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>, Hash)> {
         &signal_bytes,
     ];
     let epoch = [&[8][..], &[0x77; 16], &text("ppk2"), &start.to_le_bytes()];
+    let control = [&[9][..], &HEARTBEAT].concat();
     vec![
         ("column", column, hash::column_hash(0, SampleType::F32, 3, &samples)),
         (
@@ -200,11 +201,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>, Hash)> {
             frame,
             hash::frame_hash(&[0xca, 0xfe], digest.as_bytes(), [&[9u8, 8, 7][..]].into_iter()),
         ),
-        (
-            "control_frame",
-            [&[9][..], &HEARTBEAT].concat(),
-            hash::control_hash(&HEARTBEAT),
-        ),
+        ("control_frame", control, hash::control_hash(&HEARTBEAT)),
         (
             "file_stream",
             file.concat(),

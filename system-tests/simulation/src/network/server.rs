@@ -21,7 +21,7 @@ use wavekeep_server::ingest::watch::{self, watch};
 use wavekeep_server::ingest::writer::WriterConfig;
 
 use super::database::{ModelLedger, ModelProbe};
-use super::stage::{Shared, lock};
+use super::stage::{Shared, Stage, lock};
 use crate::log::log;
 use crate::world::AGENTS_MAX;
 
@@ -74,11 +74,15 @@ pub(super) async fn run(shared: Shared, server: usize) -> turmoil::Result {
     };
     // A session that had not drained in time is cut, as in a process that ends.
     let _ = grpc.serve(&registry, config, stop.notified()).await;
-    let mut stage = lock(&shared);
-    log!(stage.world, "server {server} has drained");
-    stage.servers[server].exited = true;
-    drop(stage);
+    lock(&shared).has_drained(server);
     std::future::pending().await
+}
+
+impl Stage {
+    fn has_drained(&mut self, server: usize) {
+        log!(self.world, "server {server} has drained");
+        self.servers[server].exited = true;
+    }
 }
 
 type Accepting = Pin<Box<dyn Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send>>;
