@@ -113,6 +113,12 @@ impl Lab {
         self.folder.path()
     }
 
+    /// It stays when the lab goes.
+    pub fn keep(&mut self) {
+        self.folder.disable_cleanup(true);
+        self.watcher.dismiss();
+    }
+
     /// What agents and readers connect to.
     #[must_use]
     pub fn url(&self) -> String {
@@ -215,7 +221,8 @@ impl Lab {
         Process::spawn(command, outbox, self.folder.path())
     }
 
-    fn agent_command(&self, url: &str, outbox: &str, verb: &[&str], options: &[&str]) -> Result<Command> {
+    /// The command of such an agent, to be started by whoever wants more of it.
+    pub fn agent_command(&self, url: &str, outbox: &str, verb: &[&str], options: &[&str]) -> Result<Command> {
         let mut command = Command::new(binary("wavekeep-agent")?);
         command
             .args(verb)
@@ -274,8 +281,13 @@ impl Lab {
 
     /// Runs the reader's command line and returns its standard output.
     pub fn reader(&self, args: &[&str]) -> Result<String> {
+        self.reader_at(&self.url(), args)
+    }
+
+    /// The same, of another server.
+    pub fn reader_at(&self, url: &str, args: &[&str]) -> Result<String> {
         let output = Command::new(binary("wavekeep")?)
-            .env("WAVEKEEP_SERVER", self.url())
+            .env("WAVEKEEP_SERVER", url)
             .args(args)
             .output()?;
         if !output.status.success() {
@@ -371,8 +383,7 @@ impl Drop for Lab {
             let _ = server.terminate(READY);
         }
         if std::thread::panicking() || std::env::var_os("WAVEKEEP_KEEP").is_some() {
-            self.folder.disable_cleanup(true);
-            self.watcher.dismiss();
+            self.keep();
             eprintln!("the lab is kept in {}", self.folder.path().display());
         }
     }

@@ -1,14 +1,29 @@
-//! A TCP proxy on loopback between an agent and a server, or a server and a database. It can cut every connection, refuse new ones, hold bytes back
-//! (a black hole that keeps the connection open), forget connections, as a NAT does, and lead elsewhere, as an address that moves. Threads, one pair per connection; it ends
-//! with its owner.
+//! A TCP proxy on loopback between agents and servers, or a server and a database, and all that a network does to a connection. It
+//! needs no rights and no network device. Threads, two a connection; it ends with its owner.
+//!
+//! | fault | what |
+//! |---|---|
+//! | [`Proxy::cut`] | every connection is reset, wherever in a frame it is |
+//! | [`Proxy::refuse`] | new connections are closed at once |
+//! | [`Proxy::hold`] | bytes are kept back, and come later |
+//! | [`Proxy::delay`], [`Proxy::throttle`] | a slow link |
+//! | [`Proxy::corrupt`], [`Proxy::flip`] | a bit is another one |
+//! | [`Proxy::half_close`] | one side is told that the other will say no more |
+//! | [`Proxy::forget`] | a NAT that lost its table: bytes pile up at the sender |
+//! | [`Proxy::black_hole`] | bytes are taken and never arrive; new connections are accepted, by nobody |
+//!
+//! It leads to one address, to one that moves, or to any of several.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+mod connection;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+
+use connection::Connection;
 
 /// A piece of so many bytes is (a part of) a chunk.
 const LARGE: usize = 8 * 1024;
@@ -22,9 +37,13 @@ pub enum Forget {
     FromAgents,
 }
 
-struct Connection {
-    ends: [TcpStream; 2],
-    forgotten: Arc<[AtomicBool; 2]>,
+/// Which of the two ways of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From whoever connected.
+    FromAgents = 0,
+    /// And back.
+    FromServer = 1,
 }
 
 /// Of one way: when something last came, and how long nothing did.
@@ -49,52 +68,70 @@ impl Default for Heard {
     }
 }
 
-/// The ways' numbers.
-const UP: usize = 0;
-const DOWN: usize = 1;
-
+#[derive(Default)]
 struct State {
-    /// Where new connections lead.
-    target: Mutex<SocketAddr>,
+    /// Where new connections lead: one that answers, whichever.
+    targets: Mutex<Vec<SocketAddr>>,
+    /// Where the newest leads.
+    newest: Mutex<Option<SocketAddr>>,
     /// New connections are closed at once.
     refusing: AtomicBool,
     /// Bytes are read and kept back.
     holding: AtomicBool,
-    /// So many pieces that agents send still get a flipped bit.
+    /// New connections lead nowhere.
+    swallowing: AtomicBool,
+    /// Each piece comes so much later.
+    delay_ms: AtomicU64,
+    /// Each way of each connection; 0: no limit.
+    bytes_per_second: AtomicU64,
+    /// So many large pieces that agents send still get a flipped bit.
     corrupting: AtomicU64,
+    /// The same of pieces of any size, each way.
+    flipping: [AtomicU64; 2],
     stopped: AtomicBool,
-    connections: Mutex<Vec<Connection>>,
+    connections: Mutex<Vec<Arc<Connection>>>,
     heard: [Mutex<Heard>; 2],
     accepted: AtomicU64,
     /// By agents.
     sent_bytes: AtomicU64,
+    randomness: AtomicU64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {
-    fn new(target: SocketAddr) -> Self {
-        Self {
-            target: Mutex::new(target),
-            refusing: AtomicBool::default(),
-            holding: AtomicBool::default(),
-            corrupting: AtomicU64::default(),
-            stopped: AtomicBool::default(),
-            connections: Mutex::default(),
-            heard: Default::default(),
-            accepted: AtomicU64::default(),
-            sent_bytes: AtomicU64::default(),
+    fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        locked(&self.connections)
+    }
+
+    fn heard(&self, way: Way) -> MutexGuard<'_, Heard> {
+        locked(&self.heard[way as usize])
+    }
+
+    /// Another number each time.
+    fn random(&self) -> u64 {
+        crate::random::mixed(self.randomness.fetch_add(1, Ordering::SeqCst))
+    }
+
+    fn take(self: &Arc<Self>, inbound: TcpStream) -> Result<()> {
+        if self.refusing.load(Ordering::SeqCst) {
+            return Ok(());
         }
-    }
-
-    fn target(&self) -> MutexGuard<'_, SocketAddr> {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn heard(&self, way: usize) -> MutexGuard<'_, Heard> {
-        self.heard[way].lock().unwrap_or_else(PoisonError::into_inner)
+        if self.swallowing.load(Ordering::SeqCst) {
+            return connection::swallow(self, inbound);
+        }
+        let targets = locked(&self.targets).clone();
+        let first = self.random() as usize;
+        for turn in 0..targets.len() {
+            let target = targets[first.wrapping_add(turn) % targets.len()];
+            if connection::forward(self, inbound.try_clone()?, target).is_ok() {
+                *locked(&self.newest) = Some(target);
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -107,9 +144,18 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free loopback port and forwards to `target`.
     pub fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::balance(vec![target], 0)
+    }
+
+    /// The same, to any of these that answers; which of them, and which bits flip, is `seed`'s choice.
+    pub fn balance(targets: Vec<SocketAddr>, seed: u64) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("no loopback port for a proxy")?;
         let address = listener.local_addr()?;
-        let state = Arc::new(State::new(target));
+        let state = Arc::new(State {
+            targets: Mutex::new(targets),
+            randomness: AtomicU64::new(seed),
+            ..State::default()
+        });
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for inbound in listener.incoming().flatten() {
@@ -117,10 +163,7 @@ impl Proxy {
                     return;
                 }
                 shared.accepted.fetch_add(1, Ordering::SeqCst);
-                if !shared.refusing.load(Ordering::SeqCst) {
-                    let target = *shared.target();
-                    let _ = forward(&shared, inbound, target);
-                }
+                let _ = shared.take(inbound);
             }
         });
         Ok(Self { address, state })
@@ -134,7 +177,13 @@ impl Proxy {
 
     /// New connections lead there; those that there are stay.
     pub fn lead_to(&self, target: SocketAddr) {
-        *self.state.target() = target;
+        *locked(&self.state.targets) = vec![target];
+    }
+
+    /// Where the newest connection leads.
+    #[must_use]
+    pub fn newest_leads_to(&self) -> Option<SocketAddr> {
+        *locked(&self.state.newest)
     }
 
     /// What agents connect to.
@@ -155,28 +204,45 @@ impl Proxy {
         self.state.accepted.load(Ordering::SeqCst)
     }
 
-    /// Cuts every connection, wherever in a frame it is.
+    /// Resets every connection, wherever in a frame it is.
     pub fn cut(&self) {
         for connection in self.state.connections().drain(..) {
-            for end in connection.ends {
-                let _ = end.shutdown(Shutdown::Both);
-            }
+            connection.cut();
+        }
+    }
+
+    /// Every receiver this way sees its end; the other way goes on. What still comes this way is thrown away.
+    pub fn half_close(&self, way: Way) {
+        for connection in self.state.connections().iter() {
+            connection.half_close(way);
         }
     }
 
     /// Forgets every connection that there is; new ones pass.
     pub fn forget(&self, what: Forget) {
         for connection in self.state.connections().iter() {
-            connection.forgotten[UP].store(true, Ordering::SeqCst);
+            connection.forgotten[Way::FromAgents as usize].store(true, Ordering::SeqCst);
             let down = what == Forget::BothWays;
-            connection.forgotten[DOWN].store(down, Ordering::SeqCst);
+            connection.forgotten[Way::FromServer as usize].store(down, Ordering::SeqCst);
+        }
+    }
+
+    /// All bytes are taken and none arrives, of the connections that there are and of new ones. Later ones pass again when it ends;
+    /// those that lost bytes never do.
+    pub fn black_hole(&self, swallowing: bool) {
+        self.state.swallowing.store(swallowing, Ordering::SeqCst);
+        if swallowing {
+            self.state
+                .connections()
+                .iter()
+                .for_each(|connection| connection.swallow());
         }
     }
 
     /// For how long at a time neither agents nor server said anything, at the longest, since this was last asked: a NAT counts either.
     #[must_use]
     pub fn longest_silences(&self) -> [Duration; 2] {
-        [UP, DOWN].map(|way| {
+        [Way::FromAgents, Way::FromServer].map(|way| {
             let mut heard = self.state.heard(way);
             heard.now();
             std::mem::take(&mut *heard).longest_silence
@@ -199,9 +265,37 @@ impl Proxy {
         self.state.corrupting.load(Ordering::SeqCst)
     }
 
+    /// Flips one bit, wherever it is, in each of the next pieces this way: frames and headers of the transport included.
+    pub fn flip(&self, way: Way, pieces: u64) {
+        self.state.flipping[way as usize].store(pieces, Ordering::SeqCst);
+    }
+
     /// Keeps all bytes back while the connections stay open, or lets them go.
     pub fn hold(&self, holding: bool) {
         self.state.holding.store(holding, Ordering::SeqCst);
+    }
+
+    /// Each piece of up to 64 KiB comes so much later than the one before it has gone; in whole milliseconds.
+    pub fn delay(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.state.delay_ms.store(ms, Ordering::SeqCst);
+    }
+
+    /// At most so many bytes pass each way of each connection in a second; 0: as many as come.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.state.bytes_per_second.store(bytes_per_second, Ordering::SeqCst);
+    }
+
+    /// Ends all of that for connections to come, and what can end for those that there are.
+    pub fn heal(&self) {
+        self.refuse(false);
+        self.black_hole(false);
+        self.hold(false);
+        self.delay(Duration::ZERO);
+        self.throttle(0);
+        self.corrupt(0);
+        self.flip(Way::FromAgents, 0);
+        self.flip(Way::FromServer, 0);
     }
 }
 
@@ -212,56 +306,4 @@ impl Drop for Proxy {
         // Wakes the listener, so that its thread ends.
         let _ = TcpStream::connect(self.address);
     }
-}
-
-fn forward(state: &Arc<State>, inbound: TcpStream, target: SocketAddr) -> Result<()> {
-    let outbound = TcpStream::connect(target)?;
-    inbound.set_nodelay(true)?;
-    outbound.set_nodelay(true)?;
-    let forgotten = Arc::<[AtomicBool; 2]>::default();
-    let pairs = [
-        (inbound.try_clone()?, outbound.try_clone()?, UP),
-        (outbound.try_clone()?, inbound.try_clone()?, DOWN),
-    ];
-    for (from, to, way) in pairs {
-        let (state, forgotten) = (Arc::clone(state), Arc::clone(&forgotten));
-        std::thread::spawn(move || pump(&state, from, to, (way, &forgotten[way])));
-    }
-    let ends = [inbound, outbound];
-    state.connections().push(Connection { ends, forgotten });
-    Ok(())
-}
-
-fn pump(state: &State, mut from: TcpStream, mut to: TcpStream, (way, forgotten): (usize, &AtomicBool)) {
-    let mut buffer = vec![0; 64 * 1024];
-    let waits = |waiting: &AtomicBool| waiting.load(Ordering::SeqCst) && !state.stopped.load(Ordering::SeqCst);
-    loop {
-        let read = from.read(&mut buffer);
-        // Not read any further, so that the sender's bytes pile up, as those do that nobody acknowledges.
-        while waits(forgotten) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let count = match read {
-            Ok(count) if count > 0 && !forgotten.load(Ordering::SeqCst) => count,
-            _ => break,
-        };
-        state.heard(way).now();
-        if way == UP {
-            state.sent_bytes.fetch_add(count as u64, Ordering::SeqCst);
-        }
-        while waits(&state.holding) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if way == UP && count >= LARGE {
-            let take = |left: u64| left.checked_sub(1);
-            let taken = state.corrupting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take);
-            // In the middle of a large piece lies a column, and seldom a header of the transport.
-            buffer[count / 2] ^= u8::from(taken.is_ok());
-        }
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = to.shutdown(Shutdown::Both);
-    let _ = from.shutdown(Shutdown::Both);
 }

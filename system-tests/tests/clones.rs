@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use wavekeep_agent::source::simulator::{SimulatedSignal, Simulator, SimulatorSpec};
+use wavekeep_system_tests::damage;
 use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::Process;
 use wavekeep_system_tests::truth::check_lab;
@@ -29,21 +29,9 @@ fn spec_of(device: &str) -> String {
     format!("js220,rate={RATE},seed={}", device.len())
 }
 
-/// The disk of a machine, as it is at this moment: what is on it, and nothing that runs.
+/// What is on it, and nothing that runs.
 fn clone_disk(lab: &Lab, from: &str, to: &str) {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let (kind, to) = (entry.file_type().unwrap(), to.join(entry.file_name()));
-            if kind.is_dir() {
-                copy(&entry.path(), &to);
-            } else if kind.is_file() {
-                std::fs::copy(entry.path(), to).unwrap();
-            }
-        }
-    }
-    copy(&lab.outbox(from), &lab.outbox(to));
+    damage::clone_disk(&lab.outbox(from), &lab.outbox(to)).unwrap();
 }
 
 fn captured(lab: &Lab, disk: &str) -> u64 {

@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
 use wavekeep_proto::chunk::Reason;
+use wavekeep_system_tests::damage::{DAMAGES, Damage, clone_disk, damage, store_files};
 use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::binary;
 use wavekeep_system_tests::truth::{Report, check_lab};
@@ -72,45 +72,6 @@ fn doctor(lab: &Lab, verb: &str, outbox: &str, options: &[&str]) -> Output {
 
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (kind, to) = (entry.file_type().unwrap(), to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy(&entry.path(), &to);
-        } else if kind.is_file() && entry.file_name() != "ballast" {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
-}
-
-/// The store's files of this kind, the largest first.
-fn files(outbox: &Path, kind: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(outbox.join("store")).unwrap();
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name().unwrap().to_str().unwrap().contains(kind))
-        .collect();
-    files.sort_by_key(|path| std::cmp::Reverse(fs::metadata(path).unwrap().len()));
-    files
-}
-
-fn damage(path: &Path, how: &str, seed: usize) {
-    let mut bytes = fs::read(path).unwrap();
-    match how {
-        "cut" => bytes.truncate(bytes.len() * 2 / 3),
-        "flipped" => {
-            for turn in 0..3 {
-                let at = (seed * 7_919 + turn * 104_729) % bytes.len();
-                bytes[at] ^= 1 << (turn + 1);
-            }
-        }
-        _ => return fs::remove_file(path).unwrap(),
-    }
-    fs::write(path, bytes).unwrap();
 }
 
 /// Samples stored, and in gaps `corrupt`; `None` if nothing of the device came.
@@ -224,7 +185,7 @@ fn treat(lab: &Lab, number: usize, turn: usize, what: &str) {
     let device = format!("bench-{number}");
     let [exported, repaired, alone] = ["exported", "repaired", "alone"].map(|name| format!("{device}-{name}"));
     for outbox in [&exported, &repaired, &alone] {
-        copy(&lab.outbox(&device), &lab.outbox(outbox));
+        clone_disk(&lab.outbox(&device), &lab.outbox(outbox)).unwrap();
     }
     for step in 0..3 {
         match (turn + step) % 3 {
@@ -245,22 +206,23 @@ fn treat(lab: &Lab, number: usize, turn: usize, what: &str) {
 #[test]
 fn i4_i13_whichever_file_of_an_outbox_is_damaged_what_is_intact_is_stored_once() {
     let mut lab = Lab::stopped(&[]).unwrap();
-    let cases: Vec<(&str, &str)> = ["MANIFEST", "CURRENT", ".sst", ".blob", ".log"]
+    let cases: Vec<(&str, Damage)> = ["MANIFEST", "CURRENT", ".sst", ".blob", ".log"]
         .into_iter()
-        .flat_map(|kind| ["cut", "flipped", "gone"].map(|how| (kind, how)))
+        .flat_map(|kind| DAMAGES.map(|how| (kind, how)))
         .collect();
     let numbers: Vec<usize> = (0..cases.len()).collect();
     numbers.chunks(5).for_each(|some| fill(&lab, some));
     lab.start_server().unwrap();
     for (number, (kind, how)) in cases.iter().enumerate() {
-        let what = format!("{kind} {how}");
+        let what = format!("{kind} {how:?}");
         let outbox = lab.outbox(&format!("bench-{number}"));
-        let found = files(&outbox, kind);
+        let found = store_files(&outbox, kind).unwrap();
         damage(
             found.first().unwrap_or_else(|| panic!("{what}: there is none")),
-            how,
+            *how,
             number,
-        );
+        )
+        .unwrap();
         treat(&lab, number, number, &what);
     }
 }
@@ -273,7 +235,7 @@ fn i4_i13_bits_that_flip_all_over_an_outbox_cost_what_they_hit() {
     lab.start_server().unwrap();
     for number in numbers {
         let outbox = lab.outbox(&format!("bench-{number}"));
-        let all = files(&outbox, "");
+        let all = store_files(&outbox, "").unwrap();
         let mut random = number as u64;
         let mut what = format!("seed {number}:");
         for _ in 0..4 {
@@ -282,7 +244,7 @@ fn i4_i13_bits_that_flip_all_over_an_outbox_cost_what_they_hit() {
                 .wrapping_add(1_442_695_040_888_963_407);
             let path = &all[(random >> 33) as usize % all.len()];
             if fs::metadata(path).unwrap().len() > 0 {
-                damage(path, "flipped", (random >> 40) as usize);
+                damage(path, Damage::Flipped, (random >> 40) as usize).unwrap();
                 what += &format!(" {}", path.file_name().unwrap().display());
             }
         }

@@ -4,8 +4,6 @@
 //! no other process sees them.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use sqlx::Row;
@@ -13,6 +11,7 @@ use wavekeep_agent::admin::{ask_status, socket_of};
 use wavekeep_agent::outbox::FREE_BYTES_MIN_DEFAULT;
 use wavekeep_proto::chunk::Reason;
 use wavekeep_system_tests::lab::{Lab, wait_for};
+use wavekeep_system_tests::small_disk::{self, free_bytes};
 use wavekeep_system_tests::stored;
 use wavekeep_system_tests::truth::check_lab;
 
@@ -26,13 +25,7 @@ fn has_own_mounts(test: &str) -> bool {
     if std::env::var_os(OWN_MOUNTS).is_some() {
         return true;
     }
-    let mut unshare = Command::new("unshare");
-    if nix::unistd::geteuid().is_root() {
-        unshare.arg("--mount");
-    } else {
-        unshare.args(["--user", "--map-current-user", "--keep-caps", "--mount"]);
-    }
-    let status = unshare
+    let status = small_disk::namespace()
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(OWN_MOUNTS, "1")
@@ -42,21 +35,6 @@ fn has_own_mounts(test: &str) -> bool {
     false
 }
 
-fn mount_small_disk(at: &Path, bytes: u64) {
-    std::fs::create_dir_all(at).unwrap();
-    let options = format!("size={bytes},mode=755");
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-        .arg(at)
-        .status();
-    assert!(status.unwrap().success(), "mount");
-}
-
-fn free_bytes(at: &Path) -> u64 {
-    let disk = nix::sys::statvfs::statvfs(at).unwrap();
-    disk.blocks_available() * disk.fragment_size()
-}
-
 #[test]
 fn i1_disk_full_under_the_database_stops_acks_and_loses_nothing() {
     if !has_own_mounts("i1_disk_full_under_the_database_stops_acks_and_loses_nothing") {
@@ -64,11 +42,11 @@ fn i1_disk_full_under_the_database_stops_acks_and_loses_nothing() {
     }
     let mut lab = Lab::stopped(&[]).unwrap();
     let disk = lab.data();
-    mount_small_disk(&disk, 700 * MIB);
+    small_disk::mount(&disk, 700 * MIB).unwrap();
     lab.start_server().unwrap();
     // Somebody else's files, which the operator deletes later.
     let ballast = disk.join("ballast");
-    let room = free_bytes(&disk);
+    let room = free_bytes(&disk).unwrap();
     std::fs::write(&ballast, vec![1; (room - 100 * MIB) as usize]).unwrap();
     // About 150 MB of chunks, which take twice that for the rows and the database's log.
     let spec = "js220,rate=2000000,seed=9,speed=4";
@@ -76,7 +54,7 @@ fn i1_disk_full_under_the_database_stops_acks_and_loses_nothing() {
     let mut agent = lab.agent("full-2", &["run"], &options).unwrap();
     // The log grows by 16 MiB: less than that is nothing.
     wait_for("the database's disk is full", PATIENCE, || {
-        Ok(free_bytes(&disk) < 16 * MIB)
+        Ok(free_bytes(&disk)? < 16 * MIB)
     })
     .unwrap();
     wait_for("the server says that it is not ready", PATIENCE, || Ok(!lab.is_ready())).unwrap();
@@ -124,7 +102,7 @@ fn i13_disk_full_under_the_agent_evicts_the_oldest_by_name_and_keeps_what_fits()
     let mut lab = Lab::start().unwrap();
     lab.kill_server().unwrap();
     let disk = lab.outbox("full-1");
-    mount_small_disk(&disk, 500 * MIB);
+    small_disk::mount(&disk, 500 * MIB).unwrap();
     let spec = "js220,rate=2000000,seed=3,speed=8";
     let options = ["--device", "full-1", "--simulate", spec, "--duration", "80s"];
     let mut agent = lab
