@@ -18,6 +18,9 @@ export HOME CARGO_TARGET_DIR WAVEKEEP_BIN
 BUILT := $(CARGO_TARGET_DIR)/release
 BINARIES := wavekeep-agent wavekeep-server wavekeep
 SEEDS ?= 2000
+MINUTES ?= 10
+SEED ?=
+ARGS ?=
 BENCH ?=
 
 .PHONY: help
@@ -65,6 +68,10 @@ simulate: setup ## the protocol, and the real shells on a simulated network, in 
 mutations: build ## takes out one rule of the protocol after the other: the simulation must notice each
 	"$(BUILT)/mutate"
 
+.PHONY: soak
+soak: build ## real processes under every fault for MINUTES=10, then each stored sample against the truth and a conservation report (SEED=n: the choices of another run, ARGS=--json)
+	@"$(BUILT)/soak" --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: bench
 bench: build ## the benchmarks and their peers, as ratios within one run (BENCH=name: one of them)
 	"$(BUILT)/wavekeep-bench" $(BENCH)
@@ -91,7 +98,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, simulate, demo, test-deploy; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, simulate, demo, soak (a minute), test-deploy; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean

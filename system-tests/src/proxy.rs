@@ -110,6 +110,10 @@ impl State {
         locked(&self.heard[way as usize])
     }
 
+    fn newest(&self) -> MutexGuard<'_, Option<SocketAddr>> {
+        locked(&self.newest)
+    }
+
     /// Another number each time.
     fn random(&self) -> u64 {
         crate::random::mixed(self.randomness.fetch_add(1, Ordering::SeqCst))
@@ -127,7 +131,6 @@ impl State {
         for turn in 0..targets.len() {
             let target = targets[first.wrapping_add(turn) % targets.len()];
             if connection::forward(self, inbound.try_clone()?, target).is_ok() {
-                *locked(&self.newest) = Some(target);
                 return Ok(());
             }
         }
@@ -183,7 +186,7 @@ impl Proxy {
     /// Where the newest connection leads.
     #[must_use]
     pub fn newest_leads_to(&self) -> Option<SocketAddr> {
-        *locked(&self.state.newest)
+        *self.state.newest()
     }
 
     /// What agents connect to.

@@ -75,6 +75,11 @@ fn a_cut_ends_a_connection_whose_receiver_does_not_read() {
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = Proxy::start(deaf.local_addr().unwrap()).unwrap();
     let mut stream = connect(&proxy);
+    // Accepted by the proxy, and by nobody behind it.
+    wait_for("it leads there", Duration::from_secs(5), || {
+        Ok(proxy.newest_leads_to().is_some())
+    })
+    .unwrap();
     stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     while stream.write(&[0; 65_536]).is_ok() {}
     proxy.cut();
@@ -91,6 +96,7 @@ fn a_cut_ends_a_connection_whose_receiver_does_not_read() {
 fn refused_and_held() {
     let proxy = Proxy::start(echo(b"", b"")).unwrap();
     let mut stream = connect(&proxy);
+    assert_eq!(sent_back(&mut stream, b"now"), b"now");
     proxy.refuse(true);
     assert!(!connect(&proxy).read(&mut [0; 1]).is_ok_and(|count| count > 0));
     proxy.hold(true);

@@ -120,6 +120,7 @@ impl Connection {
 /// Carries a new connection to `target`.
 pub(super) fn forward(state: &Arc<State>, inbound: TcpStream, target: SocketAddr) -> Result<()> {
     let outbound = TcpStream::connect(target)?;
+    *state.newest() = Some(target);
     start(
         state,
         Connection::of(vec![inbound, outbound])?,
