@@ -29,6 +29,13 @@ pub fn mount(at: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Unmounts it, so that its directory can be removed. What was on it is gone.
+pub fn unmount(at: &Path) -> Result<()> {
+    let status = Command::new("umount").arg(at).status()?;
+    ensure!(status.success(), "the disk at {} cannot be unmounted", at.display());
+    Ok(())
+}
+
 /// How many bytes somebody who is not root can still write there.
 pub fn free_bytes(at: &Path) -> Result<u64> {
     let disk = nix::sys::statvfs::statvfs(at)?;

@@ -76,7 +76,11 @@ pub fn soak(plan: &Plan) -> Result<Report> {
     report.faults = tally.faults();
     report.notes = tally.notes();
     fleet.stop();
-    if !report.violations().is_empty() {
+    let has_failed = !report.violations().is_empty();
+    if plan.has_mounts {
+        scenes::leave_small_disk(&lab, has_failed)?;
+    }
+    if has_failed {
         let mut lab = Arc::into_inner(lab).context("nothing of the fleet is left")?;
         lab.keep();
         let folder = lab.folder().display().to_string();

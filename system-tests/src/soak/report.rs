@@ -165,13 +165,15 @@ impl Report {
                 row.device, row.streams, row.captured, row.found.samples, row.lost, row.repeated, row.destroyed
             );
         }
-        let altered = self
-            .altered()
-            .map_or("unknown".to_owned(), |altered| altered.to_string());
+        let altered = match self.altered() {
+            Some(altered) => format!(
+                "altered: {altered}; every stored sample was compared bit for bit, by SQL and by Query, and the database was scrubbed."
+            ),
+            None => "altered: unknown; not every device could be read to its end.".into(),
+        };
         let _ = writeln!(
             text,
-            "altered: {altered}; every stored sample was compared bit for bit, by SQL and by Query, and the database was scrubbed.\n\
-             Destroyed: damaged on purpose in the only outbox that had them, and too badly to leave a trace.\n"
+            "{altered}\nDestroyed: damaged on purpose in the only outbox that had them, and too badly to leave a trace.\n"
         );
         for (name, count) in &self.faults {
             let _ = writeln!(text, "{count:>8}  {name}");

@@ -20,6 +20,8 @@ use crate::small_disk;
 
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
+/// The device, and the outbox, whose disk is a small one.
+const FULL: &str = "full";
 const MIB: u64 = 1024 * 1024;
 
 /// Where a scene plays.
@@ -32,8 +34,11 @@ pub(super) struct Stage<'a> {
     pub(super) random: Random,
 }
 
+/// Plays until the stage ends, and says what is to be found then.
+type Scene = fn(Stage<'_>) -> Result<Vec<Expected>>;
+
 /// All of them, by name; and whether they need disks to be mounted.
-pub(super) const SCENES: &[(&str, bool, fn(Stage<'_>) -> Result<Vec<Expected>>)] = &[
+pub(super) const SCENES: &[(&str, bool, Scene)] = &[
     ("damaged", false, damaged),
     ("cloned", false, cloned),
     ("full", true, full),
@@ -168,7 +173,7 @@ fn cloned(mut stage: Stage<'_>) -> Result<Vec<Expected>> {
 
 /// A small disk fills up under an agent that keeps deleting, with somebody else's file; it is killed there, too.
 fn full(mut stage: Stage<'_>) -> Result<Vec<Expected>> {
-    let name = "full";
+    let name = FULL;
     let disk = stage.lab.outbox(name);
     small_disk::mount(&disk, 420 * MIB)?;
     let elses = disk.join("somebody-elses");
@@ -204,4 +209,16 @@ fn full(mut stage: Stage<'_>) -> Result<Vec<Expected>> {
         is_destroyed: false,
         is_cloned: false,
     }])
+}
+
+/// A disk in memory goes with us: what is on it is copied to one that stays, if somebody is to look at it.
+pub(super) fn leave_small_disk(lab: &Lab, is_kept: bool) -> Result<()> {
+    let disk = lab.outbox(FULL);
+    if !disk.exists() {
+        return Ok(());
+    }
+    if is_kept {
+        clone_disk(&disk, &lab.outbox("full-kept"))?;
+    }
+    small_disk::unmount(&disk)
 }
