@@ -83,6 +83,23 @@ pub struct Entry {
     pub rows: Vec<Row>,
 }
 
+/// What an agent says of a stream that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The stream.
+    pub stream: StreamId,
+    /// Whose session says so.
+    pub owner: Owner,
+    /// The last seq stored.
+    pub stored_seq: u64,
+    /// Where the next chunk will start.
+    pub next_sample: u64,
+    /// Un-acked bytes in the outbox.
+    pub outbox_bytes: u64,
+    /// Age of the oldest un-acked chunk.
+    pub oldest_unacked_ms: u64,
+}
+
 /// Why a stream was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -135,4 +152,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// One transaction. Answers, in the order of `entries`, whether each was stored (`false`: fenced, none of its rows are).
     fn commit(&self, workspace: &str, entries: &[Entry])
     -> impl Future<Output = Result<Vec<bool>, CommitError>> + Send;
+
+    /// Writes down what an agent says of streams that its session owns. Nothing rests on it, so it may be left out.
+    fn report(
+        &self,
+        _workspace: &str,
+        _agent: &str,
+        _reports: &[Report],
+    ) -> impl Future<Output = Result<(), OpenError>> + Send {
+        std::future::ready(Ok(()))
+    }
 }

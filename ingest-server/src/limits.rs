@@ -25,6 +25,8 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 pub const PING_ANSWER: Duration = Duration::from_secs(20);
 /// A session is idle again, without a share of the memory budget, when no chunk came for so long and none is in memory.
 pub const IDLE_AFTER: Duration = Duration::from_secs(10);
+/// Between two times that what an agent says of its streams is written down: a statement for each session.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 /// As many as `--sessions-max` may say.
 pub const SESSIONS_MAX: u32 = 100_000;
 

@@ -15,7 +15,7 @@ use prost::Message;
 use tokio::task::JoinHandle;
 use wavekeep_proto::chunk::Chunk;
 use wavekeep_proto::code::Code;
-use wavekeep_proto::frame::{AgentFrame, ServerFrame};
+use wavekeep_proto::frame::{AgentFrame, ServerFrame, SlotStatus};
 use wavekeep_proto::hash;
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::limits;
@@ -67,6 +67,43 @@ async fn a_stream_is_opened_committed_and_acked_with_its_digest() {
     assert_eq!(ack.digest, capture.at.digest, "I14");
     assert_eq!(lab.seqs(1), (1..=51).collect::<Vec<_>>());
     assert!(lab.ledger.stream(StreamId([1; 16])).at.ended);
+}
+
+#[tokio::test]
+async fn i7_what_an_agent_says_of_open_slots_is_written_down_once_in_a_while() {
+    let lab = Lab::start().await;
+    let mut client = Client::welcome(lab.address).await;
+    let mut capture = Capture::new(&definition(1));
+    client.opened(3, &capture).await;
+    let status = |slot, next_sample| SlotStatus {
+        slot,
+        stored_seq: 7,
+        next_sample,
+        outbox_bytes: 5,
+        oldest_unacked_ms: 6,
+    };
+    // A heartbeat before anything is open says nothing of a stream; a slot that is none says nothing either.
+    client.send(&AgentFrame::Heartbeat(Vec::new())).await;
+    client
+        .send(&AgentFrame::Heartbeat(vec![status(9, 1), status(3, 500)]))
+        .await;
+    client.send(&AgentFrame::Heartbeat(vec![status(3, 600)])).await;
+    client.chunk(3, &capture.run(1, 100)[0]).await;
+    client.acked(3, 1).await;
+    let owner = lab.ledger.stream(StreamId([1; 16])).owner;
+    let reports = lab.ledger.state().reports.clone();
+    let [(agent, said)] = &reports[..] else {
+        panic!("once in half a minute, not {reports:?}");
+    };
+    let expected = ledger::Report {
+        stream: StreamId([1; 16]),
+        owner,
+        stored_seq: 7,
+        next_sample: 500,
+        outbox_bytes: 5,
+        oldest_unacked_ms: 6,
+    };
+    assert_eq!((agent, &said[..]), (&hello("main").agent, &[expected][..]));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use wavekeep_proto::id::{LedgerId, Owner};
 use wavekeep_proto::limits;
 
-use crate::ledger::{Ledger, OpenError, OpenRequest, OpenedRow};
+use crate::ledger::{Ledger, OpenError, OpenRequest, OpenedRow, Report};
 use crate::telemetry::histogram;
 
 /// Opens of one session that the ledger is asked at a time: an agent with a thousand streams must not take every connection.
@@ -32,6 +32,7 @@ pub(super) enum Answer {
         slot: u32,
         result: Result<OpenedRow, OpenError>,
     },
+    Reported(Result<(), OpenError>),
 }
 
 /// 128 random bits.
@@ -80,6 +81,18 @@ impl<L: Ledger> Asking<L> {
     pub(super) fn open(&mut self, slot: u32, request: OpenRequest) {
         self.waiting.push_back((slot, request));
         self.start();
+    }
+
+    /// Has what an agent says of its streams written down; not while as much is asked as may be, since it will say it again. Answers
+    /// whether it is under way.
+    pub(super) fn report(&mut self, agent: &str, reports: Vec<Report>) -> bool {
+        if self.running.len() >= OPENS_MAX || !self.waiting.is_empty() {
+            return false;
+        }
+        let (ledger, workspace, agent) = (self.ledger.clone(), self.workspace.clone(), agent.to_owned());
+        self.running
+            .spawn(async move { Answer::Reported(in_time(ledger.report(&workspace, &agent, &reports)).await) });
+        true
     }
 
     /// The slot is closed: its question, if it still waits, is not asked any more.

@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
-use tracing::{Span, info, warn};
+use tracing::{Span, debug, info, warn};
 use wavekeep_proto::chunk::{Chunk, Position};
 use wavekeep_proto::code::Code;
-use wavekeep_proto::frame::{Hello, Open, Refused, ServerFrame};
+use wavekeep_proto::frame::{Hello, Open, Refused, ServerFrame, SlotStatus};
 use wavekeep_proto::id::{LedgerId, SessionId};
 use wavekeep_proto::limits;
 use wavekeep_proto::session::{Action, Session};
@@ -31,7 +31,7 @@ use super::slots::Slots;
 use super::ticket::{Accepted, Reply, Ticket, footprint_bytes};
 use super::writer::Writers;
 use crate::ledger::{Ledger, LedgerState, OpenError, OpenRequest, OpenedRow};
-use crate::limits::IDLE_AFTER;
+use crate::limits::{IDLE_AFTER, REPORT_INTERVAL};
 use crate::telemetry::{code_label, counter};
 
 /// Between two looks at the clock.
@@ -54,6 +54,10 @@ pub(super) struct Shell<L: Ledger> {
     replies: mpsc::Receiver<Reply>,
     slots: Slots,
     workspace: String,
+    /// Its name for people.
+    agent: String,
+    /// When what it says of its streams was last written down.
+    last_report: Option<Duration>,
     writers: Option<Writers>,
     seat: Option<Seat>,
     /// When the last chunk came.
@@ -99,6 +103,8 @@ impl<L: Ledger> Shell<L> {
             replies,
             slots: Slots::default(),
             workspace: String::new(),
+            agent: String::new(),
+            last_report: None,
             writers: None,
             seat: None,
             last_chunk: Duration::ZERO,
@@ -186,6 +192,8 @@ impl<L: Ledger> Shell<L> {
             Event::Reply(None) => unreachable!("the session holds a sender of its own replies"),
             Event::Answer(Answer::Admitted(answer)) => self.on_admitted(answer),
             Event::Answer(Answer::Opened { slot, result }) => self.on_opened(slot, result),
+            Event::Answer(Answer::Reported(Err(error))) => debug!(%error, "what the agent says was not written down"),
+            Event::Answer(Answer::Reported(Ok(()))) => {}
             Event::Conditions => self.on_conditions(),
             Event::Tick => self.on_tick(now),
             Event::Outgoing { there } => self.gone = !there,
@@ -325,7 +333,7 @@ impl<L: Ledger> Shell<L> {
                 Some(Action::Admit(hello)) => self.admit(&hello),
                 Some(Action::Open(open)) => self.open(open),
                 Some(Action::Accept { slot, before, chunk }) => self.accept(slot, before, chunk),
-                Some(Action::Status(status)) => inbound::observe(&status),
+                Some(Action::Status(status)) => self.on_status(&status),
                 Some(Action::Send(ServerFrame::Refused(refused))) => self.refuse(&refused),
                 Some(Action::Send(_)) if self.outgoing.is_blocked() => {}
                 Some(Action::Send(frame)) => self.outgoing.send(&frame),
@@ -333,9 +341,23 @@ impl<L: Ledger> Shell<L> {
         }
     }
 
+    /// The agent says how it stands: that goes into the metrics, and once in a while into the database.
+    fn on_status(&mut self, status: &[SlotStatus]) {
+        inbound::observe(status);
+        let now = self.now();
+        if self.last_report.is_some_and(|last| now < last + REPORT_INTERVAL) {
+            return;
+        }
+        let reports = inbound::reports(status, &self.slots);
+        if !reports.is_empty() && self.asking.report(&self.agent, reports) {
+            self.last_report = Some(now);
+        }
+    }
+
     fn admit(&mut self, hello: &Hello) {
         let span = Span::current();
-        span.record("agent", hello.agent.chars().take(100).collect::<String>());
+        self.agent = hello.agent.chars().take(100).collect();
+        span.record("agent", &self.agent);
         span.record("agent_id", hello.agent_id.to_string());
         span.record("workspace", hello.workspace.chars().take(100).collect::<String>());
         self.workspace.clone_from(&hello.workspace);

@@ -6,6 +6,7 @@
 //! | `read`, `locate` | streams and chunks from the store, batch by batch; where a range of time lies |
 //! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
 //! | `listing`, `gaps` | devices, streams; what is missing |
+//! | `reconcile` | what there is of each stream, and what its agent says |
 //! | `chunks`, `first_samples` | chunks, and what they start with |
 //! | `waveform`, `manifest` | samples as they are stored, and what proves them |
 //! | `columns`, `grid` | what is drawn of a range, in so many points |
@@ -38,6 +39,7 @@ mod plan;
 mod read;
 mod read_folds;
 mod reading;
+mod reconcile;
 mod statistics;
 mod want;
 mod waveform;
@@ -116,6 +118,7 @@ impl Query for QueryService {
     type ListGapsStream = Answer<v1::Gap>;
     type GetWaveformStream = Answer<v1::WaveformPart>;
     type TailStream = Answer<v1::TailPart>;
+    type ReconcileStream = Answer<v1::StreamAccount>;
 
     async fn list_devices(
         &self,
@@ -203,6 +206,21 @@ impl Query for QueryService {
         _: Request<v1::CompareRunsRequest>,
     ) -> Result<Response<v1::CompareRunsResponse>, Status> {
         Err(QueryError::Unimplemented(COMPARE).into())
+    }
+
+    async fn reconcile(
+        &self,
+        request: Request<v1::ReconcileRequest>,
+    ) -> Result<Response<Self::ReconcileStream>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let asked = asked(request.into_inner().selection)?;
+        let Begun {
+            reader,
+            permit,
+            deadline,
+        } = begun;
+        let answer = Answer::start(deadline, permit, |parts| reconcile::list(reader, asked, parts));
+        Ok(Response::new(answer))
     }
 
     async fn tail(&self, _: Request<v1::TailRequest>) -> Result<Response<Self::TailStream>, Status> {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use wavekeep_proto::chunk::{ChunkKind, ColumnContent};
+use wavekeep_proto::id::StreamId;
 use wavekeep_proto::nearest::nearest;
 
 use super::error::QueryError;
@@ -19,6 +20,7 @@ use super::limits;
 use super::locate::Located;
 use super::plan::{Asked, Source};
 use super::reading::Reading;
+use crate::store::read_account::{self, Account};
 use crate::store::read_chunk::{self, ChunkRow, PayloadRow, Place};
 use crate::store::read_gap::{self, GapRow};
 use crate::store::read_stream::{self, DeviceRow, StreamRow};
@@ -111,6 +113,14 @@ impl Reader {
             )));
         }
         asked.with_signals(rows)
+    }
+
+    /// What there is of a stream; None where it is gone.
+    pub(super) async fn account(&self, stream: StreamId) -> Result<Option<Account>, QueryError> {
+        let mut reading = self.begin().await?;
+        let account = read_account::account(reading.tx.connection(), stream).await?;
+        reading.end();
+        Ok(account)
     }
 
     /// Chunks without their samples, with the bytes of each present column. `backwards`: the newest first.

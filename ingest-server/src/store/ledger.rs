@@ -17,8 +17,8 @@ use super::partition::Partitions;
 use super::towers::{Left, Towers};
 use super::transaction::{Transaction, within_limit};
 use super::workspace_row::Workspace;
-use super::{chunk, chunk_signal, device, envelope, marker, quarantine, run, stream};
-use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRow};
+use super::{agent_report, chunk, chunk_signal, device, envelope, marker, quarantine, run, stream};
+use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRow, Report};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -60,6 +60,17 @@ impl PostgresLedger {
             None => tx.rollback().await,
         }
         Ok(opened)
+    }
+
+    async fn try_report(&self, workspace: &Workspace, agent: &str, reports: &[Report]) -> Result<(), StoreError> {
+        let mut tx = self.database.begin(workspace).await?;
+        match within_limit(agent_report::write(tx.connection(), agent, reports)).await {
+            Ok(()) => Ok(tx.commit().await?),
+            Err(error) => {
+                tx.fail(&error).await;
+                Err(error)
+            }
+        }
     }
 
     async fn try_commit(&self, workspace: &Workspace, entries: &[Entry]) -> Result<Vec<bool>, StoreError> {
@@ -181,5 +192,10 @@ impl Ledger for PostgresLedger {
             }
             answer => Ok(answer?),
         }
+    }
+
+    async fn report(&self, workspace: &str, agent: &str, reports: &[Report]) -> Result<(), OpenError> {
+        let workspace = self.database.workspace(workspace).await?;
+        Ok(self.try_report(&workspace, agent, reports).await?)
     }
 }

@@ -21,7 +21,7 @@ const REGISTRY: [(i64, &str, &str); 2] = [
         include_str!("../../../migrations/registry/0002_retention.sql"),
     ),
 ];
-const WORKSPACE: [(i64, &str, &str); 6] = [
+const WORKSPACE: [(i64, &str, &str); 7] = [
     (
         1,
         "workspace",
@@ -47,6 +47,11 @@ const WORKSPACE: [(i64, &str, &str); 6] = [
         6,
         "succeeded",
         include_str!("../../../migrations/workspace/0006_succeeded.sql"),
+    ),
+    (
+        7,
+        "agent_reports",
+        include_str!("../../../migrations/workspace/0007_agent_reports.sql"),
     ),
 ];
 

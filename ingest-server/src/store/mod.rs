@@ -9,6 +9,8 @@
 //! | `towers` | unfinished buckets between commits |
 //! | [`backfill`] | folds what an older version stored |
 //! | [`replay`], `ancestors` | a chunk out of quarantine into its place, and into the buckets above it |
+//! | `agent_report` | what agents say of what they hold |
+//! | `read_account` | what there is of a stream, counted from its chunks |
 //! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
 //! | `native`, `hypertable` | what a partition is: a table attached, or TimescaleDB's chunk |
@@ -24,6 +26,7 @@
 //! - I1, I6, I7, I10: see `ledger`, `transaction` and `stream`.
 //! - I12: every wait has a limit in `limits`.
 
+pub(crate) mod agent_report;
 mod ancestors;
 pub mod backfill;
 pub(crate) mod chunk;
@@ -44,6 +47,7 @@ mod partition_plan;
 pub(crate) mod points;
 mod probe;
 pub mod quarantine;
+pub(crate) mod read_account;
 pub(crate) mod read_chunk;
 pub(crate) mod read_envelope;
 pub(crate) mod read_gap;

@@ -9,7 +9,7 @@ use wavekeep_proto::chunk::Position;
 use wavekeep_proto::hash;
 use wavekeep_proto::id::{Hash, LedgerId, Owner, StreamId};
 
-use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRow, Row};
+use crate::ledger::{CommitError, Entry, Ledger, OpenError, OpenRequest, OpenedRow, Report, Row};
 
 /// What the next commit does instead of answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct State {
     /// Opens of these streams alone fail.
     pub locked: HashSet<StreamId>,
     pub misfits: HashSet<StreamId>,
+    /// All that agents said: their names, and of which streams.
+    pub reports: Vec<(String, Vec<Report>)>,
 }
 
 pub struct ModelLedger {
@@ -140,6 +142,11 @@ impl Ledger for ModelLedger {
             at: stream.at,
             row: known.map(|row| (row.chunk.header.seq, row.chunk.digest)),
         })
+    }
+
+    async fn report(&self, _workspace: &str, agent: &str, reports: &[Report]) -> Result<(), OpenError> {
+        self.state().reports.push((agent.into(), reports.to_vec()));
+        Ok(())
     }
 
     async fn commit(&self, _workspace: &str, entries: &[Entry]) -> Result<Vec<bool>, CommitError> {

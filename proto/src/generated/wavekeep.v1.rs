@@ -1347,6 +1347,73 @@ pub struct TailPart {
     #[prost(message, optional, tag = "2")]
     pub stream: ::core::option::Option<StreamInfo>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReconcileRequest {
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub selection: ::core::option::Option<Selection>,
+}
+/// A stream's row, what its chunks come to, and what its agent last said of itself: as one transaction saw them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StreamAccount {
+    #[prost(message, optional, tag = "1")]
+    pub stream: ::core::option::Option<StreamInfo>,
+    #[prost(message, repeated, tag = "2")]
+    pub chunks: ::prost::alloc::vec::Vec<ChunkSum>,
+    /// the lowest seq of its chunks; 0 without chunks
+    #[prost(uint64, tag = "3")]
+    pub first_seq: u64,
+    /// where the first of them starts
+    #[prost(uint64, tag = "4")]
+    pub from_sample: u64,
+    /// the seq after which a successor continues it
+    #[prost(uint64, optional, tag = "5")]
+    pub succeeded_at: ::core::option::Option<u64>,
+    /// the workspace's retention drops what is as old as its first chunk
+    #[prost(bool, tag = "6")]
+    pub may_have_expired: bool,
+    #[prost(message, optional, tag = "7")]
+    pub report: ::core::option::Option<AgentReport>,
+}
+/// Chunks of a stream up to its watermark that are alike.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChunkSum {
+    /// as in headers: 1 samples, 2 gap, 3 end
+    #[prost(uint32, tag = "1")]
+    pub kind: u32,
+    #[prost(enumeration = "Reason", tag = "2")]
+    pub reason: i32,
+    #[prost(bool, tag = "3")]
+    pub quarantined: bool,
+    /// readers prefer the successor's
+    #[prost(bool, tag = "4")]
+    pub succeeded: bool,
+    #[prost(uint64, tag = "5")]
+    pub chunks: u64,
+    /// that they stand for
+    #[prost(uint64, tag = "6")]
+    pub seqs: u64,
+    #[prost(uint64, tag = "7")]
+    pub sample_count: u64,
+}
+/// By the heartbeats of a session that owned the stream; written down once in a while.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AgentReport {
+    #[prost(string, tag = "1")]
+    pub agent: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub stored_seq: u64,
+    #[prost(uint64, tag = "3")]
+    pub next_sample: u64,
+    #[prost(uint64, tag = "4")]
+    pub outbox_bytes: u64,
+    #[prost(uint64, tag = "5")]
+    pub oldest_unacked_ms: u64,
+    /// since it was heard, by the database's clock
+    #[prost(uint64, tag = "6")]
+    pub age_ms: u64,
+}
 /// Generated client implementations.
 #[cfg(feature = "grpc")]
 pub mod query_client {
@@ -1653,6 +1720,31 @@ pub mod query_client {
             req.extensions_mut().insert(GrpcMethod::new("wavekeep.v1.Query", "Tail"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// What there is of each stream, to be held against what its agent says.
+        pub async fn reconcile(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReconcileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::StreamAccount>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wavekeep.v1.Query/Reconcile",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wavekeep.v1.Query", "Reconcile"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1748,6 +1840,17 @@ pub mod query_server {
             &self,
             request: tonic::Request<super::TailRequest>,
         ) -> std::result::Result<tonic::Response<Self::TailStream>, tonic::Status>;
+        /// Server streaming response type for the Reconcile method.
+        type ReconcileStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::StreamAccount, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What there is of each stream, to be held against what its agent says.
+        async fn reconcile(
+            &self,
+            request: tonic::Request<super::ReconcileRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ReconcileStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct QueryServer<T> {
@@ -2211,6 +2314,52 @@ pub mod query_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TailSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wavekeep.v1.Query/Reconcile" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReconcileSvc<T: Query>(pub Arc<T>);
+                    impl<
+                        T: Query,
+                    > tonic::server::ServerStreamingService<super::ReconcileRequest>
+                    for ReconcileSvc<T> {
+                        type Response = super::StreamAccount;
+                        type ResponseStream = T::ReconcileStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReconcileRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Query>::reconcile(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReconcileSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
