@@ -56,10 +56,19 @@ pub struct StreamReport {
     pub file: bool,
     /// Samples per second of each signal.
     pub rate_hz: f64,
+    /// The first sample of its axis: all from here to `next_sample` was captured.
+    #[serde(default)]
+    pub first_sample: u64,
     /// All up to this seq was released.
     pub released_seq: u64,
+    /// All before this sample was released.
+    #[serde(default)]
+    pub released_sample: u64,
     /// All up to this seq was acked, as last noted.
     pub acked_seq: u64,
+    /// All before this sample was acked, as last noted.
+    #[serde(default)]
+    pub acked_sample: u64,
     /// The last seq stored.
     pub stored_seq: u64,
     /// Where the next chunk starts.
@@ -68,6 +77,9 @@ pub struct StreamReport {
     pub ended: bool,
     /// Its `end` is due: its source is gone.
     pub to_end: bool,
+    /// It moves to a successor, or is one that is still being filled.
+    #[serde(default)]
+    pub moves: bool,
     /// Bytes held.
     pub held_bytes: u64,
     /// Of these, bytes that no ack covers.
@@ -249,12 +261,19 @@ impl<K: Kv> Outbox<K> {
                 labels: stream.labels.clone(),
                 file: stream.definition.is_file(),
                 rate_hz: stream.definition.rate_hz,
+                first_sample: stream.definition.first_sample,
                 released_seq: stream.state.base.at.seq,
+                released_sample: stream.state.base.at.next_sample,
                 acked_seq: stream.acked.seq,
+                acked_sample: oldest.as_ref().map_or_else(
+                    || stream.tail().at.next_sample,
+                    |found| found.record.header.first_sample,
+                ),
                 stored_seq: tail,
                 next_sample: stream.tail().at.next_sample,
                 ended: stream.tail().at.ended,
                 to_end: stream.state.to_end.is_some(),
+                moves: !stream.is_visible(),
                 held_bytes: stream.state.held_bytes,
                 unacked_bytes: stream.unacked_bytes(),
                 oldest_unacked_utc_ns: oldest.map(|found| found.record.header.utc_ns),
