@@ -165,6 +165,18 @@ fn i7_i13_a_clone_of_a_running_agent_ends_its_stream_and_the_original_goes_on_in
     assert!(!log.contains("diverged"), "{log}");
 }
 
+/// Each stream adds up, and together they count each sample once.
+fn counted_once(lab: &Lab, device: &str, samples: u64) {
+    let lines = lab.reader(&["--json", "reconcile", "--device", device]).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let stored: u64 = lines.iter().filter_map(|line| line["stored"].as_u64()).sum();
+    assert!(
+        lines.len() >= 2 && lines.iter().all(|line| line["adds_up"] == true),
+        "{lines:?}"
+    );
+    assert_eq!(stored, samples, "{lines:?}");
+}
+
 /// `first`: the stream that both outboxes had.
 fn both_are_told_and_nothing_is_merged(lab: &Lab, original: &Process, first: &Value) {
     let log = original.log();
@@ -181,6 +193,7 @@ fn both_are_told_and_nothing_is_merged(lab: &Lab, original: &Process, first: &Va
     let successors = all.iter().filter(|stream| stream["predecessor"] == first["stream"]);
     assert_eq!(successors.count(), 1, "{all:?}");
     reads_once(lab, "bench", 8 * RATE);
+    counted_once(lab, "bench", 8 * RATE);
     // The clone's own capture is another recording.
     let (count, report) = check_lab(lab, "copy").unwrap();
     assert_eq!((count, report.samples, report.gap_samples()), (1, 2 * RATE, 0));

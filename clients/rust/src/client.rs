@@ -6,7 +6,7 @@ use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::{limits as proto_limits, v1};
 
 use crate::limits;
-use crate::{ChunkOrder, Chunks, Device, Error, Gaps, Selection, Statistics, StreamInfo, Waveform};
+use crate::{Accounts, ChunkOrder, Chunks, Device, Error, Gaps, Selection, Statistics, StreamInfo, Waveform};
 
 /// Asks one workspace of one server. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -81,6 +81,17 @@ impl Client {
         };
         let answer = self.query.clone().list_gaps(request).await.map_err(self.refused())?;
         Ok(Gaps(answer.into_inner()))
+    }
+
+    /// What there is of each stream of a selection, counted from its chunks, and what its agent last said of it. See
+    /// [`crate::reconcile`].
+    pub async fn accounts(&self, selection: &Selection) -> Result<Accounts, Error> {
+        let request = v1::ReconcileRequest {
+            workspace: self.workspace.clone(),
+            selection: Some(selection.to_wire()),
+        };
+        let answer = self.query.clone().reconcile(request).await.map_err(self.refused())?;
+        Ok(Accounts(answer.into_inner()))
     }
 
     /// Statistics of each signal of a selection.

@@ -29,6 +29,7 @@
 //! | [`Waveform`] | the samples as blocks, and the gaps between them, in memory that does not grow with the range |
 //! | [`Columns`] | what is drawn of a signal: min, max and mean of so many samples each |
 //! | [`Fault`] | what an answer may be refused for |
+//! | [`reconcile`] | does what was captured add up with what is stored? |
 //! | [`time`] | times as people write them |
 //!
 //! # Invariants
@@ -40,6 +41,7 @@
 //! - Bytes from the server never panic.
 #![forbid(unsafe_code)]
 
+mod account;
 mod client;
 mod column;
 mod columns;
@@ -47,12 +49,14 @@ mod error;
 mod limits;
 mod listing;
 mod manifest;
+pub mod reconcile;
 mod selection;
 mod stream_info;
 pub mod time;
 mod verify;
 mod waveform;
 
+pub use account::{Account, Accounts, AgentReport, ChunkSum};
 pub use client::Client;
 pub use column::Column;
 pub use columns::Columns;

@@ -50,7 +50,7 @@ fn report(failure: &Failure) -> ExitCode {
             eprintln!("error: {sentence}");
             ExitCode::from(2)
         }
-        Failure::Failed(sentence) => {
+        Failure::Failed(sentence) | Failure::Unknown(sentence) => {
             eprintln!("error: {sentence}");
             ExitCode::FAILURE
         }

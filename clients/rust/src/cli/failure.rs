@@ -11,6 +11,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Exit code 1.
     Failed(String),
+    /// Exit code 1: the server knows no such name.
+    Unknown(String),
     /// Exit code 1, in silence.
     OutputClosed,
 }
@@ -24,6 +26,10 @@ impl From<Error> for Failure {
                 code: tonic::Code::InvalidArgument,
                 ..
             } => Self::Usage(sentence),
+            Error::Refused {
+                code: tonic::Code::NotFound,
+                ..
+            } => Self::Unknown(sentence),
             _ => Self::Failed(sentence),
         }
     }

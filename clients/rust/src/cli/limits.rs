@@ -30,3 +30,9 @@ pub(super) const FOLLOW_PERIOD: Duration = Duration::from_millis(500);
 pub(super) const FOLLOW_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Streams that are followed at a time; the server allows fewer.
 pub(super) const STREAMS_FOLLOWED_MAX: usize = 100_000;
+/// For an agent beside this command to answer.
+pub(super) const AGENT_SECONDS_MAX: Duration = Duration::from_secs(5);
+/// Of its answer.
+pub(super) const AGENT_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Streams of an answer that are held, to be printed once the agent was asked again; the server allows fewer.
+pub(super) const STREAMS_RECONCILED_MAX: usize = 100_000;

@@ -1,5 +1,6 @@
 //! Options and subcommands. Every option has an environment variable, and `--help` says so.
 
+mod agent;
 mod axis;
 mod body;
 mod canvas;
@@ -11,6 +12,7 @@ mod limits;
 mod listing;
 mod picture;
 mod raw;
+mod reconcile;
 mod select;
 mod stats;
 mod table;
@@ -27,6 +29,7 @@ use wavekeep::Client;
 use wavekeep::time::Moment;
 
 use self::failure::Failure;
+use self::reconcile::Reconcile;
 use self::table::Output;
 
 const EXAMPLES: &str = "Examples:
@@ -35,6 +38,7 @@ const EXAMPLES: &str = "Examples:
   wavekeep stats --device js220-001 --signal current --from -10s
   wavekeep chunks --device js220-001 --follow
   wavekeep gaps --device js220-001
+  wavekeep reconcile --device js220-001
   wavekeep export --device js220-001 --signal current --format raw --output current.f32
   WAVEKEEP_SERVER=http://bench:7460 wavekeep --json streams";
 
@@ -138,6 +142,9 @@ enum Command {
     /// Write the samples to a file.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(Export),
+    /// Say for each stream whether what was captured adds up with what is stored.
+    #[command(after_help = reconcile::EXAMPLES)]
+    Reconcile(Reconcile),
 }
 
 /// Which streams, signals and time.
@@ -283,7 +290,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             select.require_source()?;
         }
         Command::Chunks(arguments) => arguments.require_sense()?,
-        Command::Devices | Command::Streams(_) | Command::Gaps(_) => (),
+        Command::Devices | Command::Streams(_) | Command::Gaps(_) | Command::Reconcile(_) => (),
     }
     let client = Client::connect(&common.server, &common.workspace).await?;
     let mut output = Output::new(common.json);
@@ -295,6 +302,11 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Waveform(draw) => waveform::waveform(&client, draw, &mut output).await?,
         Command::Stats(select) => stats::stats(&client, select, &mut output).await?,
         Command::Export(export) => export::export(&client, export, &mut output).await?,
+        Command::Reconcile(asked) => {
+            let verdict = reconcile::reconcile(&client, asked, &mut output).await;
+            output.finish()?;
+            return verdict;
+        }
     }
     output.finish()
 }

@@ -60,6 +60,7 @@ impl Query for Script {
     type ListGapsStream = Answer<v1::Gap>;
     type GetWaveformStream = Pin<Box<dyn Stream<Item = Result<v1::WaveformPart, Status>> + Send>>;
     type TailStream = Answer<v1::TailPart>;
+    type ReconcileStream = Answer<v1::StreamAccount>;
 
     async fn list_devices(
         &self,
@@ -100,6 +101,9 @@ impl Query for Script {
     }
     async fn list_gaps(&self, _: Request<v1::ListGapsRequest>) -> Result<Response<Answer<v1::Gap>>, Status> {
         Ok(answer(&self.gaps, None))
+    }
+    async fn reconcile(&self, _: Request<v1::ReconcileRequest>) -> Result<Response<Answer<v1::StreamAccount>>, Status> {
+        Err(Status::unimplemented("no script"))
     }
     async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
         Err(Status::unimplemented("no script"))
