@@ -27,6 +27,7 @@ use crate::ingest::registry::{Conditions, Registry};
 use crate::ingest::{IngestConfig, watch};
 use crate::limits::connections_max;
 use crate::query;
+use crate::store::migration::MigrationError;
 use crate::store::{Database, DatabaseError, PostgresLedger, PrimaryProbe, StoreError};
 use crate::transport::{self, Tls};
 use crate::workspace::{self, WorkspaceError};
@@ -146,13 +147,9 @@ async fn connect(url: &SecretString, config: &ServeConfig) -> Result<Database, S
     let give_up = Instant::now() + config.database_wait;
     let mut told: Option<Instant> = None;
     loop {
-        let why = match Database::connect(url.expose_secret(), config.database_connections).await {
-            Ok(database) => {
-                let database = database.requiring_standby(config.standby_required);
-                workspace::check(&database).await?;
-                return Ok(database);
-            }
-            Err(error @ DatabaseError::Unreachable { .. }) if Instant::now() < give_up => error,
+        let why = match usable(url, config).await {
+            Ok(database) => return Ok(database),
+            Err(error) if is_passing(&error) && Instant::now() < give_up => error,
             Err(error) => return Err(error.into()),
         };
         if told.is_none_or(|at| at.elapsed() >= DATABASE_REPORT) {
@@ -160,6 +157,23 @@ async fn connect(url: &SecretString, config: &ServeConfig) -> Result<Database, S
             told = Some(Instant::now());
         }
         tokio::time::sleep(DATABASE_RETRY).await;
+    }
+}
+
+async fn usable(url: &SecretString, config: &ServeConfig) -> Result<Database, WorkspaceError> {
+    let database = Database::connect(url.expose_secret(), config.database_connections).await?;
+    let database = database.requiring_standby(config.standby_required);
+    workspace::check(&database).await?;
+    Ok(database)
+}
+
+/// Connections are lost at any moment, also between the first answer and the last look at the schema.
+fn is_passing(error: &WorkspaceError) -> bool {
+    match error {
+        WorkspaceError::Database(DatabaseError::Unreachable { .. }) => true,
+        WorkspaceError::Database(DatabaseError::Store(error)) | WorkspaceError::Store(error) => error.is_passing(),
+        WorkspaceError::Migration { error, .. } => matches!(error, MigrationError::Failed(_)),
+        _ => false,
     }
 }
 

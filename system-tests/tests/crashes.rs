@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use wavekeep_proto::chunk::Reason;
+use wavekeep_system_tests::cluster::Instance;
 use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::Process;
 use wavekeep_system_tests::proxy::Proxy;
@@ -177,6 +178,28 @@ fn database_that_hangs_then_dies_loses_nothing() {
     // The server starts its Postgres again.
     agent.wait_success(PATIENCE).unwrap();
     all_of(&check_lab(&lab, "database-1").unwrap().1, 8);
+}
+
+#[test]
+fn a_server_waits_for_a_database_whose_connections_break_while_it_starts() {
+    let database = Instance::start().unwrap();
+    let way = Proxy::start(database.postgres.address()).unwrap();
+    let (own, broken) = (database.postgres.address().to_string(), way.address().to_string());
+    let mut lab = Lab::on(&database.postgres.tcp_url().replace(&own, &broken)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let since = Instant::now();
+            // Each start gets a little further.
+            for turn in 0.. {
+                if since.elapsed() > Duration::from_secs(3) {
+                    return;
+                }
+                pause(2 + turn % 40);
+                way.cut();
+            }
+        });
+        lab.start_server().unwrap();
+    });
 }
 
 #[test]

@@ -75,6 +75,22 @@ pub enum CommitFailure {
     Unanswered(String),
 }
 
+impl StoreError {
+    /// May the same be asked again, later, with another answer? Nobody has to change anything for it: the connection was lost, or Postgres
+    /// starts, stops or is out of connections.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            // Of connections, of resources, of the operator's interventions.
+            Self::Sql(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class))),
+            Self::Sql(_) | Self::Silent(_) => true,
+            _ => false,
+        }
+    }
+}
+
 impl CommitFailure {
     pub(super) fn new(error: sqlx::Error) -> Self {
         // Postgres reports no plain ERROR once the commit record is written; FATAL and PANIC may come after it, and so may
