@@ -144,9 +144,7 @@ fn play(plan: &Plan, fleet: &mut Fleet, tally: &Tally, report: &mut Report) -> R
     }
     eprintln!("every stored sample is compared with what the instruments delivered");
     for expected in &expected {
-        report
-            .rows
-            .push(check::device(&lab, &database_url, &front.url(), expected));
+        report.push(check::device(&lab, &database_url, &front.url(), expected, tally));
     }
     for outcome in [check::scrub(&database_url), check::panics(lab.folder())] {
         report

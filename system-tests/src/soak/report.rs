@@ -11,6 +11,9 @@ use super::check::Expected;
 use super::tally;
 use crate::truth;
 
+/// Several devices in one line.
+const COPIES: &str = "copies";
+
 /// Of one device, in samples of its axis.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -64,6 +67,13 @@ impl Row {
         }
     }
 
+    fn add(&mut self, other: &Self) {
+        self.device = COPIES.into();
+        self.streams += other.streams;
+        self.captured += other.captured;
+        self.found.add(&other.found);
+    }
+
     fn json(&self) -> Value {
         let gaps: BTreeMap<&str, u64> = self
             .found
@@ -112,6 +122,19 @@ impl Report {
     #[must_use]
     pub fn command(&self) -> String {
         format!("make soak MINUTES={} SEED={}", self.minutes, self.seed)
+    }
+
+    /// What clones captured of their own is one line, if nothing is wrong with it.
+    pub(super) fn push(&mut self, row: Row) {
+        let is_copy = |row: &Row| row.device.starts_with("copy-") || row.device == COPIES;
+        match self
+            .rows
+            .iter_mut()
+            .find(|known| is_copy(known) && known.violations.is_empty())
+        {
+            Some(known) if is_copy(&row) && row.violations.is_empty() => known.add(&row),
+            _ => self.rows.push(row),
+        }
     }
 
     fn altered(&self) -> Option<u64> {
