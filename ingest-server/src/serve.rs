@@ -150,6 +150,7 @@ async fn connect(url: &SecretString, config: &ServeConfig) -> Result<Database, S
         let why = match usable(url, config).await {
             Ok(database) => return Ok(database),
             Err(error) if is_passing(&error) && Instant::now() < give_up => error,
+            Err(WorkspaceError::Database(error)) => return Err(error.into()),
             Err(error) => return Err(error.into()),
         };
         if told.is_none_or(|at| at.elapsed() >= DATABASE_REPORT) {
