@@ -51,13 +51,8 @@ impl Instance {
 
     /// In workspace `main`: whatever it is, all of it in one transaction.
     pub fn run(&self, sql: &str) -> Result<()> {
-        self.runtime.block_on(async {
-            let mut connection = stored::sql(&self.postgres.tcp_url()).await?;
-            sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-                .execute(&mut connection)
-                .await?;
-            Ok(())
-        })
+        let url = self.postgres.tcp_url();
+        self.runtime.block_on(stored::execute(&url, sql)).map(drop)
     }
 
     /// How far the newest stream of a device is committed here; 0 before there is one.

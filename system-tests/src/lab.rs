@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::power::PowerCut;
 use crate::process::{Process, binary};
+use crate::stored;
 use crate::watcher::Watcher;
 
 /// How long a server may take to be ready: initdb on a busy machine included.
@@ -256,13 +257,7 @@ impl Lab {
     pub fn agent_metrics(&self, outbox: &str) -> Result<String> {
         let mut stream = UnixStream::connect(self.outbox(outbox).join("agent.sock"))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(
-            stream,
-            "GET /metrics HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        http_get_on(&mut stream, "agent", "/metrics")
     }
 
     /// How many alarms of a kind a running agent has counted.
@@ -350,6 +345,20 @@ impl Lab {
             .replacen("://wavekeep_read_main@", "://wavekeep@", 1);
         Ok(format!("{url}?options=-csearch_path%3Dmain"))
     }
+
+    /// Does something to workspace `main`, by the account that owns it; how many rows it changed.
+    pub fn execute(&self, sql: &str) -> Result<u64> {
+        // It is printed a moment after the server is ready.
+        let printed = || Ok(self.database_url().is_ok());
+        wait_for(
+            "the server says where its database is",
+            Duration::from_secs(60),
+            printed,
+        )?;
+        let url = self.database_url()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(stored::execute(&url, sql))
+    }
 }
 
 fn walk(folder: &Path, visit: &mut dyn FnMut(&Path)) {
@@ -397,9 +406,13 @@ fn says_ready(http: SocketAddr) -> bool {
 pub fn http_get(address: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    http_get_on(&mut stream, &address.to_string(), path)
+}
+
+fn http_get_on(stream: &mut (impl Read + Write), host: &str, path: &str) -> Result<String> {
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -144,6 +144,15 @@ pub async fn sql(database_url: &str) -> Result<PgConnection> {
     Ok(connection)
 }
 
+/// Does something to workspace `main`, all of it in one transaction; how many rows it changed.
+pub async fn execute(database_url: &str, sql: &str) -> Result<u64> {
+    let mut connection = self::sql(database_url).await?;
+    let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
+        .execute(&mut connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
 /// Every stream of a device, oldest first, by SQL.
 pub async fn streams(connection: &mut PgConnection, device: &str) -> Result<Vec<StoredStream>> {
     let rows = sqlx::query(

@@ -7,10 +7,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::AssertSqlSafe;
 use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::{Process, binary};
-use wavekeep_system_tests::stored;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const RATE: u64 = 100_000;
@@ -77,27 +75,6 @@ fn capture(lab: &Lab, url: &str, outbox: &str, device: &str, more: &[&str]) -> P
     lab.agent_at(url, outbox, &["run"], &options).unwrap()
 }
 
-/// In the workspace's schema, by the account that owns it.
-fn run_sql(lab: &Lab, sql: &str) {
-    // It is printed a moment after the server is ready.
-    wait_for("the server says where its database is", PATIENCE, || {
-        Ok(lab.database_url().is_ok())
-    })
-    .unwrap();
-    let url = lab.database_url().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut connection = stored::sql(&url).await.unwrap();
-        let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await;
-        done.unwrap();
-    });
-}
-
 fn stored_more_than(lab: &Lab, options: &[&str], samples: u64) {
     wait_for("it is stored", PATIENCE, || {
         let (_, lines) = reconcile(lab, options);
@@ -161,7 +138,7 @@ fn i13_a_capture_adds_up_while_it_runs_while_the_server_is_away_and_once_it_has_
     gone_is_noticed(&lab, &of_device, captured);
 
     // The stream's row is gone with all of it, and the outbox will heal that.
-    run_sql(&lab, "DELETE FROM stream");
+    lab.execute("DELETE FROM stream").unwrap();
     let line = one(adds_up(&lab, &beside));
     assert_eq!(number(&line, "in_outbox"), captured, "{line}");
     // Acks are noted once in a while.
@@ -173,10 +150,8 @@ fn i13_a_capture_adds_up_while_it_runs_while_the_server_is_away_and_once_it_has_
 
 /// Rows that somebody deletes or changes.
 fn gone_is_noticed(lab: &Lab, options: &[&str], captured: u64) {
-    run_sql(
-        lab,
-        "CREATE TABLE kept AS SELECT * FROM chunk WHERE seq = 5; DELETE FROM chunk WHERE seq = 5",
-    );
+    lab.execute("CREATE TABLE kept AS SELECT * FROM chunk WHERE seq = 5; DELETE FROM chunk WHERE seq = 5")
+        .unwrap();
     let (code, lines) = reconcile(lab, options);
     let line = one(lines);
     assert_eq!((code, &line["adds_up"]), (1, &false.into()), "{line}");
@@ -194,18 +169,19 @@ fn gone_is_noticed(lab: &Lab, options: &[&str], captured: u64) {
         error.starts_with("error: stream ") && error.contains("wavekeep-server scrub"),
         "{error}"
     );
-    run_sql(lab, "INSERT INTO chunk SELECT * FROM kept");
+    lab.execute("INSERT INTO chunk SELECT * FROM kept").unwrap();
     adds_up(lab, options);
-    run_sql(lab, "INSERT INTO chunk SELECT * FROM kept");
+    lab.execute("INSERT INTO chunk SELECT * FROM kept").unwrap();
     let (code, lines) = reconcile(lab, options);
     assert!(code == 1 && one(lines)["difference"].as_i64() < Some(0));
-    run_sql(
-        lab,
+    lab.execute(
         "DELETE FROM chunk WHERE seq = 5; INSERT INTO chunk SELECT * FROM kept; DROP TABLE kept; UPDATE stream SET sample_count = sample_count - 1",
-    );
+    )
+    .unwrap();
     let (code, lines) = reconcile(lab, options);
     assert!(code == 1 && one(lines)["findings"].to_string().contains("its row counts"));
-    run_sql(lab, "UPDATE stream SET sample_count = sample_count + 1");
+    lab.execute("UPDATE stream SET sample_count = sample_count + 1")
+        .unwrap();
     adds_up(lab, options);
 }
 
@@ -281,18 +257,17 @@ fn i13_several_devices_of_a_run_add_up_after_evictions_and_before_any_server_kne
 fn i13_quarantine_and_damaged_outboxes_add_up() {
     let lab = Lab::start().unwrap();
     // The database refuses one chunk for what it is.
-    run_sql(&lab, "ALTER TABLE chunk_signal ADD CONSTRAINT odd CHECK (seq <> 4)");
+    lab.execute("ALTER TABLE chunk_signal ADD CONSTRAINT odd CHECK (seq <> 4)")
+        .unwrap();
     let mut agent = capture(&lab, &lab.url(), "disk", "poison", &["--duration", "2s"]);
     agent.wait_success(PATIENCE).unwrap();
     let line = one(adds_up(&lab, &["--device", "poison"]));
     assert!(number(&line, "quarantined") > 0, "{line}");
-    run_sql(
-        &lab,
-        "ALTER TABLE chunk_signal DROP CONSTRAINT odd; UPDATE stream SET quarantined = 0",
-    );
+    lab.execute("ALTER TABLE chunk_signal DROP CONSTRAINT odd; UPDATE stream SET quarantined = 0")
+        .unwrap();
     let (code, lines) = reconcile(&lab, &["--device", "poison"]);
     assert!(code == 1 && one(lines)["findings"].to_string().contains("in quarantine"));
-    run_sql(&lab, "UPDATE stream SET quarantined = 1");
+    lab.execute("UPDATE stream SET quarantined = 1").unwrap();
 
     // Once an outbox was opened again, what it held is in files.
     for (device, samples) in [("damaged", 3 * RATE), ("again", 4 * RATE)] {

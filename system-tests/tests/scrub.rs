@@ -6,10 +6,8 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::AssertSqlSafe;
 use wavekeep_system_tests::lab::{Lab, fast_simulation};
 use wavekeep_system_tests::process::binary;
-use wavekeep_system_tests::stored;
 
 fn scrub(lab: &Lab, options: &[&str]) -> Output {
     Command::new(binary("wavekeep-server").unwrap())
@@ -22,22 +20,6 @@ fn scrub(lab: &Lab, options: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// In the workspace's schema, by the account that owns it: of one row.
-fn run_sql(lab: &Lab, sql: &str) {
-    let url = lab.database_url().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut connection = stored::sql(&url).await.unwrap();
-        let done = sqlx::query(AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await;
-        assert_eq!(done.unwrap().rows_affected(), 1);
-    });
 }
 
 #[test]
@@ -56,7 +38,7 @@ fn what_is_damaged_is_told_and_ends_with_1() {
     );
 
     let flip = "UPDATE chunk_signal SET payload = set_bit(payload, 4000, 1 - get_bit(payload, 4000)) WHERE seq = 9 AND signal = 1";
-    run_sql(&lab, flip);
+    assert_eq!(lab.execute(flip).unwrap(), 1);
     let damaged = scrub(&lab, &["--device", "bench-1", "--json"]);
     assert_eq!(damaged.status.code(), Some(1));
     assert!(
@@ -72,7 +54,7 @@ fn what_is_damaged_is_told_and_ends_with_1() {
         "{said}"
     );
     assert_eq!(lines[1]["findings"], 1);
-    run_sql(&lab, flip);
+    assert_eq!(lab.execute(flip).unwrap(), 1);
 
     // A state that is of something else is not gone on with, and one that is whole is gone at the end.
     let state = lab.folder().join("scrub.json");

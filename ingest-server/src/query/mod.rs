@@ -54,6 +54,7 @@ use wavekeep_proto::v1;
 use wavekeep_proto::v1::query_server::{Query, QueryServer};
 
 pub use self::answer::Answer;
+use self::answer::Parts;
 pub use self::error::QueryError;
 use self::plan::asked;
 use self::read::Reader;
@@ -90,6 +91,20 @@ impl Begun {
     fn deadline(&self) -> Option<Instant> {
         let ours = Instant::now() + limits::ANSWER_SECONDS_MAX;
         Some(self.deadline.map_or(ours, |theirs| theirs.min(ours)))
+    }
+
+    /// For an answer of many messages, which a task of its own produces.
+    fn answer<T, F>(self, produce: impl FnOnce(Reader, Parts<T>) -> F) -> Response<Answer<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<(), QueryError>> + Send + 'static,
+    {
+        let Self {
+            reader,
+            permit,
+            deadline,
+        } = self;
+        Response::new(Answer::start(deadline, permit, |parts| produce(reader, parts)))
     }
 }
 
@@ -147,25 +162,13 @@ impl Query for QueryService {
         let mut request = request.into_inner();
         let asked = asked(request.selection.take())?;
         let wanted = chunks::Wanted::new(&request)?;
-        let Begun {
-            reader,
-            permit,
-            deadline,
-        } = begun;
-        let answer = Answer::start(deadline, permit, |parts| chunks::list(reader, asked, wanted, parts));
-        Ok(Response::new(answer))
+        Ok(begun.answer(|reader, parts| chunks::list(reader, asked, wanted, parts)))
     }
 
     async fn list_gaps(&self, request: Request<v1::ListGapsRequest>) -> Result<Response<Self::ListGapsStream>, Status> {
         let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
         let asked = asked(request.into_inner().selection)?;
-        let Begun {
-            reader,
-            permit,
-            deadline,
-        } = begun;
-        let answer = Answer::start(deadline, permit, |parts| gaps::list(reader, asked, parts));
-        Ok(Response::new(answer))
+        Ok(begun.answer(|reader, parts| gaps::list(reader, asked, parts)))
     }
 
     async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
@@ -181,13 +184,7 @@ impl Query for QueryService {
         let asked = asked(request.selection)?;
         asked.require_source()?;
         let wanted = waveform::Wanted::new(&request.encodings, request.points_max)?;
-        let Begun {
-            reader,
-            permit,
-            deadline,
-        } = begun;
-        let answer = Answer::start(deadline, permit, |parts| waveform::send(reader, asked, wanted, parts));
-        Ok(Response::new(answer))
+        Ok(begun.answer(|reader, parts| waveform::send(reader, asked, wanted, parts)))
     }
 
     async fn get_statistics(
@@ -214,13 +211,7 @@ impl Query for QueryService {
     ) -> Result<Response<Self::ReconcileStream>, Status> {
         let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
         let asked = asked(request.into_inner().selection)?;
-        let Begun {
-            reader,
-            permit,
-            deadline,
-        } = begun;
-        let answer = Answer::start(deadline, permit, |parts| reconcile::list(reader, asked, parts));
-        Ok(Response::new(answer))
+        Ok(begun.answer(|reader, parts| reconcile::list(reader, asked, parts)))
     }
 
     async fn tail(&self, _: Request<v1::TailRequest>) -> Result<Response<Self::TailStream>, Status> {

@@ -44,7 +44,6 @@ pub(super) async fn run(shared: Shared, agent: usize) -> turmoil::Result {
     let uplink = UplinkHandle::new();
     let waker = uplink.clone();
     outbox.set_on_change(Arc::new(move || waker.wake()));
-    lock(&shared).agents[agent].uplink = uplink.clone();
     let clock = Arc::new(SimulatedClock {
         shared: shared.clone(),
         agent,

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use wavekeep_agent::uplink::UplinkHandle;
 use wavekeep_proto::id::StreamId;
 use wavekeep_server::ingest::registry::Registry;
 
@@ -62,7 +61,6 @@ pub(super) struct ServerPlace {
 /// What belongs to an agent beside its outbox and its sources.
 #[derive(Debug, Default)]
 pub(super) struct AgentPlace {
-    pub(super) uplink: UplinkHandle,
     /// How wrong its clock is.
     pub(super) utc_offset_ns: i64,
 }
