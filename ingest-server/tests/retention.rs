@@ -132,10 +132,19 @@ async fn quarantined_bytes_go_with_their_partition() {
 async fn servers_that_drop_at_the_same_time_do_it_once() {
     let fixture = Fixture::new().await;
     let (old, _) = captured_at(&fixture, days_ago(100)).await;
+    // Many, so that some look while others drop.
+    for days in 60..90 {
+        captured_at(&fixture, days_ago(days)).await;
+    }
     keep(&fixture, Retention::Days(30)).await;
-    let servers: Vec<_> = (0..4)
-        .map(|_| (fixture.url.clone(), fixture.workspace.clone()))
-        .map(|(url, workspace)| tokio::spawn(async move { ledger(&url).await.drop_expired(&workspace).await }))
+    let servers: Vec<_> = (0..20)
+        .map(|number| (number, fixture.url.clone(), fixture.workspace.clone()))
+        .map(|(number, url, workspace)| {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(number * 10)).await;
+                ledger(&url).await.drop_expired(&workspace).await
+            })
+        })
         .collect();
     for server in servers {
         server

@@ -10,17 +10,22 @@ use super::statement;
 
 /// From the catalog, which alone knows what somebody dropped, detached or attached by hand. A default partition, or one without
 /// a bound, is none of ours.
+///
+/// `MATERIALIZED`, since a function of the catalog looks past the statement's snapshot: it says NULL from the moment on that somebody
+/// has dropped the partition. Evaluated once for each use of `bound`, as a planner may, it would be there for the one and not for
+/// the other.
 macro_rules! attached {
     ($columns:literal, $where:literal) => {
         concat!(
-            "SELECT ", $columns, r"
+            r"WITH attached AS MATERIALIZED (
+    SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \(''(.+)''\) TO \(''(.+)''\)$') AS bound,
+           c.oid::regclass::text AS name
+      FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+     WHERE i.inhparent = to_regclass($1))
+SELECT ", $columns, r"
   FROM (SELECT floor(extract(epoch FROM bound[1]::timestamptz) / 86400)::bigint AS first_day,
                ceil(extract(epoch FROM bound[2]::timestamptz) / 86400)::bigint AS end_day, name
-          FROM (SELECT regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \(''(.+)''\) TO \(''(.+)''\)$') AS bound,
-                       c.oid::regclass::text AS name
-                  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                 WHERE i.inhparent = to_regclass($1)) AS attached
-         WHERE bound IS NOT NULL) AS ours ",
+          FROM attached WHERE bound IS NOT NULL) AS ours ",
             $where
         )
     };
