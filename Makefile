@@ -20,6 +20,7 @@ BINARIES := wavekeep-agent wavekeep-server wavekeep
 SEEDS ?= 2000
 MINUTES ?= 10
 SEED ?=
+TIMESCALE ?=
 ARGS ?=
 BENCH ?=
 
@@ -69,8 +70,8 @@ mutations: build ## takes out one rule of the protocol after the other: the simu
 	"$(BUILT)/mutate"
 
 .PHONY: soak
-soak: build ## real processes under every fault for MINUTES=10, then each stored sample against the truth and a conservation report (SEED=n: the choices of another run, ARGS=--json)
-	@"$(BUILT)/soak" --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+soak: build ## real processes under every fault for MINUTES=10, then each stored sample against the truth and a conservation report (SEED=n: the choices of another run, TIMESCALE=1: on TimescaleDB, as root on Debian, ARGS=--json)
+	@$(if $(TIMESCALE),scripts/with-timescale) "$(BUILT)/soak" --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(TIMESCALE),--timescale) $(ARGS)
 
 .PHONY: bench
 bench: build ## the benchmarks and their peers, as ratios within one run (BENCH=name: one of them)

@@ -252,6 +252,59 @@ fn i4_i13_bits_that_flip_all_over_an_outbox_cost_what_they_hit() {
     }
 }
 
+/// Capturing, its server away, when its disk damages a file that it has open. It must go on, name what it can no longer read, deliver
+/// the rest, and start again.
+#[test]
+fn i4_i13_damage_under_a_running_agent_costs_what_it_hits() {
+    let mut lab = Lab::stopped(&[]).unwrap();
+    let cases: Vec<(&str, Damage)> = ["MANIFEST", "CURRENT", ".sst", ".blob", ".log"]
+        .into_iter()
+        .flat_map(|kind| DAMAGES.map(|how| (kind, how)))
+        .collect();
+    let numbers: Vec<usize> = (30..30 + cases.len()).collect();
+    numbers.chunks(5).for_each(|some| fill(&lab, some));
+    let mut agents = Vec::new();
+    for (number, (kind, how)) in numbers.iter().zip(&cases) {
+        let (device, spec) = (format!("bench-{number}"), spec(*number));
+        let files = store_files(&lab.outbox(&device), kind).unwrap();
+        let before = lab.tails(&device).unwrap();
+        let options = ["--device", &device, "--simulate", &spec];
+        let agent = lab.agent(&device, &["run"], &options).unwrap();
+        let captures = || Ok(lab.tails(&device).is_ok_and(|tails| tails.len() > before.len()));
+        wait_for("it captures", PATIENCE, captures).unwrap();
+        // What it has opened anew, if it has; the largest otherwise.
+        let now = store_files(&lab.outbox(&device), kind).unwrap();
+        let file = now.iter().find(|file| files.contains(file)).or(now.first());
+        let file = file.unwrap_or_else(|| panic!("{kind}: there is none"));
+        damage(file, *how, *number).unwrap();
+        agents.push((device, format!("{kind} {how:?}"), agent));
+    }
+    for (device, what, agent) in &mut agents {
+        let then: u64 = lab.tails(device).unwrap().values().sum();
+        let goes_on = || Ok(lab.tails(device)?.values().sum::<u64>() > then);
+        wait_for("it goes on", PATIENCE, goes_on).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        assert!(!agent.has_ended().unwrap(), "{what}: {}", agent.log_tail());
+    }
+    lab.start_server().unwrap();
+    for (device, what, mut agent) in agents {
+        // Once it has ended, nobody may be able to read its outbox.
+        let captured: u64 = lab.tails(&device).unwrap().values().sum();
+        let status = agent.terminate(PATIENCE).unwrap();
+        assert!(status.success(), "{what}: {status} {}", agent.log_tail());
+        assert!(!agent.log().contains("panicked"), "{what}");
+        let (_, report) = check_lab(&lab, &device).unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        assert!(
+            captured <= report.samples + report.gap_samples(),
+            "{what}: {captured}, {report:?}"
+        );
+        let (_, corrupt) = stored(&lab, &device, &what).expect("it is stored");
+        let says = agent.log().contains("stored bytes were damaged");
+        assert_eq!(corrupt > 0, says, "{what}: lost data is said: {}", agent.log_tail());
+        assert!(corrupt > 0 || !what.starts_with(".blob"), "{what}: values lie there");
+        run(&lab, &device, &format!("{device}-after"), &what);
+    }
+}
+
 #[test]
 fn an_outbox_that_is_none_and_one_in_use_get_a_sentence() {
     let lab = Lab::start().unwrap();

@@ -19,6 +19,7 @@ const OWN_MOUNTS: &str = "WAVEKEEP_TEST_OWN_MOUNTS";
     after_help = "Examples:
   make soak MINUTES=10            ten minutes of faults; a seed of its own
   make soak MINUTES=10 SEED=7     the choices of another run: the same plan, whose course differs all the same
+  make soak MINUTES=10 TIMESCALE=1     on TimescaleDB
   soak --minutes 0.5 --spoil alter     must fail: one stored byte is changed before the check
 
 Progress goes to standard error, the conservation report to standard output. It ends with 0 if no sample was lost, repeated or altered,
@@ -31,6 +32,9 @@ struct Args {
     /// Of the choices [default: another one each time]
     #[arg(long)]
     seed: Option<u64>,
+    /// On TimescaleDB: to be run under scripts/with-timescale
+    #[arg(long)]
+    timescale: bool,
     /// Prints the report as one JSON object
     #[arg(long)]
     json: bool,
@@ -72,6 +76,7 @@ fn main() -> Result<ExitCode> {
         minutes: args.minutes,
         seed: args.seed.unwrap_or_else(by_time),
         has_mounts,
+        has_timescale: args.timescale,
         spoil: args.spoil.map(|spoil| match spoil {
             SpoilArg::Alter => Spoil::Alter,
             SpoilArg::Drop => Spoil::Drop,

@@ -47,7 +47,7 @@ pub(super) struct Commits {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     deaths: Vec<Death>,
-    /// From a server's death to the next commit through another session, whatever else happened meanwhile.
+    /// From a server's death to the next commit through another session, whatever else happened meanwhile, except to the database.
     pub(super) silences: Vec<Duration>,
 }
 
@@ -101,6 +101,11 @@ impl Commits {
                 at_open: None,
             });
         }
+    }
+
+    /// The database has troubles of its own: how long they last says nothing of servers and agents.
+    pub(super) fn forget_deaths(&mut self) {
+        self.deaths.clear();
     }
 
     pub(super) fn tick(&mut self) {

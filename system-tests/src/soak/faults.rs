@@ -38,6 +38,7 @@ enum Fault {
     Postgres,
     Link(Wire),
     Database(Wire),
+    DatabaseFull,
     RollingRestart,
     Clock,
 }
@@ -88,6 +89,7 @@ const FAULTS: &[(u64, &str, Fault)] = &[
     ),
     (1, "database's link: held", Fault::Database(Wire::Hold)),
     (1, "database's link: refused", Fault::Database(Wire::Refuse)),
+    (2, "the database's disk is full", Fault::DatabaseFull),
     (1, "rolling restart", Fault::RollingRestart),
     (3, "clock stepped by hours", Fault::Clock),
 ];
@@ -145,11 +147,12 @@ impl Faults {
                 Ok(true)
             }
             Fault::Database(wire) => {
-                let link = &mut fleet.database;
+                let link = &mut fleet.database.link;
                 link.heals = Some(Instant::now() + self.random.ms(200, 2_000));
                 disturb(&link.proxy, wire, &mut self.random);
                 Ok(true)
             }
+            Fault::DatabaseFull => fleet.fill_database(self.random.ms(500, 3_000)),
             Fault::RollingRestart => {
                 let begins = fleet.rolling.is_none();
                 fleet.rolling.get_or_insert((0, false));

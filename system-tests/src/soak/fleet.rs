@@ -1,5 +1,5 @@
-//! What the faults are done to: a private Postgres that is kept running, three servers on it, and three agents that come to any of
-//! them, each through a proxy of its own.
+//! What the faults are done to: a database, three servers on it, and three agents that come to any of them, each through a proxy of
+//! its own.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,14 +8,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
-use tokio::runtime::Runtime;
-use wavekeep_server::devdb::{DevDatabase, KeptDatabase};
-use wavekeep_server::workspace;
+use anyhow::{Result, ensure};
 
+use super::Plan;
 use super::clock::{self, Clock};
 use super::commits::Commits;
+use super::database::Database;
 use super::member::Member;
 use super::tally::Tally;
 use crate::lab::{Lab, free_port, http_get, wait_for};
@@ -29,8 +27,6 @@ pub(super) const COUNT: usize = 3;
 pub(super) const RATE: u64 = 100_000;
 /// For what takes a second when nobody disturbs it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
-/// A Postgres that was killed is left in peace for so long.
-const POSTGRES_REST: Duration = Duration::from_secs(8);
 
 pub(super) struct Server {
     pub(super) member: Member,
@@ -51,11 +47,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    const fn new(proxy: Proxy) -> Self {
+    pub(super) const fn new(proxy: Proxy) -> Self {
         Self { proxy, heals: None }
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         if self.heals.is_some_and(|heals| Instant::now() >= heals) {
             self.proxy.heal();
             self.heals = None;
@@ -77,10 +73,7 @@ pub(super) struct Agent {
 /// See the module's documentation.
 pub(super) struct Fleet {
     pub(super) lab: Arc<Lab>,
-    runtime: Runtime,
-    postgres: Option<KeptDatabase>,
-    postgres_killed: Instant,
-    pub(super) database: Link,
+    pub(super) database: Database,
     pub(super) servers: Vec<Server>,
     pub(super) agents: Vec<Agent>,
     pub(super) commits: Commits,
@@ -95,27 +88,13 @@ pub(super) fn spec(seed: u64) -> String {
 
 impl Fleet {
     /// All of it; servers are ready.
-    pub(super) fn start(lab: Arc<Lab>, seed: u64, tally: &Tally) -> Result<Self> {
-        let runtime = Runtime::new()?;
-        std::fs::create_dir(lab.data())?;
-        // Below those that the system gives to outgoing connections: it is the same after each kill.
-        std::fs::write(lab.data().join("port"), free_port()?.port().to_string())?;
-        let postgres = runtime.block_on(async {
-            let database = DevDatabase::start(&lab.data()).await?;
-            workspace::migrate(&database.url()).await?;
-            anyhow::Ok(database.keep_running()?)
-        })?;
-        let address = url_address(postgres.tcp_url())?;
-        let database = Proxy::start(address)?;
-        let by_proxy = postgres
-            .tcp_url()
-            .replace(&address.to_string(), &database.address().to_string());
+    pub(super) fn start(lab: Arc<Lab>, plan: &Plan, tally: &Tally) -> Result<Self> {
+        let seed = plan.seed;
+        let database = Database::start(&lab, plan, tally)?;
+        let by_proxy = database.url_by_link()?;
         let mut fleet = Self {
-            commits: Commits::watch(postgres.tcp_url().to_owned()),
-            runtime,
-            postgres: Some(postgres),
-            postgres_killed: Instant::now(),
-            database: Link::new(database),
+            commits: Commits::watch(database.url().to_owned()),
+            database,
             servers: Vec::new(),
             agents: Vec::new(),
             rolling: None,
@@ -165,26 +144,23 @@ impl Fleet {
         Proxy::balance(self.servers.iter().map(|server| server.grpc).collect(), seed)
     }
 
-    /// Straight to the database, without its proxy.
-    pub(super) fn database_url(&self) -> Result<String> {
-        let postgres = self.postgres.as_ref().context("Postgres runs")?;
-        Ok(postgres.tcp_url().to_owned())
+    /// See [`Database::kill`].
+    pub(super) fn kill_postgres(&mut self) -> Result<bool> {
+        Ok(self.commits.answers() && self.database.kill(&self.lab)?)
     }
 
-    /// SIGKILL of all of Postgres, unless that has just been done; it is started again by who keeps it.
-    pub(super) fn kill_postgres(&mut self) -> Result<bool> {
-        if self.postgres_killed.elapsed() < POSTGRES_REST || !self.commits.answers() {
-            return Ok(false);
-        }
-        self.lab.signal_postgres(Signal::SIGKILL)?;
-        self.postgres_killed = Instant::now();
-        Ok(true)
+    /// See [`Database::fill_disk`].
+    pub(super) fn fill_database(&mut self, time: Duration) -> Result<bool> {
+        Ok(self.commits.answers() && self.database.fill_disk(&self.lab, time)?)
     }
 
     /// Goes on with what was begun.
     pub(super) fn tick(&mut self) -> Result<()> {
         self.commits.tick();
-        self.database.tick();
+        self.database.tick(&self.lab)?;
+        if self.database.is_disturbed() {
+            self.commits.forget_deaths();
+        }
         for server in &mut self.servers {
             server.member.tick()?;
         }
@@ -217,7 +193,7 @@ impl Fleet {
     /// No more faults: links are whole, and all servers are ready.
     pub(super) fn calm(&mut self) -> Result<()> {
         self.rolling = None;
-        self.database.proxy.heal();
+        self.database.calm(&self.lab)?;
         for agent in &mut self.agents {
             agent.link.proxy.heal();
         }
@@ -251,9 +227,7 @@ impl Fleet {
     pub(super) fn stop(mut self) {
         self.agents.clear();
         self.servers.clear();
-        if let Some(postgres) = self.postgres.take() {
-            self.runtime.block_on(postgres.stop());
-        }
+        self.database.stop();
     }
 }
 
@@ -296,11 +270,6 @@ pub(super) fn deliver(lab: &Lab, url: &str, outbox: &str, device: &str) -> Resul
     let options = ["--device", device, "--simulate", &simulate, "--duration", "1s"];
     let mut agent = lab.agent_at(url, outbox, &["run"], &options)?;
     agent.wait_success(PATIENCE)
-}
-
-fn url_address(url: &str) -> Result<SocketAddr> {
-    let host = url.rsplit('@').next().and_then(|rest| rest.split('/').next());
-    Ok(host.context("the URL has a host")?.parse()?)
 }
 
 fn server(lab: &Arc<Lab>, number: usize, database_url: &str, random: Random) -> Result<Server> {

@@ -3,7 +3,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `fleet`, `member` | Postgres, three servers, three agents; each is started again when it was killed |
+//! | `fleet`, `member` | three servers, three agents; each is started again when it was killed |
+//! | `database` | their Postgres |
 //! | `faults` | which fault is next |
 //! | `scenes` | faults that destroy or double what an outbox holds, on agents of their own |
 //! | `clock` | clocks that are set |
@@ -15,6 +16,7 @@
 mod check;
 mod clock;
 mod commits;
+mod database;
 mod faults;
 mod fleet;
 mod member;
@@ -22,11 +24,13 @@ mod report;
 mod scenes;
 mod tally;
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use wavekeep_proto::chunk::Reason;
 
 pub use check::Spoil;
@@ -40,9 +44,12 @@ use tally::Tally;
 
 use crate::lab::Lab;
 use crate::random::Random;
+use crate::small_disk;
 
 /// Between two lines that say how it stands.
 const PROGRESS: Duration = Duration::from_secs(5);
+/// A database whose disk fills up is in memory: no longer than this.
+const MINUTES_IN_MEMORY: f64 = 30.0;
 /// Between two looks at the fleet.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -55,6 +62,8 @@ pub struct Plan {
     pub seed: u64,
     /// Disks can be mounted.
     pub has_mounts: bool,
+    /// On TimescaleDB, which is where Postgres is.
+    pub has_timescale: bool,
     /// Before the check, which must then fail.
     pub spoil: Option<Spoil>,
 }
@@ -63,10 +72,11 @@ pub struct Plan {
 pub fn soak(plan: &Plan) -> Result<Report> {
     let lab = Arc::new(Lab::stopped(&[])?);
     let tally = Tally::default();
-    let mut fleet = Fleet::start(Arc::clone(&lab), plan.seed, &tally)?;
+    let mut fleet = Fleet::start(Arc::clone(&lab), plan, &tally)?;
     let mut report = Report {
         minutes: plan.minutes,
         seed: plan.seed,
+        has_timescale: plan.has_timescale,
         ..Report::default()
     };
     if let Err(error) = play(plan, &mut fleet, &tally, &mut report) {
@@ -78,7 +88,9 @@ pub fn soak(plan: &Plan) -> Result<Report> {
     fleet.stop();
     let has_failed = !report.violations().is_empty();
     if plan.has_mounts {
-        scenes::leave_small_disk(&lab, has_failed)?;
+        for disk in [lab.data(), lab.outbox(scenes::FULL)] {
+            leave_disk(&disk, has_failed)?;
+        }
     }
     if has_failed {
         let mut lab = Arc::into_inner(lab).context("nothing of the fleet is left")?;
@@ -90,6 +102,24 @@ pub fn soak(plan: &Plan) -> Result<Report> {
         report.notes.push(kept);
     }
     Ok(report)
+}
+
+/// A disk in memory goes with us: what is on it is copied to one that stays, if somebody is to look at it.
+fn leave_disk(disk: &Path, is_kept: bool) -> Result<()> {
+    if !small_disk::is_mounted(disk)? {
+        return Ok(());
+    }
+    let kept = disk.with_extension("kept");
+    if is_kept {
+        let status = Command::new("cp").arg("-a").arg(disk).arg(&kept).status()?;
+        ensure!(status.success(), "{} cannot be kept", disk.display());
+    }
+    small_disk::unmount(disk)?;
+    if is_kept {
+        std::fs::remove_dir(disk)?;
+        std::fs::rename(kept, disk)?;
+    }
+    Ok(())
 }
 
 fn play(plan: &Plan, fleet: &mut Fleet, tally: &Tally, report: &mut Report) -> Result<()> {
@@ -138,7 +168,7 @@ fn play(plan: &Plan, fleet: &mut Fleet, tally: &Tally, report: &mut Report) -> R
         is_cloned: false,
     }));
     expected.sort_by(|one, other| one.device.cmp(&other.device));
-    let database_url = fleet.database_url()?;
+    let database_url = fleet.database.url().to_owned();
     if let Some(what) = plan.spoil {
         check::spoil(&database_url, what)?;
     }

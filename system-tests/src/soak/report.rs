@@ -96,6 +96,8 @@ pub struct Report {
     pub minutes: f64,
     /// Of the choices.
     pub seed: u64,
+    /// On TimescaleDB.
+    pub has_timescale: bool,
     pub(super) rows: Vec<Row>,
     pub(super) faults: BTreeMap<&'static str, u64>,
     pub(super) silences: Vec<Duration>,
@@ -121,7 +123,8 @@ impl Report {
     /// How to do the same again.
     #[must_use]
     pub fn command(&self) -> String {
-        format!("make soak MINUTES={} SEED={}", self.minutes, self.seed)
+        let timescale = if self.has_timescale { " TIMESCALE=1" } else { "" };
+        format!("make soak MINUTES={} SEED={}{timescale}", self.minutes, self.seed)
     }
 
     /// What clones captured of their own is one line, if nothing is wrong with it.
@@ -211,7 +214,7 @@ impl Report {
             let count = self.silences.len();
             let _ = writeln!(
                 text,
-                "\nA server's death to the next commit of an agent that it had: p50 {p50:.0} ms, p99 {p99:.0} ms, at most {max:.0} ms ({count} deaths)"
+                "\nA server's death to the next commit of an agent that it had: p50 {p50:.0} ms, p99 {p99:.0} ms, at most {max:.0} ms ({count} deaths; without those while the database was down or full, or in the 8 s after)"
             );
         }
         for note in &self.notes {

@@ -21,7 +21,7 @@ use crate::small_disk;
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
 /// The device, and the outbox, whose disk is a small one.
-const FULL: &str = "full";
+pub(super) const FULL: &str = "full";
 const MIB: u64 = 1024 * 1024;
 
 /// Where a scene plays.
@@ -216,16 +216,4 @@ fn full(mut stage: Stage<'_>) -> Result<Vec<Expected>> {
         is_destroyed: false,
         is_cloned: false,
     }])
-}
-
-/// A disk in memory goes with us: what is on it is copied to one that stays, if somebody is to look at it.
-pub(super) fn leave_small_disk(lab: &Lab, is_kept: bool) -> Result<()> {
-    let disk = lab.outbox(FULL);
-    if !disk.exists() {
-        return Ok(());
-    }
-    if is_kept {
-        clone_disk(&disk, &lab.outbox("full-kept"))?;
-    }
-    small_disk::unmount(&disk)
 }
