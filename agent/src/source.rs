@@ -15,6 +15,7 @@ pub mod file;
 mod file_error;
 mod frames;
 pub mod jls;
+pub mod joulescope;
 pub mod npy;
 mod pace;
 pub mod raw;

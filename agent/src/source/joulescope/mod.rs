@@ -1,0 +1,3 @@
+//! Joulescopes over USB.
+
+pub mod usb;
