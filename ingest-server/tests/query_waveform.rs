@@ -3,7 +3,7 @@
 mod common;
 mod query_support;
 
-use common::{NOVEMBER_2026_NS, Stream};
+use common::{NOVEMBER_2026_NS, Stream, entry, owner};
 use query_support::{Asker, assert_refused, between, bits, by_device, by_stream, changed, id, successor, with_signals};
 use tonic::Code;
 use wavekeep_proto::chunk::Reason;
@@ -285,6 +285,35 @@ async fn a_successor_is_preferred_from_where_it_continues() {
     assert_eq!(read, [(id(&stream), 2, 6), (id(&next), 2, 12)]);
     let itself = asker.read_one(by_stream(&stream)).await;
     assert_eq!(itself.manifest.last_seq, 3);
+}
+
+/// A clone's successor, while the original goes on in their stream; or one that has not everything yet.
+#[tokio::test]
+async fn i4_a_successor_that_does_not_reach_as_far_hides_nothing() {
+    let asker = Asker::new().await;
+    let mut stream = Stream::new();
+    let (first_sample, start_ns) = (stream.definition.first_sample, stream.utc_ns);
+    let rows = vec![stream.few_samples(), stream.few_samples(), stream.few_samples()];
+    asker.store(&stream, rows).await;
+    let device = stream.definition.device.clone();
+    let mut next = successor(&stream, 0, first_sample, start_ns);
+    let owner = owner();
+    let read = async |next: &mut Stream| {
+        let before = next.at;
+        let rows = vec![next.few_samples()];
+        asker.fixture.open(next, owner).await;
+        assert_eq!(asker.fixture.commit(&[entry(next, owner, before, rows)]).await, [true]);
+        let answered = asker.read(by_device(&device)).await;
+        let read = answered.iter().filter(|stream| stream.manifest.last_seq > 0);
+        read.map(|stream| (stream.manifest.stream_id.to_vec(), stream.manifest.to_sample))
+            .collect::<Vec<_>>()
+    };
+    let to_sample = stream.at.next_sample;
+    for _ in 0..2 {
+        assert_eq!(read(&mut next).await, [(id(&stream), to_sample)]);
+    }
+    assert_eq!(read(&mut next).await, [(id(&next), to_sample)], "it reaches as far");
+    assert_eq!(read(&mut next).await, [(id(&next), to_sample + 3)]);
 }
 
 #[tokio::test]

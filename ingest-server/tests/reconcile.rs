@@ -135,7 +135,7 @@ async fn what_a_successor_has_as_well_is_told_apart() {
     let at = first.utc_ns;
     asker.store(&first, rows).await;
     let mut second = successor(&first, 1, 3, at);
-    let rows = vec![second.few_samples(), second.end()];
+    let rows = vec![second.few_samples(), second.gap(4, Reason::SourceLoss), second.end()];
     asker.store(&second, rows).await;
     let all = accounts(&asker, by_device("js220-001")).await.expect("an answer");
     assert_eq!(

@@ -258,9 +258,10 @@ async fn i1_what_a_successor_has_again_is_no_row_of_its_predecessor() {
     store(&next, before, rows).await;
 
     let mut reader = as_reader(&fixture).await;
+    let first = stream.definition.id.to_vec();
     let mut read = async |view: &str| {
         let sql = format!("SELECT DISTINCT stream_id <> $1 AS of_next, seq FROM {view} ORDER BY of_next, seq");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(stream.definition.id.to_vec());
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(&first);
         let rows = query.fetch_all(&mut reader).await.expect("it reads");
         let row = |row: &sqlx::postgres::PgRow| (row.get::<bool, _>(0), row.get::<i64, _>(1));
         rows.iter().map(row).collect::<Vec<_>>()
@@ -268,6 +269,13 @@ async fn i1_what_a_successor_has_again_is_no_row_of_its_predecessor() {
     assert_eq!(read("signal_point").await, [(false, 1), (true, 1)]);
     assert_eq!(read("measurement").await, [(false, 1), (true, 1)]);
     assert_eq!(read("gap").await, [(false, 2), (true, 1), (true, 2)]);
+    // The stream that they share goes on: now the successor has less.
+    let before = stream.at;
+    let rows = vec![stream.half_samples()];
+    store(&stream, before, rows).await;
+    assert_eq!(read("signal_point").await, [(false, 1), (false, 3), (false, 5)]);
+    assert_eq!(read("measurement").await, [(false, 1), (false, 3), (false, 5)]);
+    assert_eq!(read("gap").await, [(false, 2), (false, 3), (false, 4), (false, 5)]);
 }
 
 #[tokio::test]

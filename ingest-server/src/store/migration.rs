@@ -21,7 +21,7 @@ const REGISTRY: [(i64, &str, &str); 2] = [
         include_str!("../../../migrations/registry/0002_retention.sql"),
     ),
 ];
-const WORKSPACE: [(i64, &str, &str); 7] = [
+const WORKSPACE: [(i64, &str, &str); 8] = [
     (
         1,
         "workspace",
@@ -52,6 +52,11 @@ const WORKSPACE: [(i64, &str, &str); 7] = [
         7,
         "agent_reports",
         include_str!("../../../migrations/workspace/0007_agent_reports.sql"),
+    ),
+    (
+        8,
+        "further_successors",
+        include_str!("../../../migrations/workspace/0008_further_successors.sql"),
     ),
 ];
 

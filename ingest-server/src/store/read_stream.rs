@@ -47,7 +47,8 @@ pub(crate) struct StreamRow {
     pub(crate) time_stepped: bool,
     /// Up to here all envelopes are written.
     pub(crate) folded_seq: u64,
-    /// The lowest seq after which a successor continues it.
+    /// Up to here it is read where its device is: what comes after it is in a successor that reaches at least as far, or in the predecessor
+    /// that goes further than this one (0 then). Never is anything of both.
     pub(crate) succeeded_at: Option<u64>,
 }
 
@@ -60,7 +61,8 @@ impl StreamRow {
 const SELECT: &str = "
 SELECT s.definition, s.labels::text AS labels, s.run, s.watermark, s.next_sample, s.digest, s.ended, s.end_reason,
        s.first_time_ns, s.last_time_ns, s.sample_count, s.gap_sample_count, s.stored_bytes, s.quarantined, s.folded_seq, s.time_stepped,
-       (SELECT min(n.predecessor_seq) FROM stream n WHERE n.predecessor_id = s.id) AS succeeded_at
+       least((SELECT min(n.predecessor_seq) FROM stream n WHERE n.predecessor_id = s.id AND n.next_sample >= s.next_sample),
+             (SELECT 0 FROM stream p WHERE p.id = s.predecessor_id AND p.next_sample > s.next_sample)) AS succeeded_at
   FROM stream s
  WHERE ($1::bytea IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.device = $2) AND ($3::text IS NULL OR s.run = $3)
    AND s.labels @> $4::text::jsonb

@@ -196,10 +196,16 @@ impl<'a> Writer<'a> {
         output: &Output,
     ) -> Result<(), Failure> {
         let came = |stream: &StreamInfo| manifest.iter().any(|answered| answered.stream == stream.id());
-        // A successor may continue a stream before its first sample.
+        // A successor may continue a stream before its first sample; and one that does not reach as far as its predecessor is not read.
         let replaced = |stream: &StreamInfo| {
-            let mut predecessors = listed.iter().filter_map(|other| other.definition.predecessor);
-            predecessors.any(|predecessor| predecessor.stream_id == stream.id() && predecessor.seq == 0)
+            let mut others = listed.iter();
+            others.any(|other| {
+                let by_other = other.definition.predecessor;
+                let own = stream.definition.predecessor;
+                by_other.is_some_and(|predecessor| predecessor.stream_id == stream.id() && predecessor.seq == 0)
+                    || own.is_some_and(|predecessor| predecessor.stream_id == other.id())
+                        && other.at.next_sample > stream.at.next_sample
+            })
         };
         let mut gone = Vec::new();
         for stream in listed {
