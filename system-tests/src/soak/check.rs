@@ -67,6 +67,7 @@ fn read(
         return Ok((streams, found, all));
     }
     let captured = runtime.block_on(covered(database_url, device))?;
+    runtime.block_on(lost_nowhere(database_url, device))?;
     let args = ["--json", "stats", "--device", device, "--signal", "current"];
     let sums = match lab.reader_at(server_url, &args) {
         Ok(sums) => sums,
@@ -107,6 +108,45 @@ async fn covered(database_url: &str, device: &str) -> Result<u64> {
         }
     }
     Ok(samples)
+}
+
+/// A clone that has adopted what the other one wrote to their stream does not hold it: when they diverge after that, its successor names
+/// it as lost by the server. It must be in another stream of the epoch all the same.
+async fn lost_nowhere(database_url: &str, device: &str) -> Result<()> {
+    let mut connection = stored::sql(database_url).await?;
+    let chunks = sqlx::query(
+        "SELECT s.epoch, c.first_sample, c.first_sample + c.sample_count AS next_sample, c.reason = $2 AS is_lost
+           FROM chunk c JOIN stream s ON s.id = c.stream_id WHERE s.device = $1 AND c.sample_count > 0
+          ORDER BY s.epoch, c.first_sample",
+    )
+    .bind(device)
+    .bind(Reason::LostByServer as i16)
+    .fetch_all(&mut connection)
+    .await?;
+    let (mut found, mut lost) = (BTreeMap::<Vec<u8>, i64>::new(), Vec::new());
+    // In the order of samples, so what is found of an epoch has one end, up to which nothing is missing.
+    for chunk in &chunks {
+        let epoch: Vec<u8> = chunk.try_get("epoch")?;
+        let (first, next): (i64, i64) = (chunk.try_get("first_sample")?, chunk.try_get("next_sample")?);
+        if chunk.try_get("is_lost")? {
+            lost.push((epoch, first, next));
+            continue;
+        }
+        let end = found.entry(epoch.clone()).or_insert(first);
+        ensure!(
+            first <= *end,
+            "samples {end}..{first} of an epoch of {device} are nowhere"
+        );
+        *end = next.max(*end);
+    }
+    for (epoch, first, next) in lost {
+        let end = found.get(&epoch).copied().unwrap_or_default();
+        ensure!(
+            next <= end,
+            "samples {first}..{next} of {device} are lost, and not only moved"
+        );
+    }
+    Ok(())
 }
 
 /// `wavekeep-server scrub` must be clean.

@@ -171,7 +171,7 @@ fn cloned(mut stage: Stage<'_>) -> Result<Vec<Expected>> {
     copies.push(Expected {
         device: name.into(),
         captured: epoch + RATE,
-        reasons: &[Reason::SourceLoss],
+        reasons: &[Reason::SourceLoss, Reason::LostByServer],
         is_destroyed: false,
         is_cloned: true,
     });
