@@ -235,6 +235,9 @@ pub enum SourceError {
     /// The device, or the file, in one sentence that says what to do.
     #[error("{0}")]
     Device(String),
+    /// The device is there no more; it may come back, as another opening.
+    #[error(transparent)]
+    Gone(Box<joulescope::source::Gone>),
 }
 
 impl From<BadInput> for SourceError {

@@ -1,0 +1,132 @@
+//! What is accepted, what is sent for it, and what a refusal says.
+
+use super::super::testing::METADATA;
+use super::*;
+
+fn metadata() -> BTreeMap<String, Metadata> {
+    let parsed = METADATA.map(|(topic, json)| (topic.to_owned(), Metadata::parse(json).expect("it is a description")));
+    parsed.into()
+}
+
+fn plan(text: &str) -> Result<Vec<(String, u8)>, SettingError> {
+    let settings: Settings = text.parse()?;
+    let identity = Identity::of([1, 3, 0], [1, 3, 1]);
+    let plan = settings.plan(&identity, &metadata())?;
+    // The value's lowest byte.
+    Ok(plan
+        .publishes
+        .into_iter()
+        .map(|(topic, payload)| (topic, payload[36]))
+        .collect())
+}
+
+fn sent(text: &str) -> Vec<(String, u8)> {
+    let sent = plan(text).expect("it is possible");
+    sent.into_iter()
+        .filter(|(topic, _)| !topic.contains("dwnN") && !topic.contains("scnt"))
+        .collect()
+}
+
+fn topics(expected: &[(&str, u8)]) -> Vec<(String, u8)> {
+    expected
+        .iter()
+        .map(|(topic, value)| ((*topic).to_owned(), *value))
+        .collect()
+}
+
+#[test]
+fn words_are_those_of_the_instrument() {
+    assert_eq!(sent(""), []);
+    assert_eq!(sent("current_range=auto"), topics(&[("s/i/range/mode", 0)]));
+    assert_eq!(
+        sent("current_range=18mA"),
+        topics(&[("s/i/range/mode", 1), ("s/i/range/select", 2)])
+    );
+    assert_eq!(
+        sent("voltage_range=2 V,vref=3v3"),
+        topics(&[("s/v/range/mode", 1), ("s/v/range/select", 1), ("c/gpio/vref", 1)])
+    );
+    assert_eq!(
+        sent("power=off,current_range=18mA"),
+        topics(&[("s/i/range/mode", 2)]),
+        "off is off"
+    );
+    assert_eq!(
+        sent("gpo0=1,gpo1=0"),
+        topics(&[("s/gpo/+/!clr", 2), ("s/gpo/+/!set", 1)])
+    );
+}
+
+#[test]
+fn rates_are_what_the_instrument_decimates_to() {
+    let sent = |text: &str| {
+        let sent = plan(text).expect("it is possible");
+        sent.into_iter()
+            .filter(|(topic, _)| topic.contains("dwnN"))
+            .map(|(_, value)| value)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sent("rate=1000000"), [1, 1]);
+    assert_eq!(sent("rate=100000"), [10, 20]);
+    for rate in ["500000", "333333", "999", "0", "x", "250001"] {
+        let error = plan(&format!("rate={rate}")).expect_err("it does not decimate to that");
+        assert!(error.to_string().contains("250000"), "{error}");
+    }
+    let settings: Settings = "rate=100000".parse().expect("it is a setting");
+    let old = Identity::of([1, 2, 9], [1, 3, 0]);
+    let error = settings.plan(&old, &metadata()).expect_err("it is too old");
+    assert!(error.to_string().contains("1.2.9"), "{error}");
+    let plan = Settings::default()
+        .plan(&old, &metadata())
+        .expect("the full rate is always there");
+    assert!(plan.publishes.iter().all(|(topic, _)| !topic.contains("dwnN")));
+}
+
+#[test]
+fn refusals_name_what_there_is() {
+    for (text, names) in [
+        ("signals=current+watt", "trigger_in"),
+        ("filter=wideband", "sinc1"),
+        ("statistics=3", "divisor"),
+        ("current_range=5 A", "auto, 10 A, 180 mA, 18 mA"),
+        ("voltage_range=off", "15 V, 2 V"),
+        ("vref=5V", "external, 3v3"),
+        ("gpo1=2", "0 or 1"),
+        ("power=maybe", "on or off"),
+        ("colour=red", "current_range"),
+        ("rate", "KEY=VALUE"),
+        ("vref=3v3,vref=3v3", "twice"),
+    ] {
+        let error = plan(text).expect_err(text).to_string();
+        assert!(error.contains(names), "{text}: {error}");
+    }
+    let settings: Settings = "vref=3v3".parse().expect("it is a setting");
+    let none = settings.plan(&Identity::default(), &BTreeMap::new());
+    assert_eq!(
+        none,
+        Err(SettingError::Missing {
+            key: "vref",
+            topic: "c/gpio/vref"
+        })
+    );
+}
+
+#[test]
+fn signals_have_the_order_of_a_stream() {
+    let settings: Settings = "signals=trigger_in+voltage+current,statistics=off"
+        .parse()
+        .expect("it is a setting");
+    let plan = settings
+        .plan(&Identity::default(), &metadata())
+        .expect("it is possible");
+    assert_eq!(
+        plan.signals,
+        [Js220Signal::Current, Js220Signal::Voltage, Js220Signal::TriggerIn]
+    );
+    assert_eq!(
+        plan.switches().collect::<Vec<_>>(),
+        ["s/i/ctrl", "s/v/ctrl", "s/gpi/7/ctrl"]
+    );
+    let all: Settings = "signals=all".parse().expect("it is a setting");
+    assert_eq!(all.signals, Js220Signal::ALL);
+}
