@@ -32,11 +32,12 @@ impl NetworkPlan {
         }
         Self {
             latency_ms: *random.pick(&[(1, 5), (1, 60), (40, 250)]),
-            // Real connections live for minutes. Where they live for less than a few transactions take, nothing is ever done.
+            // Some outlive the world: nothing is mended then because a session ended by its age. Where they live for less than a few
+            // transactions take, nothing is ever done.
             connection_age_max: Duration::from_secs(if database_ms.1 > 500 {
-                *random.pick(&[90, 480])
+                *random.pick(&[90, 3_600])
             } else {
-                *random.pick(&[12, 40, 480])
+                *random.pick(&[12, 40, 3_600])
             }),
             drain: Duration::from_secs(*random.pick(&[1, 20])),
             group_bytes: *random.pick(&[2_000, 4 * 1024 * 1024]),
