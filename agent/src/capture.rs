@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - I4, I13: what the sink took is stored, in order, or the capture ends with an error that says so.
-//! - A live source's streams end with `closed` when it ends or is stopped; a file's stream ends only after its last sample.
+//! - A live source's streams end with `closed` when it ends, is stopped, or is opened again (I11: each opening has its own epoch); a file's stream ends only after its last sample.
 //! - I4, I11: labels change between two deliveries. The stream ends with `closed` where the next one of the same epoch begins.
 //! - I11: when a stream takes no more (it diverged, or the server's position was adopted), the capture goes on in a new stream of
 //!   the same epoch.
@@ -19,7 +19,7 @@ pub use counters::CaptureCounters;
 
 use counters::CaptureState;
 use sink::{CaptureSink, Shared};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use wavekeep_proto::chunk::Reason;
 use wavekeep_proto::stream::StreamDefinition;
 
@@ -243,8 +243,21 @@ impl<K: Kv> Task<K> {
         }
     }
 
+    /// One opening of the device after the other.
     fn capture_live(&mut self) -> Result<CaptureEnd, SourceError> {
-        let result = self.source.run(&mut self.sink, &self.stop);
+        let mut lost = 0;
+        let result = loop {
+            match self.opening() {
+                Ok(None) => break Ok(()),
+                Ok(Some((next, definitions))) => {
+                    lost += self.sink.begin_again(definitions)?;
+                    self.source = next;
+                    info!("{}: it is captured again", self.counters.device());
+                    self.counters.set_state(CaptureState::Capturing, None);
+                }
+                Err(error) => break Err(error),
+            }
+        };
         let reached = self.sink.is_complete();
         // A live source has nobody else to write its end, whatever happened to it.
         let finished = self.sink.finish_live(Reason::Closed);
@@ -252,7 +265,7 @@ impl<K: Kv> Task<K> {
             Err(SourceError::Sink(SinkError::Stopped)) => {}
             other => other?,
         }
-        let lost = finished?;
+        lost += finished?;
         Ok(match () {
             () if lost > 0 => CaptureEnd::Failed(format!(
                 "the last {lost} samples could not be stored and are a gap: make room for the outbox before the next capture"
@@ -260,6 +273,22 @@ impl<K: Kv> Task<K> {
             () if reached || !self.stop.is_stopped() => CaptureEnd::Complete,
             () => CaptureEnd::Stopped,
         })
+    }
+
+    /// Captures until the device ends, or is there again after it was away: then the next opening, with its streams.
+    fn opening(&mut self) -> Result<Option<(Box<dyn Source>, Vec<StreamDefinition>)>, SourceError> {
+        let why = match self.source.run(&mut self.sink, &self.stop) {
+            Err(SourceError::Away(why)) => why,
+            other => return other.map(|()| None),
+        };
+        warn!("{}: {why}", self.counters.device());
+        self.counters.set_state(CaptureState::Waiting, Some(why));
+        let Some(next) = self.source.reopen(&mut self.sink, &self.stop)? else {
+            return Ok(None);
+        };
+        let definitions = next.describe().definitions();
+        let definitions = definitions.map_err(|error| SourceError::Device(error.to_string()))?;
+        Ok(Some((next, definitions)))
     }
 }
 
@@ -272,6 +301,9 @@ fn samples_of(definition: &StreamDefinition, duration: Duration) -> u64 {
 #[cfg(test)]
 #[path = "capture/label_tests.rs"]
 mod label_tests;
+#[cfg(test)]
+#[path = "capture/reopen_tests.rs"]
+mod reopen_tests;
 #[cfg(test)]
 #[path = "capture/tests.rs"]
 mod tests;

@@ -18,6 +18,7 @@ pub mod jls;
 pub mod joulescope;
 pub mod npy;
 mod pace;
+pub mod pipe;
 pub mod raw;
 #[cfg(test)]
 pub(crate) mod recording_sink;
@@ -46,6 +47,13 @@ pub trait Source: Send {
     ///
     /// Give every error of the sink back (`?`): it decides what happens next.
     fn run(&mut self, sink: &mut dyn Sink, stop: &StopToken) -> Result<(), SourceError>;
+
+    /// After [`Self::run`] has ended with [`SourceError::Away`]: waits until the device is there again, or until `stop`, tells the sink how
+    /// much is missing by then, and gives the next opening; `None` if there is none. Its streams end then, and those of the next
+    /// opening begin.
+    fn reopen(&mut self, _sink: &mut dyn Sink, _stop: &StopToken) -> Result<Option<Box<dyn Source>>, SourceError> {
+        Ok(None)
+    }
 }
 
 /// What a source says of its device.
@@ -238,6 +246,9 @@ pub enum SourceError {
     /// The device is there no more; it may come back, as another opening.
     #[error(transparent)]
     Gone(Box<joulescope::source::Gone>),
+    /// The device is not there at the moment, in one sentence; [`Source::reopen`] waits for it.
+    #[error("{0}")]
+    Away(String),
 }
 
 impl From<BadInput> for SourceError {

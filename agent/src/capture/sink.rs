@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 use wavekeep_proto::chunk::{ChunkKind, Marker, Position, Reason};
@@ -76,25 +77,23 @@ impl<K: Kv> CaptureSink<K> {
             encoder,
             shared,
         };
-        let lane = |definition: StreamDefinition| {
-            writer.register(&definition)?;
-            let period = writer.options.chunk_period;
-            let chunker = Chunker::new(&definition, period, definition.first_sample);
-            let samples = writer
-                .options
-                .duration
-                .map_or(u64::MAX, |duration| samples_of(&definition, duration));
-            let first_sample = definition.first_sample;
-            Ok(Lane {
-                definition,
-                chunker,
-                limit: first_sample.saturating_add(samples),
-                delivered: first_sample,
-                stored: first_sample,
-            })
-        };
-        let lanes = definitions.into_iter().map(lane).collect::<Result<_, SinkError>>()?;
+        let duration = writer.options.duration;
+        let lanes = definitions.into_iter().map(|definition| writer.lane(definition, duration));
+        let lanes = lanes.collect::<Result<_, SinkError>>()?;
         Ok(Self { lanes, writer })
+    }
+
+    /// The device was opened again: its streams end, and others begin, for what is left of the duration. Answers as
+    /// [`Self::finish_live`] does.
+    pub(super) fn begin_again(&mut self, definitions: Vec<StreamDefinition>) -> Result<u64, SinkError> {
+        let lost = self.finish_live(Reason::Closed)?;
+        let options = &mut self.writer.options;
+        let left = self.lanes.iter().map(Lane::left).max().unwrap_or_default();
+        options.duration = options.duration.map(|_| left);
+        let duration = options.duration;
+        let lanes = definitions.into_iter().map(|definition| self.writer.lane(definition, duration));
+        self.lanes = lanes.collect::<Result<_, SinkError>>()?;
+        Ok(lost)
     }
 
     pub(super) fn is_file(&self) -> bool {
@@ -281,6 +280,12 @@ impl Lane {
         self.chunker.next_sample() >= self.limit
     }
 
+    /// Of the duration that was asked for.
+    fn left(&self) -> Duration {
+        let samples = self.limit.saturating_sub(self.delivered);
+        Duration::try_from_secs_f64(samples as f64 / self.definition.rate_hz).unwrap_or(Duration::MAX)
+    }
+
     /// Stores what is open, whether its chunk is complete or not.
     fn flush<K: Kv>(&mut self, writer: &mut Writer<K>) -> Result<(), SinkError> {
         let Self {
@@ -348,6 +353,20 @@ impl<'a> Column<'a> {
 }
 
 impl<K: Kv> Writer<K> {
+    /// Registers a stream of which so much is to be captured.
+    fn lane(&self, definition: StreamDefinition, duration: Option<Duration>) -> Result<Lane, SinkError> {
+        self.register(&definition)?;
+        let first_sample = definition.first_sample;
+        let samples = duration.map_or(u64::MAX, |duration| samples_of(&definition, duration));
+        Ok(Lane {
+            chunker: Chunker::new(&definition, self.options.chunk_period, first_sample),
+            definition,
+            limit: first_sample.saturating_add(samples),
+            delivered: first_sample,
+            stored: first_sample,
+        })
+    }
+
     fn register(&self, definition: &StreamDefinition) -> Result<(), SinkError> {
         let start_ns = self.file_start_ns.unwrap_or_else(|| self.clock.utc_ns());
         let (labels, run) = (self.options.labels.clone(), self.options.run.clone());
