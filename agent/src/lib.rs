@@ -47,15 +47,17 @@
 //! | [`uplink`], [`connect`] | the shell around the sending half of the protocol; its transport | |
 //! | [`labels`] | labels that change while a source is captured | |
 //! | [`agent`] | all of it together | |
+//! | [`conformance`] | is somebody's source one? | |
 //! | [`admin`], [`status`], [`telemetry`] | what an agent says of itself | |
 //! | [`clock`], [`stop`], [`limits`] | time, stopping, every limit | |
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod admin;
 pub mod agent;
 pub mod capture;
 pub mod chunker;
 pub mod clock;
+pub mod conformance;
 pub mod connect;
 pub mod encode;
 pub mod labels;

@@ -89,3 +89,15 @@ pub const ADMIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 
 /// A Unix socket's path is at most this long on Linux, without the closing zero.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Transfers that wait on an instrument's pipe: what arrives while nobody is there to submit one again, 32 ms of a JS220 at its fastest.
+pub const USB_TRANSFERS: usize = 8;
+/// Of each.
+pub const USB_TRANSFER_BYTES: usize = 32 * 1024;
+/// Transfers and what has arrived and is not parsed yet, of an instrument: 8 MiB, a second.
+pub const USB_BUFFERS: usize = 256;
+
+/// Reads of what another program writes that wait to be delivered, and the bytes of each: the writer waits then.
+pub const PIPE_READS: usize = 16;
+/// See [`PIPE_READS`].
+pub const PIPE_READ_BYTES: usize = 64 * 1024;

@@ -106,16 +106,16 @@ impl Layout {
 }
 
 /// A field without the space around it; what is not UTF-8 is no number and no name.
-pub(super) fn text(field: &[u8]) -> &str {
+pub(in crate::source) fn text(field: &[u8]) -> &str {
     std::str::from_utf8(field).unwrap_or("\u{fffd}").trim()
 }
 
-fn looks_like_a_value(text: &str) -> bool {
+pub(in crate::source) fn looks_like_a_value(text: &str) -> bool {
     text.is_empty() || text.parse::<f64>().is_ok() || TimeFormat::Rfc3339.parse(text).is_some()
 }
 
 /// `current [A]` or `current (A)`; without, there is no unit.
-fn name_and_unit(text: &str) -> (String, String) {
+pub(in crate::source) fn name_and_unit(text: &str) -> (String, String) {
     for (open, close) in [('[', ']'), ('(', ')')] {
         if let Some((name, unit)) = text.strip_suffix(close).and_then(|text| text.rsplit_once(open)) {
             return (name.trim().into(), unit.trim().into());
@@ -125,7 +125,7 @@ fn name_and_unit(text: &str) -> (String, String) {
 }
 
 /// Of a column that is the time: the unit in its name (`time_ms`), or none.
-fn time_unit(name: &str) -> Option<&str> {
+pub(in crate::source) fn time_unit(name: &str) -> Option<&str> {
     let (name, unit) = name.rsplit_once('_').unwrap_or((name, ""));
     let is_time = TIME_NAMES.iter().any(|time| name.eq_ignore_ascii_case(time));
     (is_time && (unit.is_empty() || TimeFormat::of_unit(unit).is_some())).then_some(unit)

@@ -323,6 +323,11 @@ impl Rows {
     }
 }
 
+/// Adds a number to the frames; none if it is no value of this type.
+pub(in crate::source) fn number(text: &str, sample_type: SampleType, frames: &mut Vec<u8>) -> Option<()> {
+    append(frames, text, sample_type).ok()
+}
+
 /// Why a field is no sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrong {

@@ -6,13 +6,13 @@
 use jiff::Timestamp;
 
 /// Later than this since 1970 (September 2001), a number is a date; before, it counts from the start of the recording.
-pub(super) const ABSOLUTE_NS: i64 = 1_000_000_000_000_000_000;
+pub(in crate::source) const ABSOLUTE_NS: i64 = 1_000_000_000_000_000_000;
 /// A whole number of at least this much, without a unit, is nanoseconds: in seconds it would lie beyond all dates.
 const NANOSECONDS_MIN: i128 = 100_000_000_000_000_000;
 
 /// How a column's times are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TimeFormat {
+pub(in crate::source) enum TimeFormat {
     Rfc3339,
     /// A decimal number of so many nanoseconds.
     Number {
@@ -22,7 +22,7 @@ pub(super) enum TimeFormat {
 
 impl TimeFormat {
     /// Nanoseconds of a unit.
-    pub(super) fn of_unit(unit: &str) -> Option<Self> {
+    pub(in crate::source) fn of_unit(unit: &str) -> Option<Self> {
         let scale_ns = match unit {
             "s" => 1_000_000_000,
             "ms" => 1_000_000,
@@ -34,7 +34,7 @@ impl TimeFormat {
     }
 
     /// Where no unit is written, as the first time looks.
-    pub(super) fn of_text(text: &str) -> Self {
+    pub(in crate::source) fn of_text(text: &str) -> Self {
         let is_date = text.contains(':');
         let whole: Option<i128> = text.parse().ok();
         match whole {
@@ -47,7 +47,7 @@ impl TimeFormat {
     }
 
     /// Nanoseconds, since 1970 or since the start of the recording.
-    pub(super) fn parse(self, text: &str) -> Option<i64> {
+    pub(in crate::source) fn parse(self, text: &str) -> Option<i64> {
         match self {
             Self::Rfc3339 => {
                 let time: Timestamp = text.parse().ok()?;
