@@ -68,13 +68,16 @@ def test_the_image_has_every_program() -> None:
 
 
 def test_the_base_has_every_library() -> None:
-    """The image installs none: libc, and the C++ library that Debian's own package manager needs."""
+    """The image installs libusb, which brings libudev; libc and the C++ library are there: Debian's package manager needs them."""
+    final = [rest for _, rest in dockerfile.instructions(DOCKERFILE.read_text()) if "apt-get install" in rest][-1]
+    assert "libusb-1.0-0 " in final
     for program in host.PROGRAMS:
         listed = subprocess.run(
             ["ldd", str(host.built_programs() / program)], check=True, capture_output=True, text=True, timeout=60
         )
         needed = {Path(line.split()[0]).name.split(".so")[0] for line in listed.stdout.splitlines()}
         base = {"linux-vdso", "ld-linux-x86-64", "ld-linux-aarch64", "libc", "libm", "libgcc_s", "libstdc++"}
+        base |= {"libusb-1.0", "libudev"}
         assert needed <= base, (program, needed - base)
 
 

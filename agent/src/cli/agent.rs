@@ -43,14 +43,15 @@ pub(crate) struct Position {
 }
 
 impl Session {
-    /// Checks the options, opens the outbox, starts the uplink. `signals` are listened to already.
-    pub(crate) fn start(args: CommonArgs, signals: Signals) -> Result<Self, CliError> {
-        Self::start_with(args, signals, |_| Ok(()))
+    /// Checks the options, opens the outbox, starts the uplink, by the name of `agent`. `signals` are listened to already.
+    pub(crate) fn start(args: CommonArgs, agent: &str, signals: Signals) -> Result<Self, CliError> {
+        Self::start_with(args, agent, signals, |_| Ok(()))
     }
 
     /// The same; `prepare` has the outbox before the uplink does.
     pub(crate) fn start_with(
         args: CommonArgs,
+        agent: &str,
         signals: Signals,
         prepare: impl FnOnce(&Outbox<RocksKv>) -> Result<(), CliError>,
     ) -> Result<Self, CliError> {
@@ -71,7 +72,7 @@ impl Session {
         prepare(&outbox)?;
         let recorder = telemetry::start_metrics().map_err(CliError::failed)?;
         let uplink = UplinkOptions {
-            agent: args.device.clone(),
+            agent: agent.to_owned(),
             workspace: args.workspace.clone(),
             upload_limit_bytes: args.upload_limit,
             schedule: args.schedule.clone(),
@@ -141,30 +142,34 @@ impl Session {
         }
     }
 
-    /// Waits until everything is acknowledged (if `end` is an orderly one, as long as it takes), prints the summary, and says whether
-    /// that is success. `must_complete`: a stop before the end is none. `file`: neither is one of its streams without an end.
+    /// Waits until everything is acknowledged (if all captures ended in order, as long as it takes), prints a summary of each, and says
+    /// whether that is success. `must_complete`: a stop before the end is none. `file`: neither is one of its streams without an end.
     pub(crate) fn finish(
         self,
-        capture: Capture,
+        captures: Vec<Capture>,
         must_complete: bool,
         file: impl IntoIterator<Item = StreamId>,
     ) -> Result<(), CliError> {
-        let status = capture.counters();
-        if self.signals.now.is_stopped() && !capture.is_finished() {
+        if self.signals.now.is_stopped() && !captures.iter().all(Capture::is_finished) {
             return Err(CliError::Incomplete(
                 "stopped at once: what was stored is sent by the next run".into(),
             ));
         }
-        let end = capture.join();
-        self.deliver(end == CaptureEnd::Complete);
+        let ends: Vec<_> = captures
+            .into_iter()
+            .map(|capture| (capture.counters(), capture.join()))
+            .collect();
+        self.deliver(ends.iter().all(|(_, end)| *end == CaptureEnd::Complete));
         let remains = self.agent.remains();
-        Summary::new(&status.status(), &end, remains).print(self.args.json)?;
+        for (counters, end) in &ends {
+            Summary::new(&counters.status(), end, remains).print(self.args.json)?;
+        }
         let outbox = self.args.outbox.display();
         let kept = (!remains.is_nothing())
             .then(|| format!("{remains}: they are kept in {outbox}; start the agent on it again to send them"));
         let refused = self.agent.link().refused;
         let parts = |parts: [Option<String>; 3]| parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
-        match (end, kept) {
+        match (all(ends.into_iter().map(|(_, end)| end)), kept) {
             (CaptureEnd::Failed(why), kept) => Err(CliError::Failed(parts([Some(why), refused, kept]))),
             (_, Some(kept)) => Err(CliError::Incomplete(parts([refused, Some(kept), None]))),
             (CaptureEnd::Stopped, None) if must_complete && refused.is_some() => Err(CliError::Incomplete(parts([
@@ -239,6 +244,16 @@ impl Session {
             None => remains.to_string(),
         }
     }
+}
+
+/// How several captures ended, taken together.
+fn all(ends: impl Iterator<Item = CaptureEnd>) -> CaptureEnd {
+    ends.fold(CaptureEnd::Complete, |all, end| match (all, end) {
+        (CaptureEnd::Failed(one), CaptureEnd::Failed(other)) => CaptureEnd::Failed(format!("{one}; {other}")),
+        (failed @ CaptureEnd::Failed(_), _) | (_, failed @ CaptureEnd::Failed(_)) => failed,
+        (CaptureEnd::Stopped, _) | (_, CaptureEnd::Stopped) => CaptureEnd::Stopped,
+        (CaptureEnd::Complete, CaptureEnd::Complete) => CaptureEnd::Complete,
+    })
 }
 
 /// What to do about an outbox that cannot be opened, where the error does not say.

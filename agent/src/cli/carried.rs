@@ -17,7 +17,7 @@ use super::agent::Session;
 use super::replay::ReplayArgs;
 use super::signals::Signals;
 use super::summary::print_line;
-use super::{CliError, CommonArgs};
+use super::CliError;
 
 type Opened = ChunkFile<BufReader<File>>;
 
@@ -27,11 +27,11 @@ pub(super) fn replay(args: ReplayArgs, signals: Signals) -> Result<(), CliError>
         let why = "a chunk file says itself what its stream is: leave --rate, --start, --signal, --dtype, --join-rows, --run and --label out";
         return Err(CliError::Usage(why.into()));
     }
-    let files = files(&args.file, common)?;
-    let (as_json, device) = (common.json, common.device.clone());
+    let files = files(&args.file, &args.device)?;
+    let (as_json, device) = (common.json, args.device.clone());
     let mut total = (0, 0, 0);
     let mut streams = Vec::new();
-    let session = Session::start_with(args.common, signals, |outbox| {
+    let session = Session::start_with(args.common, &device, signals, |outbox| {
         for file in &files {
             let (stream, carried) = carry_in(outbox, file)?;
             streams.push((stream, carried.next_sample));
@@ -60,11 +60,10 @@ fn open(path: &Path) -> Result<Opened, CliError> {
 }
 
 /// The file, or those of a directory that are of the device.
-fn files(path: &Path, common: &CommonArgs) -> Result<Vec<PathBuf>, CliError> {
-    let device = &common.device;
+fn files(path: &Path, device: &str) -> Result<Vec<PathBuf>, CliError> {
     if !path.is_dir() {
         let of_file = open(path)?.device().to_owned();
-        if of_file != *device {
+        if of_file != device {
             return Err(CliError::Usage(format!(
                 "{} is of device {of_file}: give --device {of_file}",
                 path.display()
@@ -82,7 +81,7 @@ fn files(path: &Path, common: &CommonArgs) -> Result<Vec<PathBuf>, CliError> {
     let mut of_device = Vec::new();
     for file in files {
         let of_file = open(&file)?.device().to_owned();
-        if of_file == *device {
+        if of_file == device {
             of_device.push(file);
         } else {
             others.insert(of_file);

@@ -3,7 +3,9 @@
 
 mod agent;
 mod carried;
+mod devices;
 mod doctor;
+mod joulescope;
 mod label;
 mod outbox;
 mod progress;
@@ -31,6 +33,8 @@ const EXAMPLES: &str = "\
 Examples:
   wavekeep-agent run --outbox ./outbox --device demo --simulate js220 --duration 10s
   wavekeep-agent replay current.f32.bin --outbox ./outbox --device ppk2 --rate 100000 --start 2026-01-31T12:00:00Z
+  wavekeep-agent devices
+  wavekeep-agent run --outbox ./outbox --joulescope
   wavekeep-agent status --outbox ./outbox
   wavekeep-agent label algorithm=B --outbox ./outbox
 
@@ -38,14 +42,27 @@ Every command has more of them: wavekeep-agent run --help";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
+  wavekeep-agent run --outbox /var/lib/wavekeep --joulescope                                all that are plugged in, now and later
+  wavekeep-agent run --outbox /var/lib/wavekeep --device bench-3 --joulescope 001122
+  wavekeep-agent run --outbox /var/lib/wavekeep --joulescope 001122 --joulescope 003344 --settings rate=100000,statistics=10
   wavekeep-agent run --outbox /var/lib/wavekeep --device bench-3 --simulate js220,rate=1000000,seed=7
   wavekeep-agent run --outbox ./outbox --device bench-3 --simulate js220 --schedule 22:00-06:00,12:00-13:00 --upload-limit 2MiB
   wavekeep-agent run --outbox ./outbox --device demo --simulate js110 --duration 10s --run baseline --label firmware=1.4.2
+  ./read-my-scope | wavekeep-agent run --outbox ./outbox --device scope --stdin raw --signal current:A --signal voltage:V --rate 1e6
+  ./read-my-meter | wavekeep-agent run --outbox ./outbox --device meter --stdin csv --rate 10
 
 What is captured is in the outbox at once and on the server when that can be reached. Ctrl-C ends the capture and gives the uplink
 ten seconds to deliver the rest; a second one ends at once. Nothing is lost: the next run on this outbox sends what remains.
 
 --chunk-period 50ms is near real time, --chunk-period 1h with --schedule 22:00-06:00 a nightly batch; neither changes what is captured.";
+
+const DEVICES_EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent devices
+  wavekeep-agent devices --json | jq -r '.[].serial'
+
+An instrument is asked for its firmware unless another program uses it; what it measures is not disturbed. It ends with 1 if one that is
+plugged in cannot be captured, and says what to do.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
@@ -117,6 +134,9 @@ enum Command {
     /// Captures a device until it is stopped, or for a duration
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<run::RunArgs>),
+    /// Lists the instruments that are plugged in, and says what is wrong with one that cannot be captured
+    #[command(after_help = DEVICES_EXAMPLES)]
+    Devices(devices::DevicesArgs),
     /// Brings a recorded file to the server
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Box<replay::ReplayArgs>),
@@ -151,9 +171,6 @@ pub(crate) struct CommonArgs {
     /// The outbox's directory; made if it is not there
     #[arg(long, env = "WAVEKEEP_OUTBOX", value_name = "DIR")]
     outbox: PathBuf,
-    /// The device's name, as readers will ask for it
-    #[arg(long, env = "WAVEKEEP_DEVICE", value_name = "NAME", value_parser = values::name)]
-    device: String,
     /// The use case that the recording belongs to
     #[arg(long, env = "WAVEKEEP_WORKSPACE", value_name = "NAME", default_value = "main", value_parser = values::name)]
     workspace: String,
@@ -278,6 +295,7 @@ pub(crate) fn run() -> ExitCode {
     }
     let result = match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Devices(args) => devices::devices(&args),
         Command::Replay(args) => replay::replay(*args),
         Command::Label(args) => label::label(args),
         Command::Status(args) => status::status(&args),

@@ -12,7 +12,6 @@ use wavekeep_agent::source::jls::{JlsError, JlsOptions, JlsSource};
 use wavekeep_agent::source::simulator::Speed;
 use wavekeep_agent::source::{FileError, csv, energyrunner, npy, raw};
 use wavekeep_agent::stop::StopToken;
-use wavekeep_proto::stream::SampleType;
 
 use super::agent::{Position, Session};
 use super::carried;
@@ -25,12 +24,15 @@ pub(crate) struct ReplayArgs {
     /// The file
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
+    /// The device's name, as readers will ask for it
+    #[arg(long, env = "WAVEKEEP_DEVICE", value_name = "NAME", value_parser = values::name)]
+    pub(super) device: String,
     /// What the file is [default: by the file's name, else raw]
     #[arg(long, env = "WAVEKEEP_FORMAT", value_enum)]
     format: Option<Format>,
     /// Type of the samples: of a raw file, little-endian [default: f32]; what a CSV file's numbers become [default: f64]
     #[arg(long, env = "WAVEKEEP_DTYPE", value_enum)]
-    dtype: Option<Dtype>,
+    dtype: Option<values::Dtype>,
     /// A signal, as NAME:UNIT; several in the order of the file's columns, in which a raw file interleaves them [default: what the file
     /// says; of a raw file current:A]
     #[arg(long = "signal", env = "WAVEKEEP_SIGNALS", value_name = "NAME:UNIT", value_delimiter = '\n', value_parser = values::signal)]
@@ -68,25 +70,6 @@ enum Format {
     Chunks,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Dtype {
-    F32,
-    F64,
-    I16,
-    I32,
-}
-
-impl Dtype {
-    const fn sample_type(self) -> SampleType {
-        match self {
-            Self::F32 => SampleType::F32,
-            Self::F64 => SampleType::F64,
-            Self::I16 => SampleType::I16,
-            Self::I32 => SampleType::I32,
-        }
-    }
-}
-
 fn speed(text: &str) -> Result<Speed, String> {
     match text.parse::<f64>() {
         _ if text == "max" => Ok(Speed::Max),
@@ -122,9 +105,9 @@ impl ReplayArgs {
 
     fn given(&self) -> Given {
         Given {
-            device: self.common.device.clone(),
+            device: self.device.clone(),
             signals: self.signals.clone(),
-            sample_type: self.dtype.map(Dtype::sample_type),
+            sample_type: self.dtype.map(values::Dtype::sample_type),
             rate_hz: self.rate,
             start_ns: self.start,
             speed: self.speed,
@@ -199,7 +182,7 @@ pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
     let ranges = source.ranges();
     let sample_count = ranges.iter().map(|range| range.end - range.start).sum();
     let streams = source.stream_ids().map_err(CliError::failed)?;
-    let mut session = Session::start(args.common, signals)?;
+    let mut session = Session::start(args.common, &args.device, signals)?;
     session.add_labels(source.labels());
     let capture = session
         .agent
@@ -217,5 +200,5 @@ pub(crate) fn replay(args: ReplayArgs) -> Result<(), CliError> {
         }
     });
     drop(progress);
-    session.finish(capture, true, streams)
+    session.finish(vec![capture], true, streams)
 }

@@ -2,8 +2,30 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use wavekeep_agent::{labels, limits as agent_limits};
 use wavekeep_proto::limits;
+use wavekeep_proto::stream::SampleType;
+
+/// Types of samples that can be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Dtype {
+    F32,
+    F64,
+    I16,
+    I32,
+}
+
+impl Dtype {
+    pub(super) const fn sample_type(self) -> SampleType {
+        match self {
+            Self::F32 => SampleType::F32,
+            Self::F64 => SampleType::F64,
+            Self::I16 => SampleType::I16,
+            Self::I32 => SampleType::I32,
+        }
+    }
+}
 
 /// `250ms`, `10s`, `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

@@ -38,3 +38,7 @@ pub(super) const DOUBT: Duration = Duration::from_secs(60);
 pub(super) const TIME_MAP_OFF: Duration = Duration::from_secs(3600);
 /// Between two anchors of a stream's time axis, in ticks of the sample id: a second.
 pub(super) const ANCHOR_TICKS: u64 = 2_000_000;
+/// Between two attempts to open an instrument: at first, and in the long run.
+pub(super) const REOPEN_WAIT_MIN: Duration = Duration::from_millis(100);
+/// See [`REOPEN_WAIT_MIN`].
+pub(super) const REOPEN_WAIT_MAX: Duration = Duration::from_secs(2);

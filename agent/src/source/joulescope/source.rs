@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::counters::Counters;
 use super::js220::{Identity, Js220, Js220Error, Request};
-use super::limits;
+use super::{VENDOR, limits};
 use super::settings::Settings;
 use super::streams::{Delivery, Moment};
 use super::usb::{Found, Link, Usb, UsbError};
@@ -21,8 +21,6 @@ use crate::clock::Clock;
 use crate::source::{Description, Sink, Source, SourceError};
 use crate::stop::StopToken;
 
-/// The vendor of all Joulescopes, for USB.
-pub const VENDOR: u16 = 0x16d0;
 /// The product that a JS220 is, for USB.
 pub const PRODUCT_JS220: u16 = 0x10ba;
 
@@ -30,7 +28,8 @@ const CONTROL_BYTES: u16 = 1;
 
 /// One opening of a JS220. Dropping it closes the link.
 pub struct JoulescopeSource<U: Usb> {
-    link: U::Link,
+    /// None once it was given up.
+    link: Option<U::Link>,
     machine: Js220,
     clock: Arc<dyn Clock>,
     description: Description,
@@ -110,22 +109,7 @@ impl<U: Usb> JoulescopeSource<U> {
         settings: &Settings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        if found.vendor != VENDOR || found.product != PRODUCT_JS220 {
-            return Err(OpenError::Product(found.product));
-        }
-        let mut source = Self {
-            link: usb.open(found)?,
-            machine: Js220::new(),
-            silent: Duration::ZERO,
-            clock,
-            description: Description {
-                device: device.into(),
-                attributes: BTreeMap::new(),
-                file: None,
-                streams: Vec::new(),
-            },
-            transfer: Vec::new(),
-        };
+        let mut source = Self::link(usb, found, device, clock)?;
         let opened = source.set_up(settings);
         if let Err(failure) = opened {
             source.close();
@@ -137,10 +121,35 @@ impl<U: Usb> JoulescopeSource<U> {
         Ok(source)
     }
 
+    /// Lets go of the instrument, so that it can be opened again. Nothing comes from this value any more.
+    pub(super) fn release(&mut self) {
+        self.link = None;
+    }
+
     /// What was odd about what it sent.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.machine.counters()
+    }
+
+    /// One that is not set up.
+    fn link(usb: &mut U, found: &Found, device: &str, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        if found.vendor != VENDOR || found.product != PRODUCT_JS220 {
+            return Err(OpenError::Product(found.product));
+        }
+        Ok(Self {
+            link: Some(usb.open(found)?),
+            machine: Js220::new(),
+            silent: Duration::ZERO,
+            clock,
+            description: Description {
+                device: device.into(),
+                attributes: BTreeMap::new(),
+                file: None,
+                streams: Vec::new(),
+            },
+            transfer: Vec::new(),
+        })
     }
 
     fn set_up(&mut self, settings: &Settings) -> Result<(), Failure> {
@@ -161,13 +170,15 @@ impl<U: Usb> JoulescopeSource<U> {
     /// Waits for bytes for a moment, and does what comes of them.
     fn step(&mut self) -> Result<(), Failure> {
         let since = self.clock.now();
-        let received = self.link.receive(&mut self.transfer, limits::RECEIVE)?;
+        let link = self.link.as_mut().ok_or(UsbError::Gone)?;
+        let received = link.receive(&mut self.transfer, limits::RECEIVE)?;
+        let overruns = link.overruns();
         let moment = self.moment();
         // Only what is spent here: a sink that blocks is not the instrument's silence.
         self.silent += moment.now.saturating_sub(since);
         if received {
             self.silent = Duration::ZERO;
-            self.machine.transfer(&self.transfer, self.link.overruns(), moment);
+            self.machine.transfer(&self.transfer, overruns, moment);
         }
         self.machine.tick(moment)?;
         self.requests()
@@ -175,11 +186,12 @@ impl<U: Usb> JoulescopeSource<U> {
 
     fn requests(&mut self) -> Result<(), Failure> {
         while let Some(request) = self.machine.next_request(self.clock.now()) {
+            let link = self.link.as_mut().ok_or(UsbError::Gone)?;
             match request {
-                Request::Start => self.link.start()?,
-                Request::Send(frame) => self.link.bulk_out(&frame)?,
+                Request::Start => link.start()?,
+                Request::Send(frame) => link.bulk_out(&frame)?,
                 Request::Control(request) => {
-                    let answer = match self.link.control_in(request, 0, 0, CONTROL_BYTES) {
+                    let answer = match link.control_in(request, 0, 0, CONTROL_BYTES) {
                         Err(UsbError::Gone) => return Err(UsbError::Gone.into()),
                         answer => answer.ok().and_then(|bytes| bytes.first().copied()),
                     };
@@ -241,6 +253,15 @@ impl<U: Usb> JoulescopeSource<U> {
             debug!("{}: closing: {error}", self.description.device);
         }
     }
+}
+
+/// Asks an instrument what it is, and leaves it as it was. Whoever uses it keeps it: that is an error then.
+pub fn identify<U: Usb>(usb: &mut U, found: &Found) -> Result<Identity, OpenError> {
+    let mut source = JoulescopeSource::link(usb, found, "", Arc::new(crate::clock::SystemClock::new()))?;
+    let asked = source.until_idle();
+    source.close();
+    asked?;
+    Ok(source.machine.identity().unwrap_or_default())
 }
 
 fn attributes(found: &Found, identity: Identity) -> BTreeMap<String, String> {
