@@ -97,7 +97,7 @@ fn quotient(sum: i128, divisor: u64, places: u32) -> f64 {
     let shift = magnitude.leading_zeros().min(127);
     let shifted = magnitude << shift;
     let divisor = u128::from(divisor.max(1));
-    let digits = shifted / divisor | u128::from(!shifted.is_multiple_of(divisor));
+    let digits = (shifted / divisor) | u128::from(!shifted.is_multiple_of(divisor));
     let places = i32::try_from(shift + places).unwrap_or(i32::MAX);
     let value = digits as f64 * 2f64.powi(-places);
     if sum < 0 { -value } else { value }

@@ -68,7 +68,7 @@ impl TimeMap {
         // Both below 2^62, so this is below 2^125.
         let ticks = i128::from(id.min(SAMPLE_ID_MAX)) - i128::from(self.counter);
         let rate = i128::from(self.rate_q32);
-        let ns = ((ticks * NS << 32) + rate / 2).div_euclid(rate);
+        let ns = (((ticks * NS) << 32) + rate / 2).div_euclid(rate);
         i64::try_from(i128::from(self.utc_ns) + ns).ok()
     }
 
