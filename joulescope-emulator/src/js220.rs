@@ -138,11 +138,8 @@ impl Js220 {
         self.leave(back);
     }
 
-    /// What happened since this was asked last. Past [`limits::EVENTS`] the later ones are dropped.
+    /// What happened since this was asked last; a loss once it is over. Past [`limits::EVENTS`] the later ones are dropped.
     pub fn take_events(&mut self) -> Vec<Event> {
-        for port in 0..self.losing.len() {
-            self.settle(port);
-        }
         mem::take(&mut self.events)
     }
 
@@ -236,6 +233,9 @@ impl Js220 {
 
     fn disconnect(&mut self) {
         self.connected = false;
+        for port in 0..self.losing.len() {
+            self.settle(port);
+        }
         self.streams.all_off();
         self.statistics = None;
         self.fifo.clear();

@@ -179,7 +179,7 @@ fn samples_come_after_a_time_map_and_are_those_of_the_waveform() {
     let mut samples = Vec::new();
     let end = 4_294_966_000 / 2 + 126 * expected.len() as u64;
     Wave::new(3).analog(4_294_966_000 / 2, end, |sample| {
-        samples.push(crate::wave::to_f32(sample.i))
+        samples.push(crate::wave::to_f32(sample.i));
     });
     let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     let seen: Vec<u8> = seen

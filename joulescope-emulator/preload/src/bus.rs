@@ -31,6 +31,9 @@ const STEP: Duration = Duration::from_micros(500);
 /// How much happens inside an instrument at once, at most, when the bus was late.
 const SLICE: Duration = Duration::from_millis(1);
 
+/// From one of our numbers to the next. A pointer to a device is its number plus its context's slot.
+pub(crate) const NUMBER_STEP: usize = 64;
+
 pub(crate) struct Bus {
     state: Mutex<State>,
     changed: Condvar,
@@ -57,6 +60,8 @@ pub(crate) struct Instrument {
 
 /// One `libusb_context`.
 pub(crate) struct Context {
+    /// Its own small number, in the pointers to devices that it gives: opening one finds its context by it.
+    pub(crate) slot: usize,
     wake: (UnixStream, UnixStream),
     woken: bool,
     done: VecDeque<Done>,
@@ -72,7 +77,7 @@ pub(crate) struct Hotplug {
     pub(crate) events: c_int,
 }
 
-/// One `libusb_device_handle`.
+/// One `libusb_device_handle`, of a device's number.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle {
     pub(crate) context: usize,
@@ -193,10 +198,12 @@ impl State {
     /// A number that nothing else has; it looks like an aligned pointer.
     pub(crate) fn number(&mut self) -> usize {
         self.numbers += 1;
-        self.numbers * 64
+        self.numbers * NUMBER_STEP
     }
 
+    /// The instrument that is plugged in as this device, with or without a context's slot.
     pub(crate) fn instrument(&mut self, device: usize) -> Option<&mut Instrument> {
+        let device = device / NUMBER_STEP * NUMBER_STEP;
         self.instruments
             .iter_mut()
             .find(|instrument| instrument.device == Some(device))
@@ -208,11 +215,25 @@ impl State {
         self.instrument(device)
     }
 
+    /// The context that gave this pointer to a device.
+    pub(crate) fn context_of(&self, device: usize) -> Option<usize> {
+        let slot = device % NUMBER_STEP;
+        self.contexts
+            .iter()
+            .find(|(_, context)| context.slot == slot)
+            .map(|(&number, _)| number)
+    }
+
     pub(crate) fn new_context(&mut self, number: usize) -> std::io::Result<()> {
+        let is_free = |slot: &usize| self.contexts.values().all(|context| context.slot != *slot);
+        let slot = (1..NUMBER_STEP)
+            .find(is_free)
+            .ok_or(std::io::ErrorKind::QuotaExceeded)?;
         let wake = UnixStream::pair()?;
         wake.0.set_nonblocking(true)?;
         wake.1.set_nonblocking(true)?;
         let context = Context {
+            slot,
             wake,
             woken: false,
             done: VecDeque::new(),
@@ -427,7 +448,7 @@ impl Context {
         let mut plugged = Vec::new();
         for (device, event) in self.plugged.drain(..) {
             let listeners = self.hotplug.iter().filter(|(_, hotplug)| hotplug.events & event != 0);
-            plugged.extend(listeners.map(|(&number, &hotplug)| (number, hotplug, device, event)));
+            plugged.extend(listeners.map(|(&number, &hotplug)| (number, hotplug, device + self.slot, event)));
         }
         Reports {
             done: std::mem::take(&mut self.done),

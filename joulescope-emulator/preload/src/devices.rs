@@ -10,7 +10,7 @@ use crate::abi::{
     ERROR_NOT_FOUND, ERROR_NOT_SUPPORTED, ERROR_PIPE, Opaque, SPEED_HIGH, STRING_MANUFACTURER, STRING_PRODUCT,
     STRING_SERIAL, SUCCESS, VERSION, Version, configuration, opaque,
 };
-use crate::bus::{Handle, bus};
+use crate::bus::{Handle, NUMBER_STEP, bus};
 use crate::events::context_number;
 
 /// Writes where the program wants it, if it wants it.
@@ -65,13 +65,17 @@ extern "C" fn libusb_strerror(code: c_int) -> *const c_char {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn libusb_get_device_list(_context: Opaque, list: *mut *mut Opaque) -> isize {
+unsafe extern "C" fn libusb_get_device_list(context: Opaque, list: *mut *mut Opaque) -> isize {
     if list.is_null() {
         return ERROR_INVALID_PARAM as isize;
     }
     let mut state = bus().lock();
     state.step(bus().now());
-    let mut devices: Vec<Opaque> = state.instruments.iter().filter_map(|i| i.device.map(opaque)).collect();
+    let Some(slot) = state.contexts.get(&context_number(context)).map(|context| context.slot) else {
+        return ERROR_INVALID_PARAM as isize;
+    };
+    let plugged = state.instruments.iter().filter_map(|instrument| instrument.device);
+    let mut devices: Vec<Opaque> = plugged.map(|device| opaque(device + slot)).collect();
     let count = devices.len() as isize;
     devices.push(ptr::null_mut());
     // Freed by libusb_free_device_list, which finds the length again by the null at its end.
@@ -111,13 +115,17 @@ extern "C" fn libusb_get_bus_number(_device: Opaque) -> u8 {
 #[unsafe(no_mangle)]
 extern "C" fn libusb_get_device_address(device: Opaque) -> u8 {
     // Another one each time it is plugged in, as on a real bus; 0 is nobody's.
-    (device.addr() / 64 % 127 + 1) as u8
+    (device.addr() / NUMBER_STEP % 127 + 1) as u8
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn libusb_get_port_number(device: Opaque) -> u8 {
     let state = bus().lock();
-    let nth = state.instruments.iter().position(|i| i.device == Some(device.addr()));
+    let number = device.addr() / NUMBER_STEP * NUMBER_STEP;
+    let nth = state
+        .instruments
+        .iter()
+        .position(|instrument| instrument.device == Some(number));
     nth.map_or(0, |nth| (nth + 1) as u8)
 }
 
@@ -235,19 +243,14 @@ unsafe extern "C" fn libusb_get_serial_string_descriptor_ascii(
 unsafe extern "C" fn libusb_open(device: Opaque, into: *mut Opaque) -> c_int {
     let mut state = bus().lock();
     state.step(bus().now());
-    if state.instrument(device.addr()).is_none() {
+    let device = device.addr();
+    let (Some(context), true) = (state.context_of(device), state.instrument(device).is_some()) else {
         return ERROR_NO_DEVICE;
-    }
+    };
     let number = state.number();
-    let context = state
-        .contexts
-        .keys()
-        .next_back()
-        .copied()
-        .unwrap_or_else(|| context_number(ptr::null_mut()));
     let handle = Handle {
         context,
-        device: device.addr(),
+        device: device / NUMBER_STEP * NUMBER_STEP,
         claimed: false,
     };
     state.handles.insert(number, handle);
@@ -263,10 +266,11 @@ extern "C" fn libusb_close(handle: Opaque) {
 #[unsafe(no_mangle)]
 extern "C" fn libusb_get_device(handle: Opaque) -> Opaque {
     let state = bus().lock();
-    state
-        .handles
-        .get(&handle.addr())
-        .map_or(ptr::null_mut(), |handle| opaque(handle.device))
+    let Some(handle) = state.handles.get(&handle.addr()) else {
+        return ptr::null_mut();
+    };
+    let slot = state.contexts.get(&handle.context).map_or(0, |context| context.slot);
+    opaque(handle.device + slot)
 }
 
 #[unsafe(no_mangle)]

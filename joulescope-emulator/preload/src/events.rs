@@ -9,7 +9,7 @@ use crate::abi::{
     ENUMERATE, ERROR_INVALID_PARAM, ERROR_IO, ERROR_NOT_FOUND, FLAG_FREE_TRANSFER, HotplugCallback, Opaque, POLLIN,
     PollFd, SUCCESS, Timeval, opaque,
 };
-use crate::bus::{Hotplug, Pointer, Reports, bus};
+use crate::bus::{Hotplug, NUMBER_STEP, Pointer, Reports, bus};
 use crate::devices::give;
 use crate::transfers::libusb_free_transfer;
 
@@ -81,7 +81,7 @@ unsafe extern "C" fn libusb_hotplug_register_callback(
         events,
     };
     let mut state = bus().lock();
-    let number = (state.number() / 64) as c_int;
+    let number = (state.number() / NUMBER_STEP) as c_int;
     let present: Vec<_> = state
         .instruments
         .iter()
@@ -91,12 +91,13 @@ unsafe extern "C" fn libusb_hotplug_register_callback(
         return ERROR_INVALID_PARAM;
     };
     found.hotplug.insert(number, hotplug);
+    let slot = found.slot;
     drop(state);
     unsafe { give(into, number) };
     if let Some(callback) = callback.filter(|_| flags & ENUMERATE != 0) {
         for device in present {
             // As libusb does: before it returns.
-            unsafe { callback(context, opaque(device), crate::abi::ARRIVED, data) };
+            unsafe { callback(context, opaque(device + slot), crate::abi::ARRIVED, data) };
         }
     }
     SUCCESS
