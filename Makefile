@@ -58,7 +58,7 @@ test-timescale: build ## the store's tests and the whole way, against TimescaleD
 	@scripts/test-timescale
 
 .PHONY: test-official
-test-official: build ## JLS files against the official reader and writer (WAVEKEEP_PYJLS_PYTHON, or an environment of its own)
+test-official: build ## JLS files against the official reader and writer, and the vendor's driver against the emulated JS220 (Pythons of yours: see the script)
 	@scripts/test-official
 
 .PHONY: simulate

@@ -84,7 +84,9 @@ def record(signals, seconds, scnt=None, settings=()):
             for signal in signals:
                 driver.publish(f"{device}/{SIGNALS[signal]}/ctrl", 0)
         finally:
-            driver.close(device)
+            # Driver.close() publishes the same, from memory that it has not initialised: one time in 128 the driver takes what lies
+            # there for a pointer.
+            driver.publish(f"{device}/@/!close", 0)
     return found
 
 
