@@ -176,6 +176,15 @@ class Js220(unittest.TestCase):
                 self.assertAlmostEqual(found["min"], values.min(), delta=tolerance)
                 self.assertAlmostEqual(found["max"], values.max(), delta=tolerance)
 
+    def test_one_that_is_unplugged_goes_and_comes_again(self):
+        emulator = "js220,serial=000777,fault=unplug:500@t5000000;js220,serial=000778"
+        environment = dict(os.environ, LD_PRELOAD=os.environ["WAVEKEEP_PRELOAD"], WAVEKEEP_EMULATOR=emulator)
+        command = [sys.executable, str(HERE / "watch.py"), "5"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        seen = done.stdout.splitlines()
+        self.assertEqual(sorted(seen[:2]), ["there u/js220/000777", "there u/js220/000778"], done.stderr)
+        self.assertEqual(seen[2:], ["remove u/js220/000777", "add u/js220/000777"], done.stderr)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
