@@ -35,7 +35,7 @@ setup: ## installs what is missing (Debian and Ubuntu, as root or through sudo; 
 # Copied under another name first: a binary that is running cannot be written, but it can be replaced.
 .PHONY: build
 build: setup ## release binaries in ./bin
-	cargo build --release --workspace --locked --bins
+	cargo build --release --workspace --locked --bins --lib
 	@mkdir -p bin
 	@for name in $(BINARIES); do \
 	    if ! cmp -s "$(BUILT)/$$name" "bin/$$name"; then cp "$(BUILT)/$$name" "bin/.$$name.new" && mv -f "bin/.$$name.new" "bin/$$name"; fi; \

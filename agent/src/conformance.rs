@@ -85,10 +85,19 @@ pub fn check(open: &mut dyn FnMut() -> Box<dyn Source>, options: &Options) -> Re
     let mut report = Report::default();
     let mut add = |name, outcome: Result<(), String>| report.checks.push((name, outcome));
     add("two openings are one device in two epochs", describe(open));
-    add("it delivers its streams without a silent hole, at their rate", deliver(open, options));
+    add(
+        "it delivers its streams without a silent hole, at their rate",
+        deliver(open, options),
+    );
     add("it stops when it is told to", stop(open, options));
-    add("it gives the sink's errors back, and leaves it alone then", refuse(open, options));
-    add("what a full outbox delays is delivered, or in a gap", stall(open, options));
+    add(
+        "it gives the sink's errors back, and leaves it alone then",
+        refuse(open, options),
+    );
+    add(
+        "what a full outbox delays is delivered, or in a gap",
+        stall(open, options),
+    );
     report
 }
 
@@ -102,7 +111,13 @@ fn describe(open: &mut dyn FnMut() -> Box<dyn Source>) -> Result<(), String> {
     drop(first);
     let other = definitions(open().as_ref())?;
     let shape = |definitions: &[StreamDefinition]| {
-        let of = |definition: &StreamDefinition| (definition.device.clone(), definition.rate_hz.to_bits(), definition.signals.clone());
+        let of = |definition: &StreamDefinition| {
+            (
+                definition.device.clone(),
+                definition.rate_hz.to_bits(),
+                definition.signals.clone(),
+            )
+        };
         definitions.iter().map(of).collect::<Vec<_>>()
     };
     if shape(&one) != shape(&again) {
@@ -112,7 +127,11 @@ fn describe(open: &mut dyn FnMut() -> Box<dyn Source>) -> Result<(), String> {
         return Err("opened again, it is another device, or has other streams".into());
     }
     let is_file = one.iter().any(StreamDefinition::is_file);
-    if !is_file && one.iter().any(|stream| other.iter().any(|other| other.epoch == stream.epoch)) {
+    if !is_file
+        && one
+            .iter()
+            .any(|stream| other.iter().any(|other| other.epoch == stream.epoch))
+    {
         return Err("two openings have the same epoch".into());
     }
     Ok(())
@@ -202,7 +221,11 @@ fn stall(open: &mut dyn FnMut() -> Box<dyn Source>, options: &Options) -> Result
     sink.verdict(result)?;
     let missing = |lane: &Lane| took.as_secs_f64() - lane.delivered() as f64 / lane.definition.rate_hz;
     let allowed = took.as_secs_f64() * options.rate_tolerance;
-    match sink.lanes.iter().find(|lane| options.is_live && missing(lane) > allowed) {
+    match sink
+        .lanes
+        .iter()
+        .find(|lane| options.is_live && missing(lane) > allowed)
+    {
         Some(lane) => Err(format!(
             "after a delay of {} ms, {:.2} s of {} are neither delivered nor in a gap: what comes later stands at the wrong sample",
             options.stall.as_millis(),
@@ -265,11 +288,7 @@ impl CheckedSink {
     }
 
     /// Every call comes by here.
-    fn call(
-        &mut self,
-        stream: usize,
-        act: impl FnOnce(&mut Lane) -> Result<(), BadInput>,
-    ) -> Result<(), SinkError> {
+    fn call(&mut self, stream: usize, act: impl FnOnce(&mut Lane) -> Result<(), BadInput>) -> Result<(), SinkError> {
         match &mut self.refuses_after {
             Some(0) => {
                 self.calls_after_refusal += 1;
@@ -289,7 +308,8 @@ impl CheckedSink {
         let lane = self.lanes.get_mut(stream).ok_or(BadInput::Stream(stream));
         let outcome = lane.and_then(act);
         if let Err(wrong) = outcome {
-            self.wrong.get_or_insert_with(|| format!("the sink refuses it: {wrong}"));
+            self.wrong
+                .get_or_insert_with(|| format!("the sink refuses it: {wrong}"));
         }
         Ok(outcome?)
     }

@@ -70,7 +70,11 @@ impl Source for Odd {
                 _ => (since.elapsed().as_secs_f64() * RATE_HZ) as u64 - next,
             };
             let samples = vec![1.0; count as usize / if how == How::HalfAColumn { 2 } else { 1 }];
-            let first_sample = if how == How::StepsBack && next > 50 { next - 1 } else { next };
+            let first_sample = if how == How::StepsBack && next > 50 {
+                next - 1
+            } else {
+                next
+            };
             let delivered = sink.samples(
                 0,
                 &Block {
@@ -111,7 +115,11 @@ fn wrong(how: How) -> Vec<String> {
         },
         &options(),
     );
-    report.checks.into_iter().filter_map(|(_, outcome)| outcome.err()).collect()
+    report
+        .checks
+        .into_iter()
+        .filter_map(|(_, outcome)| outcome.err())
+        .collect()
 }
 
 #[test]
@@ -135,7 +143,9 @@ fn each_rule_that_is_broken_is_found_and_nothing_else() {
 #[test]
 fn a_simulated_instrument_conforms() {
     let mut open = || -> Box<dyn Source> {
-        let spec = "js220,rate=10000,seed=7,loss=1e-3".parse().expect("it is a specification");
+        let spec = "js220,rate=10000,seed=7,loss=1e-3"
+            .parse()
+            .expect("it is a specification");
         Box::new(SimulatedSource::new("bench", spec, Arc::new(SystemClock::new())))
     };
     let report = check(&mut open, &options());

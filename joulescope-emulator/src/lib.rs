@@ -5,7 +5,8 @@
 //! # Invariants
 //! - No thread and no clock: time is an argument, as what has passed since the instrument was plugged in first. The sample clock can be
 //!   slowed, or run as fast as somebody reads, and the same calls give the same bytes.
-//! - Written from the description of the protocol alone. It shares no code with any host, so that a misreading is not shared either.
+//! - It shares no code with any host, so that a misreading is not shared either. What it sends follows the description of the protocol;
+//!   the codes of its acknowledgements and the form of its metadata are those that the vendor's public host code reads.
 //! - Whatever a host sends, it answers or ignores; it never panics, and its memory is bounded ([`limits`]).
 //!
 //! What only a real instrument can tell (the depth of its FIFO, what its loss looks like, how many samples a frame carries) is a setting.

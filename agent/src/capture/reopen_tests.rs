@@ -73,13 +73,23 @@ fn i4_i11_each_opening_has_its_own_epoch_and_the_outage_is_in_a_gap() {
     let mut gaps = 0;
     for stream in streams {
         let held = held(&outbox, stream);
-        let of = |kind| held.iter().filter(move |(header, _)| header.kind == kind).map(|(header, _)| header);
+        let of = |kind| {
+            held.iter()
+                .filter(move |(header, _)| header.kind == kind)
+                .map(|(header, _)| header)
+        };
         assert_eq!(of(ChunkKind::Samples).map(|header| header.count).sum::<u64>(), THERE);
         for gap in of(ChunkKind::Gap) {
-            assert_eq!((gap.reason, gap.first_sample, gap.count), (Reason::Unplugged, THERE, AWAY));
+            assert_eq!(
+                (gap.reason, gap.first_sample, gap.count),
+                (Reason::Unplugged, THERE, AWAY)
+            );
             gaps += 1;
         }
-        assert_eq!(of(ChunkKind::End).map(|header| header.reason).collect::<Vec<_>>(), [Reason::Closed]);
+        assert_eq!(
+            of(ChunkKind::End).map(|header| header.reason).collect::<Vec<_>>(),
+            [Reason::Closed]
+        );
     }
     assert_eq!(gaps, 2);
     let status = counters.status();

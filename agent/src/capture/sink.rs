@@ -78,7 +78,9 @@ impl<K: Kv> CaptureSink<K> {
             shared,
         };
         let duration = writer.options.duration;
-        let lanes = definitions.into_iter().map(|definition| writer.lane(definition, duration));
+        let lanes = definitions
+            .into_iter()
+            .map(|definition| writer.lane(definition, duration));
         let lanes = lanes.collect::<Result<_, SinkError>>()?;
         Ok(Self { lanes, writer })
     }
@@ -91,7 +93,9 @@ impl<K: Kv> CaptureSink<K> {
         let left = self.lanes.iter().map(Lane::left).max().unwrap_or_default();
         options.duration = options.duration.map(|_| left);
         let duration = options.duration;
-        let lanes = definitions.into_iter().map(|definition| self.writer.lane(definition, duration));
+        let lanes = definitions
+            .into_iter()
+            .map(|definition| self.writer.lane(definition, duration));
         self.lanes = lanes.collect::<Result<_, SinkError>>()?;
         Ok(lost)
     }

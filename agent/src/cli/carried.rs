@@ -13,11 +13,11 @@ use wavekeep_agent::outbox::chunk_file::{self, ChunkFile, ChunkFileError};
 use wavekeep_agent::outbox::rocks::RocksKv;
 use wavekeep_proto::id::StreamId;
 
+use super::CliError;
 use super::agent::Session;
 use super::replay::ReplayArgs;
 use super::signals::Signals;
 use super::summary::print_line;
-use super::CliError;
 
 type Opened = ChunkFile<BufReader<File>>;
 

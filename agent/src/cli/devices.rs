@@ -5,9 +5,9 @@ use clap::builder::BoolishValueParser;
 use serde::Serialize;
 use wavekeep_agent::source::joulescope::keep::Trouble;
 use wavekeep_agent::source::joulescope::libusb::Libusb;
+use wavekeep_agent::source::joulescope::product;
 use wavekeep_agent::source::joulescope::source::identify;
 use wavekeep_agent::source::joulescope::usb::{Found, Usb};
-use wavekeep_agent::source::joulescope::product;
 
 use super::CliError;
 use super::summary::print_line;
@@ -37,8 +37,7 @@ impl Line {
         let serial = found.serial.clone().ok();
         let looked = match &found.serial {
             Err(error) => Err(Trouble::of(found, error.clone().into())),
-            Ok(_) => Trouble::check(found)
-                .and_then(|()| identify(usb, found).map_err(|why| Trouble::of(found, why))),
+            Ok(_) => Trouble::check(found).and_then(|()| identify(usb, found).map_err(|why| Trouble::of(found, why))),
         };
         let (firmware, trouble) = match looked {
             Ok(identity) => (Some(identity.firmware.to_string()), None),

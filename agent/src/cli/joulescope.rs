@@ -93,7 +93,9 @@ pub(crate) fn run(wanted: Wanted, duration: Option<Duration>, common: CommonArgs
     }
     let captures = capture_all(&session, &to_capture, count, duration)?;
     if captures.is_empty() {
-        return Err(CliError::Incomplete("no instrument was captured: `wavekeep-agent devices` says what is wrong".into()));
+        return Err(CliError::Incomplete(
+            "no instrument was captured: `wavekeep-agent devices` says what is wrong".into(),
+        ));
     }
     session.finish(captures, duration.is_some(), None)
 }
@@ -132,7 +134,10 @@ impl Opener {
 
     fn begin_all(self) -> Result<(), CliError> {
         let thread = std::thread::Builder::new().name("find".into());
-        thread.spawn(move || self.find_all()).map(drop).map_err(CliError::failed)
+        thread
+            .spawn(move || self.find_all())
+            .map(drop)
+            .map_err(CliError::failed)
     }
 
     /// Each is begun once: its own thread keeps it, also when it is unplugged.
@@ -205,7 +210,9 @@ fn capture_all(
             return Ok(captures);
         }
         let statuses = captures.iter().map(Capture::status);
-        let samples = statuses.map(|status| status.sample_count + status.gap_sample_count).sum();
+        let samples = statuses
+            .map(|status| status.sample_count + status.gap_sample_count)
+            .sum();
         progress.set(samples, &|| session.waiting_for());
     }
 }

@@ -31,10 +31,23 @@ pub(crate) struct RunArgs {
     #[arg(long, env = "WAVEKEEP_JOULESCOPE", value_name = "SERIAL", num_args = 0..=1, default_missing_value = joulescope::ALL, value_delimiter = ',', group = "source")]
     joulescope: Vec<String>,
     /// How the Joulescopes are to measure, like rate=100000,current_range=auto
-    #[arg(long, env = "WAVEKEEP_SETTINGS", value_name = "KEY=VALUE,…", requires = "joulescope", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "WAVEKEEP_SETTINGS",
+        value_name = "KEY=VALUE,…",
+        requires = "joulescope",
+        default_value = "",
+        hide_default_value = true
+    )]
     settings: Settings,
     /// Captures what another program writes to standard input
-    #[arg(long, env = "WAVEKEEP_STDIN", value_name = "FORMAT", group = "source", requires = "rate")]
+    #[arg(
+        long,
+        env = "WAVEKEEP_STDIN",
+        value_name = "FORMAT",
+        group = "source",
+        requires = "rate"
+    )]
     stdin: Option<StdinFormat>,
     /// Of standard input: samples per second of each signal
     #[arg(long, env = "WAVEKEEP_RATE", value_name = "HZ", value_parser = values::rate_hz, requires = "stdin")]

@@ -41,7 +41,9 @@ pub enum Trouble {
     #[error("no Joulescope {0} is plugged in: it is captured as soon as it is")]
     Absent(String),
     /// It waits for new firmware.
-    #[error("the {model} {serial} waits for new firmware and measures nothing: update it with the maker's software, or plug it in again")]
+    #[error(
+        "the {model} {serial} waits for new firmware and measures nothing: update it with the maker's software, or plug it in again"
+    )]
     Updater {
         /// Of it.
         model: &'static str,
@@ -128,7 +130,10 @@ impl<U: Usb + Clone> Wanted<U> {
         let all = self.usb.find().map_err(Trouble::List)?;
         let is_it = |found: &&Found| found.serial.as_ref() == Ok(&self.serial);
         // While it restarts, both may be there for a moment.
-        let found = all.iter().filter(is_it).min_by_key(|found| Trouble::check(found).is_err());
+        let found = all
+            .iter()
+            .filter(is_it)
+            .min_by_key(|found| Trouble::check(found).is_err());
         let found = found.ok_or_else(|| Trouble::Absent(self.serial.clone()))?;
         Trouble::check(found)?;
         let device = self.device.clone();
@@ -213,7 +218,9 @@ where
         });
         let seconds = self.wanted.clock.now().saturating_sub(outage.since).as_secs_f64();
         for (stream, shape) in self.source.describe().streams.iter().enumerate() {
-            let first = sink.next_sample(stream).max(outage.gone.next_samples.get(stream).copied().unwrap_or(0));
+            let first = sink
+                .next_sample(stream)
+                .max(outage.gone.next_samples.get(stream).copied().unwrap_or(0));
             // At least one: it was away.
             let missing = ((seconds * shape.rate_hz).round() as u64).max(1);
             sink.gap(stream, first..first.saturating_add(missing), Reason::Unplugged)?;

@@ -13,10 +13,10 @@ use tracing::{debug, warn};
 
 use super::counters::Counters;
 use super::js220::{Identity, Js220, Js220Error, Request};
-use super::{VENDOR, limits};
 use super::settings::Settings;
 use super::streams::{Delivery, Moment};
 use super::usb::{Found, Link, Usb, UsbError};
+use super::{VENDOR, limits};
 use crate::clock::Clock;
 use crate::source::{Description, Sink, Source, SourceError};
 use crate::stop::StopToken;

@@ -90,7 +90,10 @@ pub enum PipeError {
 #[derive(Debug, Clone, PartialEq)]
 enum Piece {
     Frames(Vec<u8>),
-    Missing { samples: u64, why: String },
+    Missing {
+        samples: u64,
+        why: String,
+    },
     /// The next sample was taken then.
     Anchor(i64),
 }
@@ -127,7 +130,11 @@ impl PipeSource {
         let (signals, decoder, first): (_, Box<dyn Decode>, _) = match spec.format {
             PipeFormat::Raw => {
                 let default = [("current".to_owned(), "A".to_owned())];
-                let names = if spec.signals.is_empty() { &default } else { &spec.signals[..] };
+                let names = if spec.signals.is_empty() {
+                    &default
+                } else {
+                    &spec.signals[..]
+                };
                 let signals = signals(names, spec.sample_type.unwrap_or(SampleType::F32))?;
                 let decoder = Raw::new(&signals);
                 (signals, Box::new(decoder), Vec::new())

@@ -35,7 +35,11 @@ impl Decode for Raw {
         if !self.rest.is_empty() {
             pieces.push(Piece::Missing {
                 samples: 1,
-                why: format!("the input ended after {} of a sample's {} bytes", self.rest.len(), self.frame_bytes),
+                why: format!(
+                    "the input ended after {} of a sample's {} bytes",
+                    self.rest.len(),
+                    self.frame_bytes
+                ),
             });
         }
     }

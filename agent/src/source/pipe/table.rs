@@ -55,7 +55,9 @@ pub(super) fn find(
 
 fn first_line(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().rposition(|byte| *byte == b'\n')?;
-    bytes[..end].split(|byte| *byte == b'\n').find(|line| !is_passed_over(line))
+    bytes[..end]
+        .split(|byte| *byte == b'\n')
+        .find(|line| !is_passed_over(line))
 }
 
 /// Nothing, or a comment.
@@ -65,7 +67,8 @@ fn is_passed_over(line: &[u8]) -> bool {
 }
 
 fn fields(line: &[u8], delimiter: u8) -> impl Iterator<Item = &str> {
-    line.split(move |byte| *byte == delimiter).map(|field| unquoted(text(field)))
+    line.split(move |byte| *byte == delimiter)
+        .map(|field| unquoted(text(field)))
 }
 
 fn unquoted(field: &str) -> &str {
@@ -188,14 +191,20 @@ impl Table {
             (i128::from(time_ns) - i128::from(before)) as f64 * self.rate_hz / 1e9
         });
         // The conversion saturates; a clock that was set back says nothing of samples.
-        let missing = if step > STEP_MAX { (step.round() as u64).saturating_sub(1) } else { 0 };
+        let missing = if step > STEP_MAX {
+            (step.round() as u64).saturating_sub(1)
+        } else {
+            0
+        };
         if missing > 0 {
             let why = format!("{} lines were no rows, and the times jump", self.spoilt);
             self.miss(missing, why, pieces);
         }
         self.spoilt = 0;
         self.time_ns = Some(time_ns);
-        let is_due = self.anchored_ns.is_none_or(|at| !(at..at.saturating_add(ANCHOR_NS)).contains(&time_ns));
+        let is_due = self
+            .anchored_ns
+            .is_none_or(|at| !(at..at.saturating_add(ANCHOR_NS)).contains(&time_ns));
         if time_ns >= ABSOLUTE_NS && (is_due || missing > 0) {
             pieces.push(Piece::Anchor(time_ns));
             self.anchored_ns = Some(time_ns);
@@ -217,7 +226,9 @@ impl Table {
                     let format = *format.get_or_insert_with(|| TimeFormat::of_text(field));
                     time_ns = Some(format.parse(field).ok_or_else(|| format!("{field:?} is no time"))?);
                 }
-                _ => number(field, self.sample_type, frame).ok_or_else(|| format!("{field:?} is no number that fits"))?,
+                _ => {
+                    number(field, self.sample_type, frame).ok_or_else(|| format!("{field:?} is no number that fits"))?
+                }
             }
         }
         Ok(time_ns)

@@ -51,12 +51,20 @@ fn read(bytes: &[u8], cuts: &[usize], spec: PipeSpec) -> (Description, Recording
 }
 
 fn f64s(bytes: &[u8]) -> Vec<f64> {
-    bytes.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
+    bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|bytes| f64::from_le_bytes(*bytes))
+        .collect()
 }
 
 #[test]
 fn i4_a_sample_that_is_cut_off_at_the_end_is_missing() {
-    let bytes: Vec<u8> = [1.0f32, 2.0, 3.0].iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    let bytes: Vec<u8> = [1.0f32, 2.0, 3.0]
+        .iter()
+        .flat_map(|sample| sample.to_le_bytes())
+        .collect();
     let (description, sink) = read(&bytes[..10], &[3, 5], spec(PipeFormat::Raw));
     assert_eq!(description.streams[0].signals[0].name, "current");
     assert_eq!(sink.columns, [bytes[..8].to_vec()]);
@@ -68,10 +76,16 @@ fn a_table_names_its_columns() {
     let text = "# a meter\r\ncurrent [mA];temperature (C)\r\n1.5;20\r\n\r\n;21\r\n\"2\";22";
     let (description, sink) = read(text.as_bytes(), &[], spec(PipeFormat::Csv));
     let signals = &description.streams[0].signals;
-    let named: Vec<_> = signals.iter().map(|signal| (signal.name.as_str(), signal.unit.as_str())).collect();
+    let named: Vec<_> = signals
+        .iter()
+        .map(|signal| (signal.name.as_str(), signal.unit.as_str()))
+        .collect();
     assert_eq!(named, [("current", "mA"), ("temperature", "C")]);
     let current = f64s(&sink.columns[0]);
-    assert!(current[0] == 1.5 && current[1].is_nan() && current[2] == 2.0, "{current:?}");
+    assert!(
+        current[0] == 1.5 && current[1].is_nan() && current[2] == 2.0,
+        "{current:?}"
+    );
     assert_eq!(f64s(&sink.columns[1]), [20.0, 21.0, 22.0]);
     assert!(sink.gaps.is_empty() && sink.anchors.is_empty());
 }
@@ -108,9 +122,17 @@ fn without_names_they_are_asked_for() {
     assert_eq!(sink.columns.len(), 2);
     let (_, sink) = read(b"0,2\n0.1,4\n", &[], two(&["a"]));
     assert_eq!(f64s(&sink.columns[0]), [2.0, 4.0]);
-    assert!(matches!(open(b"\n# nothing\n", &[], spec(PipeFormat::Csv)), Err(PipeError::NoRows)));
+    assert!(matches!(
+        open(b"\n# nothing\n", &[], spec(PipeFormat::Csv)),
+        Err(PipeError::NoRows)
+    ));
     let long = vec![b'x'; limits::CSV_LINE_BYTES_MAX + 1];
-    let long = PipeSource::open(io::Cursor::new(long), spec(PipeFormat::Csv), Arc::new(SystemClock::new()), &StopToken::new());
+    let long = PipeSource::open(
+        io::Cursor::new(long),
+        spec(PipeFormat::Csv),
+        Arc::new(SystemClock::new()),
+        &StopToken::new(),
+    );
     assert!(matches!(long, Err(PipeError::LongLine)));
 }
 
@@ -140,7 +162,10 @@ fn a_silent_writer_delays_nobody() {
     stop.stop();
     let mut source = source.expect("raw samples need no first line");
     source.run(&mut RecordingSink::default(), &stop).expect("it ends");
-    assert!(matches!(PipeSource::open(Silent, spec(PipeFormat::Csv), clock, &stop), Ok(None)));
+    assert!(matches!(
+        PipeSource::open(Silent, spec(PipeFormat::Csv), clock, &stop),
+        Ok(None)
+    ));
 }
 
 proptest! {

@@ -1,0 +1,211 @@
+//! The real agent, with the real libusb's functions taken over by emulated JS220s, and a real server: each stored sample is the one of
+//! the instrument's documented waveform, and each other one is in a gap with its reason. Losses, unplugging, several instruments.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use wavekeep_joulescope_emulator::wave::{Wave, to_f32};
+use wavekeep_proto::chunk::{ChunkKind, Header, Reason};
+use wavekeep_system_tests::lab::{Lab, wait_for};
+use wavekeep_system_tests::process::{Process, binary};
+use wavekeep_system_tests::stored::{self, Sink, StoredStream};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SEED: u64 = 3;
+
+/// Beside the binaries that cargo builds.
+fn emulator() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let library = own.parent().unwrap().parent().unwrap();
+    let library = library.join("libwavekeep_joulescope_preload.so");
+    assert!(
+        library.is_file(),
+        "{} is not built: run `make build`",
+        library.display()
+    );
+    library
+}
+
+fn with_emulator(command: &mut Command, instruments: &str) {
+    command
+        .env("LD_PRELOAD", emulator())
+        .env("WAVEKEEP_EMULATOR", instruments);
+}
+
+fn agent(lab: &Lab, instruments: &str, options: &[&str]) -> Process {
+    let mut command = lab.agent_command(&lab.url(), "usb", &["run"], options).unwrap();
+    with_emulator(&mut command, instruments);
+    Process::spawn(command, "usb", lab.folder()).unwrap()
+}
+
+/// Holds what is stored of current and voltage against the waveform.
+struct Truth {
+    wave: Wave,
+    stored: u64,
+    gaps: BTreeMap<Reason, u64>,
+    first: Option<u64>,
+    next: u64,
+}
+
+impl Sink for Truth {
+    fn samples(&mut self, header: &Header, columns: &[Option<Vec<u8>>]) -> Result<()> {
+        let (first, end) = (header.first_sample, header.end_sample());
+        let (mut current, mut voltage) = (Vec::new(), Vec::new());
+        self.wave.analog(first, end, |sample| {
+            current.extend(to_f32(sample.i).to_le_bytes());
+            voltage.extend(to_f32(sample.v).to_le_bytes());
+        });
+        for (column, truth) in columns.iter().zip([current, voltage]) {
+            ensure!(
+                column.as_ref().is_none_or(|column| *column == truth),
+                "samples {first}..{end} are not those of the waveform"
+            );
+        }
+        self.stored += header.count;
+        self.reached(first, end)
+    }
+
+    fn gap(&mut self, header: &Header) -> Result<()> {
+        ensure!(header.kind == ChunkKind::Gap, "a gap is one");
+        *self.gaps.entry(header.reason).or_default() += header.count;
+        self.reached(header.first_sample, header.end_sample())
+    }
+}
+
+impl Truth {
+    fn reached(&mut self, first: u64, end: u64) -> Result<()> {
+        let expected = *self.first.get_or_insert(first);
+        ensure!(
+            self.next == 0 && expected == first || self.next == first,
+            "I4: {first} comes after {}",
+            self.next
+        );
+        self.next = end;
+        Ok(())
+    }
+}
+
+/// The streams of a device that have this signal, oldest first; and what is in each, with instruments of these seeds.
+fn check(lab: &Lab, device: &str, signal: &str, seeds: &[u64]) -> Vec<(StoredStream, Truth)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut connection = stored::sql(&lab.database_url().unwrap()).await.unwrap();
+        let mut checked = Vec::new();
+        let streams = stored::streams(&mut connection, device).await.unwrap();
+        let of_signal = |stream: &StoredStream| stream.definition.signals.iter().any(|own| own.name == signal);
+        for (stream, seed) in streams.into_iter().filter(of_signal).zip(seeds) {
+            let mut truth = Truth {
+                wave: Wave::new(*seed),
+                stored: 0,
+                gaps: BTreeMap::new(),
+                first: None,
+                next: 0,
+            };
+            stored::read_by_sql(&mut connection, &stream, &mut truth).await.unwrap();
+            checked.push((stream, truth));
+        }
+        assert_eq!(checked.len(), seeds.len(), "one stream for each opening");
+        checked
+    })
+}
+
+#[test]
+fn i4_i13_each_sample_of_a_js220_is_stored_or_in_a_gap() {
+    let lab = Lab::start().unwrap();
+    // A second before the 32 bits of its sample id are over.
+    let instrument = "js220,serial=001122,seed=3,start=4292967296,fault=lose:20@s2000000,fault=duplicate@s3000000";
+    let mut agent = agent(&lab, instrument, &["--joulescope", "001122", "--duration", "4s"]);
+    agent.wait_success(PATIENCE).unwrap();
+    let checked = check(&lab, "js220-001122", "current", &[SEED]);
+    let (stream, truth) = &checked[0];
+    assert_eq!(truth.stored + truth.gaps.values().sum::<u64>(), 4_000_000);
+    let lost = truth.gaps.get(&Reason::DeviceOverflow).copied().unwrap_or(0);
+    // Frames of current and of voltage, of 126 samples each: one of both, or both, are missing.
+    assert!((1..=20 * 126).contains(&lost), "{:?}", truth.gaps);
+    assert!(truth.stored > 3_000_000, "{:?}", truth.gaps);
+    assert!(
+        truth.first.unwrap() > (1 << 31) - 1_500_000,
+        "its own counter: {:?}",
+        truth.first
+    );
+    assert!(truth.next > 1 << 31, "it wraps: {}", truth.next);
+    let attributes = &stream.definition.attributes;
+    assert_eq!(attributes.get("serial").map(String::as_str), Some("001122"));
+    assert!(!agent.log().contains("panicked"));
+}
+
+#[test]
+fn i4_i11_an_instrument_that_is_unplugged_is_captured_again() {
+    let lab = Lab::start().unwrap();
+    let instrument = "js220,serial=001122,seed=3,fault=unplug:1500@s2000000";
+    let mut agent = agent(&lab, instrument, &["--device", "bench", "--joulescope", "001122"]);
+    let again = || Ok(agent_log(&lab).contains("it is captured again"));
+    wait_for("it is captured again", PATIENCE, again).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(agent.terminate(PATIENCE).unwrap().success(), "{}", agent.log_tail());
+    let checked = check(&lab, "bench", "current", &[SEED, SEED + 1]);
+    let [(first, before), (second, after)] = &checked[..] else {
+        panic!("two openings")
+    };
+    assert_ne!(first.definition.epoch, second.definition.epoch);
+    let away = before.gaps.get(&Reason::Unplugged).copied().unwrap_or(0);
+    // 1.5 s, and how long it takes to be there again.
+    assert!((1_400_000..8_000_000).contains(&away), "{:?}", before.gaps);
+    assert!(before.stored > 500_000 && after.stored > 100_000);
+    assert!(!after.gaps.contains_key(&Reason::Unplugged));
+}
+
+fn agent_log(lab: &Lab) -> String {
+    std::fs::read_to_string(lab.folder().join("usb.log")).unwrap_or_default()
+}
+
+#[test]
+fn all_that_are_plugged_in_are_captured_and_one_in_trouble_delays_nobody() {
+    let lab = Lab::start().unwrap();
+    let instruments = "js220,serial=001122,seed=3,scale=0.2;js220,serial=003344,seed=9,scale=0.2;js220,serial=005566,fault=noack:1000@t0";
+    let mut agent = agent(
+        &lab,
+        instruments,
+        &["--joulescope", "--settings", "signals=current+voltage"],
+    );
+    let both = || {
+        let devices = lab.reader(&["devices"])?;
+        Ok(devices.contains("js220-001122") && devices.contains("js220-003344") && agent_log(&lab).contains("005566"))
+    };
+    wait_for("both are captured, and the third is said", PATIENCE, both).unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(agent.terminate(PATIENCE).unwrap().success(), "{}", agent.log_tail());
+    for (device, seed) in [("js220-001122", 3), ("js220-003344", 9)] {
+        let checked = check(&lab, device, "current", &[seed]);
+        assert!(checked[0].1.stored > 50_000, "{device}");
+    }
+}
+
+#[test]
+fn devices_lists_what_is_plugged_in() {
+    let list = |instruments: &str, arguments: &[&str]| {
+        let mut command = Command::new(binary("wavekeep-agent").unwrap());
+        command.arg("devices").args(arguments);
+        with_emulator(&mut command, instruments);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text, String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, text, _) = list("js220,serial=001122", &[]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("js220   001122") && text.contains("1.3.0"), "{text}");
+    let (status, text, _) = list("js220,serial=001122,fault=noack:9@t0;js220,serial=003344", &["--json"]);
+    let lines: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (status, lines[1]["device"].as_str()),
+        (Some(0), Some("js220-003344")),
+        "{text}"
+    );
+}
