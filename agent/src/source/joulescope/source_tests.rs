@@ -101,6 +101,10 @@ fn i13_what_the_instrument_sends_arrives_bit_for_bit_with_its_time() {
     );
     assert_eq!(sink.anchors.len(), 3);
     assert_eq!(source.counters().frames_lost, 0);
+    check_told(&script);
+}
+
+fn check_told(script: &Script) {
     let told: Vec<_> = script
         .lock()
         .told
@@ -287,12 +291,12 @@ fn what_does_not_open_says_why_and_is_left_disconnected() {
     script.lock().mute = Some("s/i/ctrl");
     let error = open(&script, "statistics=off").err().expect("it does not answer");
     assert!(error.to_string().contains("s/i/ctrl"), "{error}");
-    let script = Script::new(2);
+    let mut script = Script::new(2);
     let error = open(&script, "voltage_range=3 V").err().expect("it has no such range");
     assert!(error.to_string().contains("15 V, 2 V"), "{error}");
     let mut other = Script::found();
     other.product = 0x0e88;
     let clock = Arc::new(script.clone());
-    let opened = JoulescopeSource::open(&mut script.clone(), &other, "bench", &Settings::default(), clock);
+    let opened = JoulescopeSource::open(&mut script, &other, "bench", &Settings::default(), clock);
     assert_eq!(opened.err(), Some(OpenError::Product(0x0e88)));
 }
