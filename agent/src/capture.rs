@@ -177,6 +177,9 @@ impl Capture {
     }
 }
 
+/// A source that was opened again, and its streams.
+type Opening = (Box<dyn Source>, Vec<StreamDefinition>);
+
 struct Task<K: Kv> {
     source: Box<dyn Source>,
     sink: CaptureSink<K>,
@@ -276,7 +279,7 @@ impl<K: Kv> Task<K> {
     }
 
     /// Captures until the device ends, or is there again after it was away: then the next opening, with its streams.
-    fn opening(&mut self) -> Result<Option<(Box<dyn Source>, Vec<StreamDefinition>)>, SourceError> {
+    fn opening(&mut self) -> Result<Option<Opening>, SourceError> {
         let why = match self.source.run(&mut self.sink, &self.stop) {
             Err(SourceError::Away(why)) => why,
             other => return other.map(|()| None),

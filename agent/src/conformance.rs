@@ -3,9 +3,10 @@
 //!
 //! ```no_run
 //! # use wavekeep_agent::{conformance, source::Source};
-//! # fn open_my_instrument() -> Box<dyn Source> { unimplemented!() }
+//! # fn test(open_my_instrument: fn() -> Box<dyn Source>) {
 //! let report = conformance::check(&mut || open_my_instrument(), &conformance::Options::default());
 //! assert!(report.is_conforming(), "{report}");
+//! # }
 //! ```
 //!
 //! # Invariants

@@ -143,7 +143,7 @@ fn each_rule_that_is_broken_is_found_and_nothing_else() {
 #[test]
 fn a_simulated_instrument_conforms() {
     let mut open = || -> Box<dyn Source> {
-        let spec = "js220,rate=10000,seed=7,loss=1e-3"
+        let spec = "js220,rate=10000,seed=7,loss=2e-4"
             .parse()
             .expect("it is a specification");
         Box::new(SimulatedSource::new("bench", spec, Arc::new(SystemClock::new())))

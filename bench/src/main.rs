@@ -1,7 +1,7 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, failover
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, failover, joulescope
 
 mod cadence;
 mod codecs;
@@ -9,6 +9,7 @@ mod end_to_end;
 mod envelopes;
 mod failover;
 mod histogram;
+mod joulescope;
 mod ledger;
 mod outbox;
 mod peers;
@@ -19,7 +20,7 @@ mod real_time;
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 9] = [
+const ALL: [&str; 10] = [
     "codecs",
     "outbox",
     "ledger",
@@ -29,6 +30,7 @@ const ALL: [&str; 9] = [
     "cadence",
     "reading",
     "failover",
+    "joulescope",
 ];
 
 fn main() -> Result<()> {
@@ -50,6 +52,7 @@ fn main() -> Result<()> {
             "cadence" => cadence::run()?,
             "reading" => reading::run()?,
             "failover" => failover::run()?,
+            "joulescope" => joulescope::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
         }
     }

@@ -274,7 +274,7 @@ fn i4_i13_damage_under_a_running_agent_costs_what_it_hits() {
         wait_for("it captures", PATIENCE, captures).unwrap();
         // What it has opened anew, if it has; the largest otherwise.
         let now = store_files(&lab.outbox(&device), kind).unwrap();
-        let file = now.iter().find(|file| files.contains(file)).or(now.first());
+        let file = now.iter().find(|file| files.contains(file)).or_else(|| now.first());
         let file = file.unwrap_or_else(|| panic!("{kind}: there is none"));
         damage(file, *how, *number).unwrap();
         agents.push((device, format!("{kind} {how:?}"), agent));

@@ -306,49 +306,6 @@ fn another_rate_is_another_start() {
     ));
 }
 
-/// Run it with `--ignored --nocapture`; its figures depend on the machine.
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_parsing_next_to_copying() {
-    let positions = 63 * 64 * 500;
-    let mut bytes = Bytes::default();
-    let mut transfers: Vec<Vec<u8>> = Vec::new();
-    for start in (START_ID / 2..START_ID / 2 + positions).step_by(126 * 32) {
-        let frames = (0..32).flat_map(|frame| {
-            let range = start + frame * 126..start + (frame + 1) * 126;
-            [bytes.floats(CURRENT, 2, range.clone()), bytes.floats(VOLTAGE, 2, range)].concat()
-        });
-        transfers.push(frames.collect());
-    }
-    let all = (2 * positions) as f64 / 1e6;
-    for _ in 0..5 {
-        let mut block = Vec::new();
-        let start = std::time::Instant::now();
-        for transfer in &transfers {
-            block.clear();
-            block.extend_from_slice(std::hint::black_box(transfer));
-            std::hint::black_box(&block);
-        }
-        let copied = start.elapsed().as_secs_f64();
-        let (mut machine, _) = started("statistics=off");
-        let (start, mut delivered) = (std::time::Instant::now(), 0);
-        for transfer in &transfers {
-            machine.transfer(transfer, 0, at(0));
-            machine.tick(at(0)).expect("all is well");
-            let taken = machine.deliver::<()>(false, &mut |delivery| {
-                if let Delivery::Samples { block, .. } = std::hint::black_box(&delivery) {
-                    delivered += block.count;
-                }
-                Ok(())
-            });
-            taken.expect("nothing here fails");
-        }
-        let parsed = start.elapsed().as_secs_f64();
-        assert_eq!(delivered, positions);
-        println!("parsed {:.0} M f32/s, copied {:.0} M f32/s", all / parsed, all / copied);
-    }
-}
-
 /// What happens to a frame on its way.
 #[derive(Debug, Clone, Copy)]
 enum Fate {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::counters::Counters;
 use super::js220::{Identity, Js220, Js220Error, Request};
@@ -292,9 +292,7 @@ where
         if before != self.counters() {
             debug!("{}: {:?}", self.description.device, self.counters());
         }
-        if let Err(SourceError::Gone(gone)) = &result {
-            warn!("{}: {gone}", self.description.device);
-        } else {
+        if !matches!(result, Err(SourceError::Gone(_))) {
             self.close();
         }
         result

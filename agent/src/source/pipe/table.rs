@@ -227,7 +227,8 @@ impl Table {
                     time_ns = Some(format.parse(field).ok_or_else(|| format!("{field:?} is no time"))?);
                 }
                 _ => {
-                    number(field, self.sample_type, frame).ok_or_else(|| format!("{field:?} is no number that fits"))?
+                    let added = number(field, self.sample_type, frame);
+                    added.ok_or_else(|| format!("{field:?} is no number that fits"))?;
                 }
             }
         }

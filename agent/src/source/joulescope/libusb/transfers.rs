@@ -267,7 +267,7 @@ impl State {
             LIBUSB_TRANSFER_COMPLETED => (true, false),
             LIBUSB_TRANSFER_TIMED_OUT | LIBUSB_TRANSFER_CANCELLED => (false, false),
             LIBUSB_TRANSFER_NO_DEVICE => (false, true),
-            _ => (actual % FRAME_BYTES == 0, false),
+            _ => (actual.is_multiple_of(FRAME_BYTES), false),
         };
         self.is_gone |= is_over;
         let is_error = !matches!(

@@ -1,0 +1,219 @@
+//! `make bench BENCH=joulescope`: a JS220's current and voltage, from the bytes of transfers to the blocks that the agent's sink gets, one
+//! thread; next to copying the same bytes once.
+//!
+//! The transfers are those of the emulated instrument, made before the clock starts. Budget: 100 M f32/s.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use wavekeep_agent::clock::SystemClock;
+use wavekeep_agent::source::joulescope::VENDOR;
+use wavekeep_agent::source::joulescope::settings::Settings;
+use wavekeep_agent::source::joulescope::source::{JoulescopeSource, PRODUCT_JS220};
+use wavekeep_agent::source::joulescope::usb::{Found, Link, Usb, UsbError};
+use wavekeep_agent::source::{Block, Sink, SinkError, Source as _};
+use wavekeep_agent::stop::StopToken;
+use wavekeep_joulescope_emulator::{Js220, Settings as Emulated, UsbFault};
+use wavekeep_proto::chunk::{Marker, Reason};
+
+const PASSES: usize = 5;
+const TRANSFER_BYTES: usize = 32 * 1024;
+/// How often the emulated instrument is read, in its own time: what fits into a transfer.
+const STEP: Duration = Duration::from_millis(4);
+const TRANSFERS: usize = 2_000;
+
+struct Core {
+    device: Js220,
+    now: Duration,
+    /// What is received instead of what the instrument would send, and who is told that it is over.
+    recorded: Option<(VecDeque<Vec<u8>>, StopToken)>,
+}
+
+#[derive(Clone)]
+struct InProcess(Arc<Mutex<Core>>);
+
+impl InProcess {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failed(fault: UsbFault) -> UsbError {
+    UsbError::Other(format!("{fault:?}"))
+}
+
+impl Usb for InProcess {
+    type Link = Self;
+
+    fn find(&mut self) -> Result<Vec<Found>, UsbError> {
+        Ok(vec![Found {
+            vendor: VENDOR,
+            product: PRODUCT_JS220,
+            bus: 1,
+            address: 1,
+            serial: Ok(self.core().device.serial().to_owned()),
+        }])
+    }
+
+    fn open(&mut self, _: &Found) -> Result<Self, UsbError> {
+        Ok(self.clone())
+    }
+}
+
+impl Link for InProcess {
+    fn control_in(&mut self, request: u8, value: u16, index: u16, length: u16) -> Result<Vec<u8>, UsbError> {
+        let core = &mut *self.core();
+        core.device
+            .control_in(request, value, index, length, core.now)
+            .map_err(failed)
+    }
+
+    fn control_out(&mut self, _: u8, _: u16, _: u16, _: &[u8]) -> Result<(), UsbError> {
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<(), UsbError> {
+        let core = &mut *self.core();
+        core.device.clear_halt(core.now).map_err(failed)
+    }
+
+    fn bulk_out(&mut self, data: &[u8]) -> Result<(), UsbError> {
+        let core = &mut *self.core();
+        core.device.bulk_out(data, core.now).map_err(failed)
+    }
+
+    fn receive(&mut self, into: &mut Vec<u8>, _: Duration) -> Result<bool, UsbError> {
+        let core = &mut *self.core();
+        if let Some((recorded, stop)) = &mut core.recorded {
+            return Ok(match recorded.pop_front() {
+                Some(transfer) => {
+                    *into = transfer;
+                    true
+                }
+                None => {
+                    stop.stop();
+                    false
+                }
+            });
+        }
+        core.transfer(into)
+    }
+
+    fn overruns(&self) -> u64 {
+        0
+    }
+}
+
+impl Core {
+    fn transfer(&mut self, into: &mut Vec<u8>) -> Result<bool, UsbError> {
+        self.now += STEP;
+        into.clear();
+        self.device.bulk_in(into, TRANSFER_BYTES, self.now).map_err(failed)?;
+        Ok(!into.is_empty())
+    }
+}
+
+/// Looks at each block, and forgets it.
+#[derive(Default)]
+struct Counting {
+    next: [u64; 3],
+    samples: u64,
+    missing: u64,
+}
+
+impl Sink for Counting {
+    fn next_sample(&self, stream: usize) -> u64 {
+        self.next[stream]
+    }
+
+    fn anchor(&mut self, _: usize, _: u64, _: i64) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn samples(&mut self, stream: usize, block: &Block<'_>) -> Result<(), SinkError> {
+        black_box(block.columns);
+        self.next[stream] = block.first_sample + block.count;
+        self.samples += block.count * block.columns.len() as u64;
+        Ok(())
+    }
+
+    fn gap(&mut self, stream: usize, range: Range<u64>, _: Reason) -> Result<(), SinkError> {
+        self.next[stream] = range.end;
+        self.missing += range.end - range.start;
+        Ok(())
+    }
+
+    fn marker(&mut self, _: usize, _: Marker) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+/// M f32/s of the source, and of one copy.
+fn pass() -> Result<(f64, f64)> {
+    let emulated = Emulated {
+        fifo_bytes: 1 << 20,
+        ..Emulated::default()
+    };
+    let mut usb = InProcess(Arc::new(Mutex::new(Core {
+        device: Js220::new(emulated),
+        now: Duration::ZERO,
+        recorded: None,
+    })));
+    let found = usb.find()?.remove(0);
+    let settings: Settings = "statistics=off".parse()?;
+    let mut source = JoulescopeSource::open(&mut usb, &found, "bench", &settings, Arc::new(SystemClock::new()))?;
+    let mut transfers = VecDeque::new();
+    let stop = StopToken::new();
+    let bytes: usize = {
+        let core = &mut *usb.core();
+        while transfers.len() < TRANSFERS {
+            let mut transfer = Vec::with_capacity(TRANSFER_BYTES);
+            if core.transfer(&mut transfer)? {
+                transfers.push_back(transfer);
+            }
+        }
+        let bytes = transfers.iter().map(Vec::len).sum();
+        core.recorded = Some((transfers.clone(), stop.clone()));
+        bytes
+    };
+    let (since, mut copy) = (Instant::now(), Vec::with_capacity(TRANSFER_BYTES));
+    for transfer in &transfers {
+        copy.clear();
+        copy.extend_from_slice(black_box(transfer));
+        black_box(&copy);
+    }
+    let copied = since.elapsed();
+    let (since, mut sink) = (Instant::now(), Counting::default());
+    source.run(&mut sink, &stop)?;
+    let parsed = since.elapsed();
+    ensure!(sink.missing == 0, "{} samples are missing", sink.missing);
+    // Of 512 bytes of a frame 504 are samples.
+    ensure!(
+        sink.samples as usize > bytes / 4 * 9 / 10,
+        "only {} samples of {bytes} bytes came",
+        sink.samples
+    );
+    let rate = |time: Duration| sink.samples as f64 / time.as_secs_f64() / 1e6;
+    Ok((rate(parsed), rate(copied)))
+}
+
+pub(crate) fn run() -> Result<()> {
+    let mut passes = (0..PASSES).map(|_| pass()).collect::<Result<Vec<_>>>()?;
+    passes.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let (parsed, copied) = passes[PASSES / 2];
+    println!("| JS220, current and voltage | M f32/s | of one copy |\n|---|---|---|");
+    println!(
+        "| transfers to blocks, median of {PASSES} | {parsed:.0} | {:.2} |",
+        parsed / copied
+    );
+    println!("| one copy of the same bytes | {copied:.0} | 1 |");
+    println!(
+        "\nBudget 100 M f32/s a core: {}",
+        if parsed >= 100.0 { "met" } else { "not met" }
+    );
+    Ok(())
+}
