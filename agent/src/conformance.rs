@@ -303,7 +303,10 @@ impl CheckedSink {
             }
             None => {}
         }
-        if let Some(time) = self.stalls.take() {
+        // Once it is under way.
+        if self.lanes.iter().any(|lane| lane.delivered() > 0)
+            && let Some(time) = self.stalls.take()
+        {
             std::thread::sleep(time);
         }
         let lane = self.lanes.get_mut(stream).ok_or(BadInput::Stream(stream));

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A [`TimeMap`] has a rate near the nominal one and a counter within the sample axis, so that no arithmetic on it overflows.
-//! - An instrument whose UTC is far from the host's has not been told the time yet: its map places samples, but tells no time.
+//! - An instrument whose UTC is far from the host's has not been told the time yet, and one whose rate is no crystal's (an emulated one whose
+//!   clock is slowed) cannot tell it: such a map places samples, but tells no time, and the host's clock counts.
 
 use wavekeep_proto::limits::SAMPLE_ID_MAX;
 
@@ -47,16 +48,17 @@ impl TimeMap {
     pub(super) fn parse(bytes: &[u8], host_utc_ns: i64) -> Option<Self> {
         let [_, utc, counter, rate_q32] = words(bytes.get(..MAP_BYTES)?)?;
         let off = rate_q32.abs_diff(NOMINAL_Q32);
-        if counter > SAMPLE_ID_MAX || off > NOMINAL_Q32 / 1_000_000 * RATE_OFF_PPM {
+        if counter > SAMPLE_ID_MAX {
             return None;
         }
+        let has_rate = off <= NOMINAL_Q32 / 1_000_000 * RATE_OFF_PPM;
         let utc_ns = ns_from_q30(utc as i64);
         let off_ns = utc_ns.map_or(u64::MAX, |utc_ns| utc_ns.abs_diff(host_utc_ns));
         Some(Self {
             utc_ns: utc_ns.unwrap_or(0),
             counter,
-            rate_q32,
-            tells_time: u128::from(off_ns) <= limits::TIME_MAP_OFF.as_nanos(),
+            rate_q32: if has_rate { rate_q32 } else { NOMINAL_Q32 },
+            tells_time: has_rate && u128::from(off_ns) <= limits::TIME_MAP_OFF.as_nanos(),
         })
     }
 
@@ -147,12 +149,14 @@ mod tests {
 
     #[test]
     fn garbage_is_refused_and_a_foreign_time_tells_none() {
-        assert_eq!(map(q30_from_ns(NOW_NS), 0, 0), None);
-        assert_eq!(map(q30_from_ns(NOW_NS), 0, NOMINAL_Q32 * 2), None);
         assert_eq!(map(q30_from_ns(NOW_NS), u64::MAX, NOMINAL_Q32), None);
         assert_eq!(TimeMap::parse(&[0; 31], 0), None);
         for utc in [0, i64::MIN, i64::MAX, q30_from_ns(NOW_NS + 3_601_000_000_000)] {
             let map = map(utc, 5_000, NOMINAL_Q32).expect("its counter is good");
+            assert_eq!((map.utc_ns(5_000), map.counter_at(NOW_NS)), (None, 5_000));
+        }
+        for rate in [0, u64::MAX, NOMINAL_Q32 / 2] {
+            let map = map(q30_from_ns(NOW_NS), 5_000, rate).expect("its counter is good");
             assert_eq!((map.utc_ns(5_000), map.counter_at(NOW_NS)), (None, 5_000));
         }
     }
