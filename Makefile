@@ -19,6 +19,7 @@ BUILT := $(CARGO_TARGET_DIR)/release
 BINARIES := wavekeep-agent wavekeep-server wavekeep
 SEEDS ?= 2000
 MINUTES ?= 10
+SECONDS ?= 60
 SEED ?=
 TIMESCALE ?=
 ARGS ?=
@@ -73,6 +74,10 @@ mutations: build ## takes out one rule of the protocol after the other: the simu
 soak: build ## real processes under every fault for MINUTES=10, then each stored sample against the truth and a conservation report (SEED=n: the choices of another run, TIMESCALE=1: on TimescaleDB, as root on Debian, ARGS=--json)
 	@$(if $(TIMESCALE),scripts/with-timescale) "$(BUILT)/soak" --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(TIMESCALE),--timescale) $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## what an instrument or another program may send, under libFuzzer, for SECONDS=60 each
+	@scripts/fuzz $(SECONDS)
+
 .PHONY: bench
 bench: build ## the benchmarks and their peers, as ratios within one run (BENCH=name: one of them)
 	"$(BUILT)/wavekeep-bench" $(BENCH)
@@ -99,7 +104,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, simulate, demo, soak (a minute), test-deploy; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, simulate, demo, soak (a minute), fuzz (half a minute each), test-deploy; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-//! An instrument of one's own in about a hundred lines: a sine of 50 Hz, sampled 10,000 times a second for two seconds.
+//! An instrument of one's own in under a hundred lines: a sine of 50 Hz, sampled 10,000 times a second for two seconds.
 //!
 //! ```text
 //! cargo run --release -p wavekeep-agent --example sine -- /tmp/sine-outbox http://127.0.0.1:7460
@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,18 +58,14 @@ impl Source for Sine {
                 return Ok(());
             }
             let phase = |sample: u64| std::f64::consts::TAU * 50.0 * sample as f64 / RATE_HZ;
-            let samples: Vec<f32> = (first_sample..first_sample + BLOCK_SAMPLES)
-                .map(|sample| phase(sample).sin() as f32)
-                .collect();
+            let samples = (first_sample..first_sample + BLOCK_SAMPLES).map(|sample| phase(sample).sin() as f32);
             // Chunks, encoding, hashes, the disk, the network: none of it is this source's concern.
-            sink.samples(
-                0,
-                &Block {
-                    first_sample,
-                    count: BLOCK_SAMPLES,
-                    columns: &[Column::F32(&samples)],
-                },
-            )?;
+            let block = Block {
+                first_sample,
+                count: BLOCK_SAMPLES,
+                columns: &[Column::F32(&samples.collect::<Vec<_>>())],
+            };
+            sink.samples(0, &block)?;
             first_sample += BLOCK_SAMPLES;
         }
     }
@@ -78,34 +73,23 @@ impl Source for Sine {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let directory = PathBuf::from(
-        arguments
-            .next()
-            .ok_or("give the outbox's directory, and perhaps a server URL")?,
-    );
+    let directory = arguments
+        .next()
+        .ok_or("give the outbox's directory, and perhaps a server's URL")?;
     let server = arguments.next().unwrap_or_else(|| "http://127.0.0.1:7460".into());
-
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let (outbox, _) = outbox::rocks::open(&directory, Options::default(), clock.now())?;
-    let agent = Agent::start(
-        outbox,
-        GrpcConnect::new(&server)?,
-        UplinkOptions::new("sine-1"),
-        clock,
-        None,
-    )?;
+    let (outbox, _) = outbox::rocks::open(directory.as_ref(), Options::default(), clock.now())?;
+    let connect = GrpcConnect::new(&server)?;
+    let agent = Agent::start(outbox, connect, UplinkOptions::new("sine-1"), clock, None)?;
     let options = CaptureOptions {
         duration: Some(Duration::from_secs(2)),
         ..CaptureOptions::default()
     };
-    let capture = agent.capture(Sine, options)?;
-    println!("the capture ended: {:?}", capture.join());
-
+    println!("the capture ended: {:?}", agent.capture(Sine, options)?.join());
     let deadline = Instant::now() + Duration::from_secs(10);
-    if agent.wait_until_delivered(Some(deadline), &StopToken::new()) {
-        println!("the server has acknowledged everything");
-    } else {
-        println!("{}: they are kept in {}", agent.remains(), directory.display());
+    match agent.wait_until_delivered(Some(deadline), &StopToken::new()) {
+        true => println!("the server has acknowledged everything"),
+        false => println!("{}: they are kept in {directory}", agent.remains()),
     }
     Ok(())
 }

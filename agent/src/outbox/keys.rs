@@ -143,7 +143,8 @@ pub(super) fn seq_of_chunk(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key[STREAM_KEY_BYTES..].try_into().ok()?))
 }
 
-/// Is it the key of a chunk's columns?
+/// Is it the key of a chunk's columns? RocksDB's own look at a damaged store asks.
+#[cfg(any(test, feature = "rocksdb"))]
 pub(super) fn is_data(key: &[u8]) -> bool {
     key.len() == CHUNK_KEY_BYTES && key[0] == Prefix::Data as u8
 }

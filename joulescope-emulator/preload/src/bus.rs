@@ -19,6 +19,7 @@ use wavekeep_joulescope_emulator::{Js220, UsbFault, parse};
 use crate::abi::{
     ARRIVED, CANCELLED, COMPLETED, FAILED, HotplugCallback, LEFT, NO_DEVICE, STALLED, TIMED_OUT, Transfer,
 };
+use crate::latency::Latency;
 
 /// Names the instruments: see the emulator's settings.
 const INSTRUMENTS: &str = "WAVEKEEP_EMULATOR";
@@ -48,6 +49,7 @@ pub(crate) struct State {
     waiting: Vec<Waiting>,
     numbers: usize,
     log: Option<File>,
+    latency: Latency,
 }
 
 pub(crate) struct Instrument {
@@ -359,6 +361,7 @@ impl State {
         length: usize,
         timeout: Option<Duration>,
     ) {
+        self.latency.submitted(transfer.0.addr());
         let deadline = timeout.map(|time| Instant::now() + time);
         self.waiting.push(Waiting {
             transfer,
@@ -384,6 +387,9 @@ impl State {
             let buffer = (*waiting.transfer.0).buffer;
             std::ptr::copy_nonoverlapping(waiting.filled.as_ptr(), buffer, waiting.filled.len());
         }
+        if status == COMPLETED {
+            self.latency.filled(waiting.transfer.0.addr());
+        }
         self.done(waiting.transfer, waiting.handle, status, waiting.filled.len());
     }
 
@@ -402,6 +408,10 @@ impl State {
 
     /// Forgets a handle with all its transfers.
     pub(crate) fn close(&mut self, handle: usize) {
+        if let (Some(said), Some(log)) = (self.latency.take(), &mut self.log) {
+            // See below.
+            let _ = writeln!(log, "{said}");
+        }
         self.waiting.retain(|waiting| waiting.handle != handle);
         if let Some(handle_) = self.handles.remove(&handle)
             && let Some(context) = self.contexts.get_mut(&handle_.context)
