@@ -172,12 +172,10 @@ impl Copy {
             copy_tree(&root.join(part), &copy.root.join(part))?;
         }
         let manifest = std::fs::read_to_string(root.join("Cargo.toml"))?;
-        let members = |line: &str| match line.starts_with("members = ") {
-            true => r#"members = ["proto", "agent", "ingest-server", "system-tests/simulation"]"#.to_owned(),
-            false => line.to_owned(),
-        };
-        let manifest: Vec<String> = manifest.lines().map(members).collect();
-        std::fs::write(copy.root.join("Cargo.toml"), manifest.join("\n"))?;
+        let (before, rest) = manifest.split_once("members = [").ok_or("the workspace has members")?;
+        let (_, after) = rest.split_once(']').ok_or("the list of members ends")?;
+        let members = r#"members = ["proto", "agent", "ingest-server", "system-tests/simulation"]"#;
+        std::fs::write(copy.root.join("Cargo.toml"), [before, members, after].concat())?;
         std::fs::copy(root.join("Cargo.lock"), copy.root.join("Cargo.lock"))?;
         if copy.extent == Extent::Machines {
             std::fs::write(copy.root.join("agent/Cargo.toml"), AGENT_MANIFEST)?;
