@@ -68,7 +68,8 @@ def test_the_image_has_every_program() -> None:
 
 
 def test_the_base_has_every_library() -> None:
-    """The image installs libusb, which brings libudev; libc and the C++ library are there: Debian's package manager needs them."""
+    """The image installs libusb, which brings libudev. libc and the C++ library are there: Debian's package manager
+    needs them."""
     final = [rest for _, rest in dockerfile.instructions(DOCKERFILE.read_text()) if "apt-get install" in rest][-1]
     assert "libusb-1.0-0 " in final
     for program in host.PROGRAMS:
