@@ -6,11 +6,12 @@
 //! | `/metrics` | Prometheus text |
 //! | `/status` | [`AgentStatus`] as JSON |
 //! | POST `/labels` | changes the labels of live sources ([`LabelChange`] as JSON); answers [`LabelsStatus`], one for each source |
+//! | POST `/settings` | sets an instrument ([`SettingChange`] as JSON); answers [`SettingsStatus`] once it has confirmed |
 //!
 //! `curl --unix-socket OUTBOX/agent.sock http://agent/status`
 //!
 //! # Invariants
-//! - I12: a request's body, a wait for labels and an answer that is read have limits.
+//! - I12: a request's body, a wait for labels or settings and an answer that is read have limits.
 
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -29,9 +30,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio_util::sync::CancellationToken;
 
+use crate::controls::{Asked, ControlError, SettingChange};
 use crate::labels::{LabelChange, LabelError};
 use crate::limits;
-use crate::status::{AgentStatus, LabelsStatus};
+use crate::status::{AgentStatus, LabelsStatus, SettingsStatus};
 
 /// The socket's name in an outbox's directory.
 const SOCKET_NAME: &str = "agent.sock";
@@ -53,6 +55,8 @@ pub trait Report: Send + Sync + 'static {
     fn change_labels(&self, change: &LabelChange) -> Result<(), LabelError>;
     /// The labels of live sources, now.
     fn labels(&self) -> Result<Vec<LabelsStatus>, LabelError>;
+    /// Asks an instrument for other settings.
+    fn change_settings(&self, change: SettingChange) -> Result<Asked, ControlError>;
 }
 
 /// Why there is no endpoint. The agent runs without one.
@@ -172,6 +176,12 @@ pub fn ask_labels(path: &Path, change: &LabelChange) -> Result<Vec<LabelsStatus>
     ask_json(path, "POST /labels", &body)
 }
 
+/// Asks the agent at `path` for other settings of an instrument; answers what it is set to then.
+pub fn ask_settings(path: &Path, change: &SettingChange) -> Result<SettingsStatus, AdminError> {
+    let body = serde_json::to_vec(change).map_err(|error| AdminError::Refused(error.to_string()))?;
+    ask_json(path, "POST /settings", &body)
+}
+
 fn ask_json<T: serde::de::DeserializeOwned>(path: &Path, what: &str, body: &[u8]) -> Result<T, AdminError> {
     check_path(path)?;
     let failed = |error| AdminError::NoAnswer {
@@ -221,6 +231,7 @@ fn router(report: Arc<dyn Report>) -> Router {
         .route("/metrics", get(metrics))
         .route("/status", get(status))
         .route("/labels", post(change_labels))
+        .route("/settings", post(change_settings))
         .layer(DefaultBodyLimit::max(limits::ADMIN_REQUEST_BYTES_MAX))
         .with_state(report)
 }
@@ -271,6 +282,25 @@ async fn change_labels(State(report): State<Arc<dyn Report>>, body: Bytes) -> Re
     }
 }
 
+/// Answers once the instrument has done it, or with why not.
+async fn change_settings(State(report): State<Arc<dyn Report>>, body: Bytes) -> Response {
+    let change: SettingChange = match serde_json::from_slice(&body) {
+        Ok(change) => change,
+        Err(error) => {
+            let why = format!("this is no change of settings: {error}\n");
+            return (StatusCode::BAD_REQUEST, why).into_response();
+        }
+    };
+    let answer = match report.change_settings(change) {
+        Ok(asked) => asked.wait().await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(settings) => json(&settings),
+        Err(error) => (StatusCode::CONFLICT, format!("{error}\n")).into_response(),
+    }
+}
+
 fn json(answer: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(answer) {
         Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
@@ -281,6 +311,7 @@ fn json(answer: &impl serde::Serialize) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controls::Controls;
     use crate::outbox::verify::OutboxReport;
     use crate::status::{LagStatus, LinkStatus, SourceStatus};
 
@@ -298,6 +329,7 @@ mod tests {
                 gaps_by_reason: std::collections::BTreeMap::new(),
                 chunk_count: 2,
                 encodings: std::collections::BTreeMap::new(),
+                settings: std::collections::BTreeMap::new(),
                 last_chunk_age_ms: None,
             };
             let link = LinkStatus {
@@ -350,6 +382,15 @@ mod tests {
         fn change_labels(&self, change: &LabelChange) -> Result<(), LabelError> {
             change.apply(&std::collections::BTreeMap::new()).map(drop)
         }
+        /// Its source never answers; an ill one is away.
+        fn change_settings(&self, change: SettingChange) -> Result<Asked, ControlError> {
+            let controls = Arc::new(Controls::new("bench", std::collections::BTreeMap::new()));
+            let attending = self.0.is_none().then(|| controls.attend());
+            let asked = controls.ask(change.set);
+            // It goes on attending.
+            std::mem::forget(attending);
+            asked
+        }
         /// Its source never delivers; an ill one has ended.
         fn labels(&self) -> Result<Vec<LabelsStatus>, LabelError> {
             match &self.0 {
@@ -393,6 +434,13 @@ mod tests {
             ..LabelChange::default()
         };
         assert!(matches!(ask_labels(&path, &bad), Err(AdminError::Refused(why)) if why.contains("key=value")));
+        let settings = ask_settings(&path, &SettingChange::default());
+        assert!(
+            matches!(settings, Err(AdminError::Refused(why)) if why.contains("has not confirmed")),
+            "I12: nor for one that confirms nothing"
+        );
+        let (is_ok, why) = ask(&path, "POST /settings", b"{}").expect("it answers");
+        assert!(!is_ok && why.starts_with(b"this is no change of settings"));
         drop(admin);
         assert!(ask_status(&path).is_err_and(|error| error.is_silence()));
 
@@ -400,6 +448,8 @@ mod tests {
         assert!(ask(&path, "GET /health", &[]).is_ok_and(|(is_ok, _)| !is_ok));
         let ended = ask_labels(&path, &LabelChange::default());
         assert!(matches!(ended, Err(AdminError::Refused(why)) if why.starts_with("unplugged has ended")));
+        let away = ask_settings(&path, &SettingChange::default());
+        assert!(matches!(away, Err(AdminError::Refused(why)) if why.starts_with("bench is not there")));
         drop(ill);
         assert!(!path.exists());
     }

@@ -19,6 +19,7 @@ use crate::admin::{Admin, AdminError, Report};
 use crate::capture::{Capture, CaptureCounters, CaptureError, CaptureOptions};
 use crate::clock::Clock;
 use crate::connect::Connect;
+use crate::controls::{self, Asked, ControlError, Controls, SettingChange};
 use crate::labels::{LabelChange, LabelError, LiveLabels};
 use crate::outbox::kv::Kv;
 use crate::outbox::{Outbox, OutboxAlarm, OutboxError, Remains};
@@ -55,9 +56,16 @@ struct Shared<K: Kv> {
     outbox: Arc<Outbox<K>>,
     uplink: UplinkHandle,
     clock: Arc<dyn Clock>,
-    captures: Mutex<Vec<(Arc<CaptureCounters>, Arc<LiveLabels>)>>,
+    captures: Mutex<Vec<Captured>>,
     started: Duration,
     recorder: Option<PrometheusHandle>,
+}
+
+/// What outlives a capture.
+struct Captured {
+    counters: Arc<CaptureCounters>,
+    labels: Arc<LiveLabels>,
+    controls: Option<Arc<Controls>>,
 }
 
 impl<K: Kv> Agent<K> {
@@ -97,7 +105,7 @@ impl<K: Kv> Agent<K> {
         })
     }
 
-    /// Serves `/health`, `/metrics`, `/status` and `/labels` on a Unix socket.
+    /// Serves `/health`, `/metrics`, `/status`, `/labels` and `/settings` on a Unix socket.
     pub fn serve_admin(&mut self, path: &Path) -> Result<(), AdminError> {
         let report: Arc<dyn Report> = Arc::clone(&self.shared) as Arc<dyn Report>;
         self.admin = Some(Admin::start(path, report)?);
@@ -116,7 +124,11 @@ impl<K: Kv> Agent<K> {
             .captures
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push((capture.counters(), capture.labels()));
+            .push(Captured {
+                counters: capture.counters(),
+                labels: capture.labels(),
+                controls: capture.controls(),
+            });
         Ok(capture)
     }
 
@@ -180,13 +192,20 @@ impl<K: Kv> Shared<K> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .iter()
-            .map(|(counters, _)| counters.status_at(self.clock.now()))
+            .map(|captured| SourceStatus {
+                settings: captured
+                    .controls
+                    .as_ref()
+                    .map(|controls| controls.settings())
+                    .unwrap_or_default(),
+                ..captured.counters.status_at(self.clock.now())
+            })
             .collect()
     }
 
     fn live_labels(&self) -> Vec<Arc<LiveLabels>> {
         let captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
-        captures.iter().map(|(_, labels)| Arc::clone(labels)).collect()
+        captures.iter().map(|captured| Arc::clone(&captured.labels)).collect()
     }
 }
 
@@ -254,6 +273,16 @@ impl<K: Kv> Report for Shared<K> {
         let all = self.live_labels();
         let live = all.iter().filter(|labels| !labels.is_file());
         live.map(|labels| labels.status()).collect()
+    }
+
+    fn change_settings(&self, change: SettingChange) -> Result<Asked, ControlError> {
+        let captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = captures.iter().filter(|captured| !captured.counters.is_over());
+        let live: Vec<_> = live
+            .map(|captured| (captured.counters.device().to_owned(), captured.controls.clone()))
+            .collect();
+        drop(captures);
+        controls::pick(&live, change.device.as_deref())?.ask(change.set)
     }
 
     /// A server that is away is no illness of the agent.

@@ -24,6 +24,7 @@ use wavekeep_proto::chunk::Reason;
 use wavekeep_proto::stream::StreamDefinition;
 
 use crate::clock::Clock;
+use crate::controls::Controls;
 use crate::encode::EncodingChoice;
 use crate::labels::LiveLabels;
 use crate::limits;
@@ -87,6 +88,7 @@ pub enum CaptureEnd {
 #[derive(Debug)]
 pub struct Capture {
     labels: Arc<LiveLabels>,
+    controls: Option<Arc<Controls>>,
     counters: Arc<CaptureCounters>,
     stop: StopToken,
     thread: JoinHandle<CaptureEnd>,
@@ -106,6 +108,7 @@ impl Capture {
             device: device.clone(),
             error,
         })?;
+        let controls = source.controls();
         let stop = StopToken::new();
         let counters = Arc::new(CaptureCounters::new(&device));
         let file_start_ns = description.file.map(|file| file.start_ns);
@@ -130,6 +133,7 @@ impl Capture {
             .map_err(CaptureError::Thread)?;
         Ok(Self {
             labels,
+            controls,
             counters,
             stop,
             thread,
@@ -163,6 +167,12 @@ impl Capture {
     #[must_use]
     pub fn labels(&self) -> Arc<LiveLabels> {
         Arc::clone(&self.labels)
+    }
+
+    /// What the instrument is set to, which can be changed, if it has such settings.
+    #[must_use]
+    pub fn controls(&self) -> Option<Arc<Controls>> {
+        self.controls.clone()
     }
 
     /// Waits for its end.

@@ -45,7 +45,7 @@
 //! | [`capture`] | a source's thread: source → chunker → encode → outbox | |
 //! | [`outbox`] | the durable store, over a small key-value seam | |
 //! | [`uplink`], [`connect`] | the shell around the sending half of the protocol; its transport | |
-//! | [`labels`] | labels that change while a source is captured | |
+//! | [`labels`], [`controls`] | labels, and an instrument's settings, that change while it is captured | |
 //! | [`agent`] | all of it together | |
 //! | [`conformance`] | is somebody's source one? | |
 //! | [`admin`], [`status`], [`telemetry`] | what an agent says of itself | |
@@ -59,6 +59,7 @@ pub mod chunker;
 pub mod clock;
 pub mod conformance;
 pub mod connect;
+pub mod controls;
 pub mod encode;
 pub mod labels;
 pub mod limits;

@@ -84,6 +84,10 @@ pub const LAG_CHUNKS_KEPT: usize = 1_024;
 pub const LABEL_WAIT: Duration = Duration::from_secs(3);
 /// How often it is looked at meanwhile.
 pub const LABEL_LOOK: Duration = Duration::from_millis(10);
+/// A change of an instrument's settings is answered within this time.
+pub const SETTING_WAIT: Duration = Duration::from_secs(3);
+/// Changes of one instrument's settings that wait.
+pub const SETTING_CHANGES_MAX: usize = 8;
 /// The body of a request to the admin endpoint: as many labels as a recording may have fit, however they are escaped.
 pub const ADMIN_REQUEST_BYTES_MAX: usize = 1024 * 1024;
 

@@ -27,6 +27,7 @@ pub mod simulator;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use wavekeep_proto::chunk::{Marker, Reason};
 use wavekeep_proto::hash;
@@ -34,6 +35,7 @@ use wavekeep_proto::id::{Epoch, Hash, StreamId};
 use wavekeep_proto::stream::{BadDefinition, Signal, StreamDefinition};
 
 pub use self::file_error::FileError;
+use crate::controls::Controls;
 use crate::limits;
 use crate::stop::StopToken;
 
@@ -53,6 +55,12 @@ pub trait Source: Send {
     /// opening begin.
     fn reopen(&mut self, _sink: &mut dyn Sink, _stop: &StopToken) -> Result<Option<Box<dyn Source>>, SourceError> {
         Ok(None)
+    }
+
+    /// Settings of the device that can be changed while it is captured, if it has any. The agent asks once; the next opening of the
+    /// device goes on with the same.
+    fn controls(&self) -> Option<Arc<Controls>> {
+        None
     }
 }
 

@@ -58,6 +58,15 @@ pub struct LabelsStatus {
     pub settled: bool,
 }
 
+/// What an instrument is set to, after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsStatus {
+    /// The device.
+    pub device: String,
+    /// What somebody has set, when it was started or since.
+    pub settings: BTreeMap<String, String>,
+}
+
 /// Gaps of one reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GapsStatus {
@@ -88,6 +97,9 @@ pub struct SourceStatus {
     pub chunk_count: u64,
     /// Of each signal that `--encoding auto` chose for: what, and why.
     pub encodings: BTreeMap<String, String>,
+    /// What the instrument is set to, as far as anybody has said.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// Since a chunk was last stored.
     pub last_chunk_age_ms: Option<u64>,
 }

@@ -1,5 +1,6 @@
 //! The real agent, with the real libusb's functions taken over by emulated JS220s, and a real server: each stored sample is the one of
-//! the instrument's documented waveform, and each other one is in a gap with its reason. Losses, unplugging, several instruments.
+//! the instrument's documented waveform, and each other one is in a gap with its reason. Losses, unplugging, several instruments, settings
+//! that change meanwhile.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use wavekeep_joulescope_emulator::wave::{Wave, to_f32};
-use wavekeep_proto::chunk::{ChunkKind, Header, Reason};
+use wavekeep_proto::chunk::{ChunkKind, Header, Marker, Reason};
 use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::{Process, binary};
 use wavekeep_system_tests::stored::{self, Sink, StoredStream};
@@ -47,6 +48,7 @@ struct Truth {
     wave: Wave,
     stored: u64,
     gaps: BTreeMap<Reason, u64>,
+    markers: Vec<(u64, String)>,
     first: Option<u64>,
     next: u64,
 }
@@ -66,6 +68,8 @@ impl Sink for Truth {
             );
         }
         self.stored += header.count;
+        let note = |marker: &Marker| (marker.sample, String::from_utf8_lossy(&marker.content).into_owned());
+        self.markers.extend(header.markers.iter().map(note));
         self.reached(first, end)
     }
 
@@ -105,6 +109,7 @@ fn check(lab: &Lab, device: &str, signal: &str, seeds: &[u64]) -> Vec<(StoredStr
                 wave: Wave::new(*seed),
                 stored: 0,
                 gaps: BTreeMap::new(),
+                markers: Vec::new(),
                 first: None,
                 next: 0,
             };
@@ -160,6 +165,99 @@ fn i4_i11_an_instrument_that_is_unplugged_is_captured_again() {
     assert!((1_400_000..8_000_000).contains(&away), "{:?}", before.gaps);
     assert!(before.stored > 500_000 && after.stored > 100_000);
     assert!(!after.gaps.contains_key(&Reason::Unplugged));
+}
+
+/// `wavekeep-agent set`: whether it is done, and what it says.
+fn set(lab: &Lab, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(binary("wavekeep-agent").unwrap());
+    command
+        .arg("set")
+        .args(arguments)
+        .arg("--outbox")
+        .arg(lab.outbox("usb"));
+    let output = command.output().unwrap();
+    let text = if output.status.success() {
+        output.stdout
+    } else {
+        output.stderr
+    };
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn i4_settings_change_while_it_is_captured_and_stay_when_it_is_plugged_in_again() {
+    let lab = Lab::start().unwrap();
+    let log = lab.folder().join("emulator.log");
+    let options = [
+        "--device",
+        "bench",
+        "--joulescope",
+        "001122",
+        "--settings",
+        "statistics=off",
+    ];
+    let mut command = lab.agent_command(&lab.url(), "usb", &["run"], &options).unwrap();
+    with_emulator(&mut command, "js220,serial=001122,seed=3,fault=unplug:1500@s20000000");
+    command.env("WAVEKEEP_EMULATOR_LOG", &log);
+    let mut agent = Process::spawn(command, "usb", lab.folder()).unwrap();
+    let outputs = || Ok(set(&lab, &["gpo0=1"]).0);
+    wait_for("it is captured and can be set", PATIENCE, outputs).unwrap();
+
+    let started = std::time::Instant::now();
+    let said = set(&lab, &["power=off", "--device", "bench"]);
+    assert_eq!(said, (true, "bench: settings gpo0=1 power=off\n".into()));
+    assert!(started.elapsed() < Duration::from_secs(3));
+    let set_off = || {
+        std::fs::read_to_string(&log)
+            .unwrap()
+            .matches("set s/i/range/mode 0")
+            .count()
+    };
+    assert_eq!(set_off(), 1, "the instrument has it");
+    for (arguments, names) in [
+        (["voltage_range=3V", "--device=bench"], "give auto, 15 V, 2 V"),
+        (
+            ["colour=red", "--device=bench"],
+            "current_range, voltage_range, vref, gpo0, gpo1, power",
+        ),
+        (
+            ["rate=1000", "--device=bench"],
+            "start it anew with --settings rate=1000",
+        ),
+        (["power=on", "--device=bunch"], "give --device with one of bench"),
+    ] {
+        let (is_done, why) = set(&lab, &arguments);
+        assert!(!is_done && why.contains(names), "{why}");
+    }
+
+    let again = || Ok(agent_log(&lab).contains("INFO bench: it is captured again"));
+    wait_for("it is captured again", PATIENCE, again).unwrap();
+    assert_eq!(set_off(), 2, "it is set again");
+    assert_eq!(
+        set(&lab, &["power=on"]),
+        (true, "bench: settings gpo0=1 power=on\n".into())
+    );
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(agent.terminate(PATIENCE).unwrap().success(), "{}", agent.log_tail());
+    let checked = check(&lab, "bench", "current", &[SEED, SEED + 1]);
+    let [(_, before), (_, after)] = &checked[..] else {
+        panic!("two openings")
+    };
+    for (truth, notes) in [
+        (before, &["settings gpo0=1", "settings power=off"][..]),
+        (after, &["settings power=on"]),
+    ] {
+        let found: Vec<_> = truth.markers.iter().map(|(_, note)| note.as_str()).collect();
+        assert_eq!(found, notes);
+        let range = truth.first.unwrap()..truth.next;
+        assert!(truth.markers.iter().all(|(sample, _)| range.contains(sample)));
+    }
+    assert!(
+        before.gaps.keys().all(|reason| *reason == Reason::Unplugged),
+        "{:?}",
+        before.gaps
+    );
+    assert!(after.gaps.is_empty(), "{:?}", after.gaps);
 }
 
 fn agent_log(lab: &Lab) -> String {

@@ -63,12 +63,18 @@ impl CaptureCounters {
         }
     }
 
-    pub(super) fn device(&self) -> &str {
+    pub(crate) fn device(&self) -> &str {
         &self.device
     }
 
     pub(super) fn set_state(&self, state: CaptureState, error: Option<String>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (state, error);
+    }
+
+    /// Has it ended, in whatever way?
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner).0;
+        matches!(state, CaptureState::Ended | CaptureState::Failed)
     }
 
     /// A chunk was stored, at `now` on the agent's clock.
@@ -126,6 +132,7 @@ impl CaptureCounters {
             last_chunk_age_ms: None,
             chunk_count: self.chunks.load(Ordering::Relaxed),
             encodings: self.encodings.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            settings: BTreeMap::new(),
         }
     }
 }

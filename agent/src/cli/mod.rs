@@ -11,6 +11,7 @@ mod outbox;
 mod progress;
 mod replay;
 mod run;
+mod set;
 mod signals;
 mod status;
 mod summary;
@@ -37,6 +38,7 @@ Examples:
   wavekeep-agent run --outbox ./outbox --joulescope
   wavekeep-agent status --outbox ./outbox
   wavekeep-agent label algorithm=B --outbox ./outbox
+  wavekeep-agent set power=off --outbox ./outbox
 
 Every command has more of them: wavekeep-agent run --help";
 
@@ -93,6 +95,16 @@ Examples:
 The stream that is captured ends, and the next one begins at the next sample that the device delivers, with these labels. No sample
 is lost, and sample ids go on: readers see one recording of the device. Labels that are not named stay.";
 
+const SET_EXAMPLES: &str = "\
+Examples:
+  wavekeep-agent set power=off --outbox /var/lib/wavekeep
+  wavekeep-agent set power=on current_range='180 mA' --outbox /var/lib/wavekeep --device js220-001122
+  wavekeep-agent set gpo0=1 --outbox ./outbox --json
+
+The stream goes on, no sample is lost. It answers once the instrument has confirmed, within 3 s, and then the sample has a marker, like
+\"settings power=off\". A value that the instrument does not offer is answered by those that it does. One that is unplugged gets the same
+settings when it is back. signals, rate and statistics change the streams themselves: they are given when the agent starts.";
+
 const STATUS_EXAMPLES: &str = "\
 Examples:
   wavekeep-agent status --outbox /var/lib/wavekeep
@@ -143,6 +155,9 @@ enum Command {
     /// Changes the labels of what an agent captures, while it does
     #[command(after_help = LABEL_EXAMPLES)]
     Label(label::LabelArgs),
+    /// Changes what an instrument is set to, while an agent captures it: range, outputs, power of the device under test
+    #[command(after_help = SET_EXAMPLES)]
+    Set(set::SetArgs),
     /// Shows how a running agent stands: its sources, outbox, link, lag and gaps
     #[command(after_help = STATUS_EXAMPLES)]
     Status(status::StatusArgs),
@@ -298,6 +313,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Devices(args) => devices::devices(&args),
         Command::Replay(args) => replay::replay(*args),
         Command::Label(args) => label::label(args),
+        Command::Set(args) => set::set(args),
         Command::Status(args) => status::status(&args),
         Command::Outbox(command) => outbox::run(command),
     };

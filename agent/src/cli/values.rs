@@ -98,6 +98,15 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     Ok((key.into(), value.into()))
 }
 
+/// `key=value` of an instrument, which says itself what it has.
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .filter(|(key, value)| !key.is_empty() && !value.is_empty())
+        .ok_or("write a setting as KEY=VALUE, for example power=off")?;
+    Ok((key.into(), value.into()))
+}
+
 /// The name of a device, a run or a workspace.
 pub(crate) fn name(text: &str) -> Result<String, String> {
     if text.trim().is_empty() || text.len() > limits::NAME_BYTES_MAX || text.chars().any(char::is_control) {

@@ -2,6 +2,8 @@
 //!
 //! Each line has a name and items; items that find no room go on below. Nothing is wider than the width.
 
+use std::collections::BTreeMap;
+
 use wavekeep_agent::status::{AgentStatus, LinkStatus, SourceStatus};
 use wavekeep_proto::cli::thousands;
 
@@ -46,10 +48,17 @@ fn source_items(status: &AgentStatus, source: &SourceStatus) -> Vec<String> {
         items.push(format!("last chunk {} ago", duration(age)));
     }
     if let Some(stream) = streams.first().filter(|stream| !stream.labels.is_empty()) {
-        let labels = stream.labels.iter().map(|(key, value)| format!("{key}={value}"));
-        items.push(format!("labels {}", labels.collect::<Vec<_>>().join(" ")));
+        items.push(format!("labels {}", pairs(&stream.labels)));
+    }
+    if !source.settings.is_empty() {
+        items.push(format!("settings {}", pairs(&source.settings)));
     }
     items
+}
+
+fn pairs(all: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<_> = all.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    pairs.join(" ")
 }
 
 fn outbox_items(status: &AgentStatus) -> Vec<String> {

@@ -51,6 +51,7 @@ fn busy() -> AgentStatus {
         chunk_count: 114_625,
         last_chunk_age_ms: Some(31),
         encodings: BTreeMap::new(),
+        settings: BTreeMap::from([("power".into(), "off".into())]),
     };
     let link = LinkStatus {
         state: "up".into(),
@@ -103,7 +104,7 @@ fn a_busy_agent_at_80_and_at_120() {
 wavekeep-agent 0.1.0, running for 2 h 5 min
 source   bench-3 capturing, 1 MS/s, stream 0f8e2c41
          7,512,000,000 samples captured, last chunk 0.0 s ago
-         labels algorithm=B firmware=1.4.2
+         labels algorithm=B firmware=1.4.2, settings power=off
 outbox   1.2 GiB of 16.0 GiB (7 %), 12 chunks (3.0 MiB) not acknowledged
          the oldest for 0.8 s, 0 samples evicted
 link     up with http://127.0.0.1:7460 for 3 min 5 s
@@ -116,7 +117,7 @@ alarms   2, the newest: stream 0f8e adopted the server's position";
     let at_120 = "\
 wavekeep-agent 0.1.0, running for 2 h 5 min
 source   bench-3 capturing, 1 MS/s, stream 0f8e2c41, 7,512,000,000 samples captured, last chunk 0.0 s ago
-         labels algorithm=B firmware=1.4.2
+         labels algorithm=B firmware=1.4.2, settings power=off
 outbox   1.2 GiB of 16.0 GiB (7 %), 12 chunks (3.0 MiB) not acknowledged, the oldest for 0.8 s, 0 samples evicted
 link     up with http://127.0.0.1:7460 for 3 min 5 s, 1.2 MiB of 8.0 MiB in flight, last ack 0.1 s ago
          at most 2.0 MiB/s, schedule 22:00-06:00
@@ -132,6 +133,7 @@ fn one_that_rests_and_one_that_never_had_a_session() {
     status.sources[0].state = "failed".into();
     status.sources[0].error = Some("the device was unplugged: plug it in".into());
     status.sources[0].gaps_by_reason.clear();
+    status.sources[0].settings.clear();
     status.sources[0].last_chunk_age_ms = None;
     status.outbox.streams.clear();
     status.unacked_chunk_count = 0;

@@ -95,6 +95,11 @@ impl Lane {
         self.at
     }
 
+    /// After the newest sample that has come, of any signal.
+    pub(super) fn newest(&self) -> u64 {
+        self.tracks.iter().map(|track| track.end).max().unwrap_or(0)
+    }
+
     /// Signals that have not sent anything yet.
     pub(super) fn silent(&self) -> impl Iterator<Item = usize> {
         self.tracks

@@ -16,7 +16,7 @@ use super::frame::{self, Frame, FrameIds, PORT_ADMIN, PORT_PUBSUB, PORTS_IGNORED
 use super::limits;
 use super::metadata::Metadata;
 use super::pubsub::{Message, Role, TOPIC_ALL_METADATA, TOPIC_PING, TOPIC_PONG, publish};
-use super::settings::{Plan, SettingError, Settings};
+use super::settings::{Plan, Publish, SettingError, Settings};
 use super::streams::{Delivery, FIRST_PORT, Losses, Moment, Streams};
 use super::time_map::{TimeMap, answer_time};
 use super::value::Value;
@@ -143,6 +143,11 @@ enum Step {
         topic: String,
         payload: Vec<u8>,
     },
+    /// The same while the streams go on, which a refusal does not end.
+    Change {
+        topic: String,
+        payload: Vec<u8>,
+    },
     /// Comes back after everything sent before it.
     Fence(u32),
     /// What comes from here on is of the new streams.
@@ -178,6 +183,9 @@ pub(super) struct Js220 {
     shapes: Option<Vec<StreamShape>>,
     counters: Counters,
     failed: Option<Js220Error>,
+    /// Until when a change has to be confirmed.
+    change_deadline: Duration,
+    changed: Option<Result<u64, Js220Error>>,
 }
 
 impl Js220 {
@@ -217,6 +225,8 @@ impl Js220 {
             shapes: None,
             counters: Counters::default(),
             failed: None,
+            change_deadline: Duration::ZERO,
+            changed: None,
         }
     }
 
@@ -238,6 +248,30 @@ impl Js220 {
         self.starting = Some(Streams::new(&plan));
         self.plan = Some(plan);
         Ok(())
+    }
+
+    /// What sets `key` while the streams go on, and all `settings` after that; of an open instrument.
+    pub(super) fn plan_change(
+        &self,
+        settings: &Settings,
+        key: &str,
+        word: &str,
+    ) -> Result<(Settings, Vec<Publish>), SettingError> {
+        settings.change(key, word, &self.metadata)
+    }
+
+    /// Sends these while the streams go on, one after the other. By `deadline` [`Self::changed`] says how it went; then comes the next.
+    pub(super) fn change(&mut self, publishes: Vec<Publish>, deadline: Duration) {
+        (self.change_deadline, self.changed) = (deadline, None);
+        let steps = publishes
+            .into_iter()
+            .map(|(topic, payload)| Step::Change { topic, payload });
+        self.steps.extend(steps);
+    }
+
+    /// How the change went, once, when it is over: from which sample of the first stream on it is confirmed, or why not.
+    pub(super) fn changed(&mut self) -> Option<Result<u64, Js220Error>> {
+        self.changed.take()
     }
 
     /// Stops the streams; each stop is confirmed.
@@ -280,17 +314,16 @@ impl Js220 {
             self.streams = self.starting.take();
             return self.next_request(now);
         }
-        let wait = if step == Step::FirstSamples {
-            limits::FIRST_SAMPLES
-        } else {
-            limits::ANSWER
+        let deadline = match step {
+            Step::FirstSamples => now + limits::FIRST_SAMPLES,
+            Step::Change { .. } => self.change_deadline,
+            _ => now + limits::ANSWER,
         };
-        let deadline = now + wait;
         let request = match &step {
             Step::Control { request, .. } => Some(Request::Control(*request)),
             Step::Start => return Some(Request::Start),
             Step::Tell { payload, .. } => return Some(self.send(PORT_PUBSUB, payload)),
-            Step::Set { payload, .. } => Some(self.send(PORT_PUBSUB, payload)),
+            Step::Set { payload, .. } | Step::Change { payload, .. } => Some(self.send(PORT_PUBSUB, payload)),
             Step::Fence(number) => Some(self.send(PORT_PUBSUB, &publish(TOPIC_PING, Value::U32(*number)))),
             Step::Identity | Step::Listen | Step::FirstSamples => None,
         };
@@ -343,10 +376,16 @@ impl Js220 {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        match &self.waiting {
-            Some(waiting) if moment.now > waiting.deadline => Err(self.no_answer(&waiting.step)),
-            _ => Ok(()),
+        let Some(late) = self.waiting.as_ref().filter(|waiting| moment.now > waiting.deadline) else {
+            return Ok(());
+        };
+        let error = self.no_answer(&late.step);
+        if !matches!(late.step, Step::Change { .. }) {
+            return Err(error);
         }
+        self.waiting = None;
+        self.end_change(Err(error));
+        Ok(())
     }
 
     /// Has it done all that it was told to?
@@ -470,16 +509,28 @@ impl Js220 {
     }
 
     fn confirmed(&mut self, topic: &str, code: Option<i64>) {
-        if !self.is_at(|step| matches!(step, Step::Set { topic: waiting, .. } if waiting == topic)) {
+        let is_it = |step: &Step| matches!(step, Step::Set { topic: own, .. } | Step::Change { topic: own, .. } if own == topic);
+        let Some(waiting) = self.waiting.take_if(|waiting| is_it(&waiting.step)) else {
             return;
+        };
+        let refusal = (code != Some(0)).then(|| Js220Error::Setting {
+            topic: topic.into(),
+            code: code.unwrap_or(-1),
+        });
+        match (waiting.step, refusal) {
+            (Step::Change { .. }, Some(refusal)) => self.end_change(Err(refusal)),
+            (Step::Change { .. }, None) if self.steps.is_empty() => {
+                let newest = self.streams.as_ref().map_or(0, Streams::newest);
+                self.end_change(Ok(newest));
+            }
+            (_, None) => {}
+            (_, refusal) => self.failed = refusal,
         }
-        self.waiting = None;
-        if code != Some(0) {
-            self.failed = Some(Js220Error::Setting {
-                topic: topic.into(),
-                code: code.unwrap_or(-1),
-            });
-        }
+    }
+
+    fn end_change(&mut self, result: Result<u64, Js220Error>) {
+        self.steps.retain(|step| !matches!(step, Step::Change { .. }));
+        self.changed = Some(result);
     }
 
     fn is_at(&self, is_it: impl Fn(&Step) -> bool) -> bool {
@@ -497,7 +548,7 @@ impl Js220 {
         let silent = || self.streams.as_ref().map_or_else(Vec::new, Streams::silent).join(", ");
         Js220Error::NoAnswer(match step {
             Step::Control { .. } | Step::Identity => "a connection".into(),
-            Step::Set { topic, .. } => format!("when {topic} is set"),
+            Step::Set { topic, .. } | Step::Change { topic, .. } => format!("when {topic} is set"),
             Step::FirstSamples if self.time.is_none() => "what its time is".into(),
             Step::FirstSamples => return Js220Error::NoSamples(silent()),
             Step::Start | Step::Tell { .. } | Step::Fence(_) | Step::Listen => "what it can do".into(),

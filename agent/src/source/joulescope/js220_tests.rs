@@ -306,6 +306,82 @@ fn another_rate_is_another_start() {
     ));
 }
 
+/// Both signals, 100 samples more of each; answers where they are then.
+fn stream(machine: &mut Js220, bytes: &mut Bytes, position: &mut u64) -> u64 {
+    for port in [CURRENT, VOLTAGE] {
+        machine.transfer(&bytes.floats(port, 2, *position..*position + 100), 0, at(0));
+    }
+    machine.tick(at(0)).expect("all is well");
+    *position += 100;
+    *position
+}
+
+fn change(machine: &mut Js220, key: &str, word: &str) {
+    let planned = machine.plan_change(&Settings::default(), key, word);
+    machine.change(planned.expect("it is possible").1, at(2_000).now);
+}
+
+/// The topic of what it sends next.
+fn topic_sent(machine: &mut Js220) -> Option<String> {
+    let Some(Request::Send(frame)) = machine.next_request(at(0).now) else {
+        return None;
+    };
+    let end = frame[4..].iter().position(|byte| *byte == 0).expect("a topic ends");
+    Some(String::from_utf8_lossy(&frame[4..4 + end]).into_owned())
+}
+
+#[test]
+fn i13_a_change_while_it_streams_has_its_sample_and_ends_nothing() {
+    let (mut machine, mut bytes) = started("statistics=off");
+    let mut position = START_ID / 2;
+    stream(&mut machine, &mut bytes, &mut position);
+    let confirm = |machine: &mut Js220, bytes: &mut Bytes, topic: &str, code: i64| {
+        machine.transfer(&bytes.message(&format!("{topic}#"), 14, &code.to_le_bytes()), 0, at(0));
+    };
+    change(&mut machine, "current_range", "18 mA");
+    assert_eq!(topic_sent(&mut machine).as_deref(), Some("s/i/range/mode"));
+    assert_eq!(topic_sent(&mut machine), None, "one after the other");
+    stream(&mut machine, &mut bytes, &mut position);
+    confirm(&mut machine, &mut bytes, "s/i/range/mode", 0);
+    assert_eq!(machine.changed(), None, "that is half of it");
+    assert_eq!(topic_sent(&mut machine).as_deref(), Some("s/i/range/select"));
+    let newest = stream(&mut machine, &mut bytes, &mut position);
+    // What comes in the same transfer comes after it.
+    let mut transfer = bytes.message("s/i/range/select#", 14, &[0; 8]);
+    transfer.extend(bytes.floats(CURRENT, 2, position..position + 100));
+    transfer.extend(bytes.floats(VOLTAGE, 2, position..position + 100));
+    position += 100;
+    machine.transfer(&transfer, 0, at(0));
+    assert_eq!((machine.changed(), machine.changed()), (Some(Ok(newest)), None));
+
+    change(&mut machine, "current_range", "18 mA");
+    assert!(topic_sent(&mut machine).is_some());
+    confirm(&mut machine, &mut bytes, "s/i/range/mode", 7);
+    let refusal = machine.changed().expect("it is over").expect_err("it was refused");
+    assert!(refusal.to_string().contains("s/i/range/mode (code 7)"), "{refusal}");
+    assert_eq!(topic_sent(&mut machine), None, "the rest is left out");
+
+    change(&mut machine, "voltage_range", "2 V");
+    assert!(topic_sent(&mut machine).is_some());
+    assert!(machine.tick(at(2_000)).is_ok() && machine.changed().is_none());
+    machine.tick(at(2_001)).expect("the capture goes on");
+    let silence = machine
+        .changed()
+        .expect("it is over")
+        .expect_err("it was not confirmed");
+    assert!(silence.to_string().contains("s/v/range/mode"), "{silence}");
+    // Too late.
+    confirm(&mut machine, &mut bytes, "s/v/range/mode", 0);
+    assert!(machine.changed().is_none() && machine.is_idle());
+
+    stream(&mut machine, &mut bytes, &mut position);
+    let mut delivered = Delivered::default();
+    deliver(&mut machine, true, &mut delivered);
+    let (first, next) = (delivered.first.expect("some"), delivered.next.expect("some"));
+    assert_eq!((next, delivered.samples), (position, 2 * (next - first)));
+    assert_eq!(delivered.missing, 0);
+}
+
 /// What happens to a frame on its way.
 #[derive(Debug, Clone, Copy)]
 enum Fate {

@@ -4,6 +4,7 @@
 //! - I4: from the last sample before an outage to the first one after it, every sample that would have been taken is in a gap
 //!   `unplugged`, as far as the host's clock can tell.
 //! - I11: each opening has its own epoch, all of them the same device.
+//! - What was set while it was captured is set again when it is opened again.
 //! - Whatever one instrument does, nobody waits for it but its own thread.
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::source::{Gone, JoulescopeSource, OpenError};
 use super::usb::{Found, Usb, UsbError};
 use super::{Kind, limits, product};
 use crate::clock::Clock;
+use crate::controls::Controls;
 use crate::source::{Description, Sink, Source, SourceError};
 use crate::stop::StopToken;
 
@@ -211,7 +213,9 @@ where
         let device = self.source.describe().device;
         // Nobody can open it while we have it.
         self.source.release();
-        let next = self.wanted.clone().wait(stop, &mut |trouble| {
+        let mut wanted = self.wanted.clone();
+        wanted.settings = self.source.settings().clone();
+        let next = wanted.wait(stop, &mut |trouble| {
             if !matches!(trouble, Trouble::Absent(_)) {
                 tracing::warn!("{device}: {trouble}");
             }
@@ -225,6 +229,13 @@ where
             let missing = ((seconds * shape.rate_hz).round() as u64).max(1);
             sink.gap(stream, first..first.saturating_add(missing), Reason::Unplugged)?;
         }
-        Ok(next.map(|next| Box::new(next) as Box<dyn Source>))
+        Ok(next.map(|mut next| {
+            next.source.follow(&self.source);
+            Box::new(next) as Box<dyn Source>
+        }))
+    }
+
+    fn controls(&self) -> Option<Arc<Controls>> {
+        self.source.controls()
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// How long an instrument may take for each answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
+/// How long it may take until it has confirmed all of a change while it streams: within the wait for the answer.
+pub(super) const CHANGE: Duration = Duration::from_secs(2);
+const _: () = assert!(CHANGE.as_millis() < crate::limits::SETTING_WAIT.as_millis());
 /// How long after its start it may take until each signal has sent something.
 pub(super) const FIRST_SAMPLES: Duration = Duration::from_secs(3);
 /// An instrument that streams and is silent for this long is lost, whatever USB says.

@@ -1,5 +1,6 @@
 //! Joulescopes over USB. The protocol of the JS220 is pure ([`js220`]): bytes and time in, requests and samples out; [`source`] is the
-//! thin loop that moves them between a [`usb::Link`] and the agent, for one opening; [`keep`] opens an instrument again.
+//! thin loop that moves them between a [`usb::Link`] and the agent, for one opening; [`live`] changes settings meanwhile; [`keep`] opens
+//! an instrument again.
 
 mod align;
 mod bits;
@@ -10,6 +11,7 @@ pub mod keep;
 #[cfg(feature = "usb")]
 pub mod libusb;
 mod limits;
+mod live;
 mod metadata;
 mod pubsub;
 mod sample_id;

@@ -22,6 +22,10 @@ const DECIMATES_SINCE: [u8; 3] = [1, 3, 0];
 /// Samples of one block of statistics, at the full rate.
 const STATISTICS_HZ_MAX: u32 = 1_000;
 
+/// Those that leave the streams as they are: they can be changed meanwhile.
+const LIVE_KEYS: [&str; 6] = ["current_range", "voltage_range", "vref", "gpo0", "gpo1", "power"];
+/// Those that do not.
+const STREAM_KEYS: [&str; 4] = ["signals", "rate", "filter", "statistics"];
 const KEYS: &str = "signals, rate, filter, statistics, current_range, voltage_range, vref, gpo0, gpo1, power";
 
 /// A signal that the instrument streams.
@@ -112,6 +116,7 @@ Settings of a Joulescope JS220: KEY=VALUE[,KEY=VALUE]..., for example rate=10000
   vref           of the digital signals: external, or what else the instrument names
   gpo0, gpo1     0 or 1: its outputs
   power          off disconnects the device under test; on [default: on]
+The last six can be changed while it is captured: wavekeep-agent set --help
 The other signals are a stream of their own, at 2000000 samples a second.";
 
 impl Default for Settings {
@@ -131,6 +136,10 @@ impl Default for Settings {
 pub enum SettingError {
     #[error("{0:?} is no setting: write KEY=VALUE with one of {KEYS}")]
     Key(String),
+    #[error("{0} is no setting that can be changed while it is captured: give KEY=VALUE with one of {keys}", keys = LIVE_KEYS.join(", "))]
+    Live(String),
+    #[error("{key} changes what is captured: end the agent, and start it anew with --settings {key}={value}")]
+    Stream { key: &'static str, value: String },
     #[error("{key} is given twice: leave one out")]
     Twice { key: String },
     #[error("{key}={value} is not possible: give {options}")]
@@ -197,9 +206,7 @@ impl Settings {
                 }
             }
             _ => {
-                let known = ["current_range", "voltage_range", "vref", "gpo0", "gpo1", "power"];
-                let known = known.into_iter().find(|known| *known == key);
-                let key = known.ok_or_else(|| SettingError::Key(format!("{key}={value}")))?;
+                let key = live_key(key).ok_or_else(|| SettingError::Key(format!("{key}={value}")))?;
                 if key.starts_with("gpo") && !["0", "1"].contains(&value) {
                     return Err(bad(key, value, "0 or 1"));
                 }
@@ -229,17 +236,13 @@ impl Settings {
             plan.add("s/stats/scnt", Value::U32(samples));
         }
         let offered = Offered(metadata);
-        let is_off = self.words.get("power").is_some_and(|word| word == "off");
-        if is_off {
-            plan.publishes.push(offered.publish("power", "s/i/range/mode", "off")?);
-        } else if let Some(word) = self.words.get("current_range") {
-            offered.range(&mut plan, "current_range", ["s/i/range/mode", "s/i/range/select"], word)?;
-        }
-        if let Some(word) = self.words.get("voltage_range") {
-            offered.range(&mut plan, "voltage_range", ["s/v/range/mode", "s/v/range/select"], word)?;
-        }
-        if let Some(word) = self.words.get("vref") {
-            plan.publishes.push(offered.publish("vref", "c/gpio/vref", word)?);
+        let is_power_said = self.words.contains_key("power");
+        for key in [
+            if is_power_said { "power" } else { "current_range" },
+            "voltage_range",
+            "vref",
+        ] {
+            plan.publishes.extend(self.publishes(key, &offered)?);
         }
         for (topic, level) in [("s/gpo/+/!clr", "0"), ("s/gpo/+/!set", "1")] {
             let is_asked = |key| self.words.get(key).is_some_and(|word| word == level);
@@ -249,6 +252,63 @@ impl Settings {
             }
         }
         Ok(plan)
+    }
+
+    /// What sets `key` while the streams go on, and all settings after that.
+    pub(super) fn change(
+        &self,
+        key: &str,
+        word: &str,
+        metadata: &BTreeMap<String, Metadata>,
+    ) -> Result<(Self, Vec<Publish>), SettingError> {
+        let Some(key) = live_key(key) else {
+            let stream = STREAM_KEYS.into_iter().find(|stream| *stream == key);
+            let value = word.into();
+            return Err(stream.map_or_else(
+                || SettingError::Live(key.into()),
+                |key| SettingError::Stream { key, value },
+            ));
+        };
+        let mut changed = self.clone();
+        changed.set(key, word)?;
+        let publishes = changed.publishes(key, &Offered(metadata))?;
+        Ok((changed, publishes))
+    }
+
+    /// Those that can be changed meanwhile and that somebody has given.
+    pub(super) fn words(&self) -> BTreeMap<String, String> {
+        let words = self.words.iter();
+        words.map(|(key, word)| ((*key).to_owned(), word.clone())).collect()
+    }
+
+    /// What sets the instrument as `key` says, if it is given.
+    fn publishes(&self, key: &'static str, offered: &Offered<'_>) -> Result<Vec<Publish>, SettingError> {
+        let word = |key| self.words.get(key).map(String::as_str);
+        let Some(asked) = word(key) else {
+            return Ok(Vec::new());
+        };
+        Ok(match key {
+            // Off is a mode of the current's range; that range is for later then, and has to be a possible one all the same.
+            "current_range" | "power" => {
+                let is_off = word("power") == Some("off");
+                let range = word("current_range").or((!is_off).then_some("auto"));
+                let topics = ["s/i/range/mode", "s/i/range/select"];
+                let range = range
+                    .map(|range| offered.range("current_range", topics, range))
+                    .transpose()?;
+                match range {
+                    Some(range) if !is_off => range,
+                    _ => vec![offered.publish("power", "s/i/range/mode", "off")?],
+                }
+            }
+            "voltage_range" => offered.range(key, ["s/v/range/mode", "s/v/range/select"], asked)?,
+            "vref" => vec![offered.publish(key, "c/gpio/vref", asked)?],
+            _ => {
+                let topic = if asked == "1" { "s/gpo/+/!set" } else { "s/gpo/+/!clr" };
+                let bit = u32::from(key == "gpo1");
+                vec![(topic.into(), publish(topic, Value::U32(1 << bit)))]
+            }
+        })
     }
 
     fn plan_rate(&self, plan: &mut Plan, identity: &Identity) -> Result<(), SettingError> {
@@ -270,6 +330,10 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn live_key(key: &str) -> Option<&'static str> {
+    LIVE_KEYS.into_iter().find(|live| *live == key)
 }
 
 fn signals(value: &str) -> Result<Vec<Js220Signal>, SettingError> {
@@ -308,8 +372,11 @@ pub(super) struct Plan {
     /// Of a block of statistics, if there are any.
     pub(super) statistics_samples: Option<u32>,
     /// Topics, with payloads that set them.
-    pub(super) publishes: Vec<(String, Vec<u8>)>,
+    pub(super) publishes: Vec<Publish>,
 }
+
+/// A topic, with the payload that sets it.
+pub(super) type Publish = (String, Vec<u8>);
 
 impl Plan {
     fn add(&mut self, topic: &str, value: Value<'_>) {
@@ -331,7 +398,7 @@ impl Offered<'_> {
         self.0.get(topic).ok_or(SettingError::Missing { key, topic })
     }
 
-    fn publish(&self, key: &'static str, topic: &'static str, word: &str) -> Result<(String, Vec<u8>), SettingError> {
+    fn publish(&self, key: &'static str, topic: &'static str, word: &str) -> Result<Publish, SettingError> {
         let metadata = self.get(key, topic)?;
         let payload = metadata
             .publish(topic, word)
@@ -342,23 +409,19 @@ impl Offered<'_> {
     /// A mode, or one of the ranges, which needs the mode `manual`.
     fn range(
         &self,
-        plan: &mut Plan,
         key: &'static str,
         [mode, select]: [&'static str; 2],
         word: &str,
-    ) -> Result<(), SettingError> {
+    ) -> Result<Vec<Publish>, SettingError> {
         let (modes, ranges) = (self.get(key, mode)?, self.get(key, select)?);
         // A mode has no number here: numbers are ranges.
         let by_mode = modes.publish(mode, word).filter(|_| word == "auto");
         if let Some(payload) = by_mode {
-            plan.publishes.push((mode.into(), payload));
-            return Ok(());
+            return Ok(vec![(mode.into(), payload)]);
         }
         let payload = ranges.publish(select, word);
         let payload = payload.ok_or_else(|| bad(key, word, format!("auto, {}", ranges.words())))?;
-        plan.publishes.push(self.publish(key, mode, "manual")?);
-        plan.publishes.push((select.into(), payload));
-        Ok(())
+        Ok(vec![self.publish(key, mode, "manual")?, (select.into(), payload)])
     }
 }
 

@@ -51,6 +51,7 @@ fn words_are_those_of_the_instrument() {
         topics(&[("s/i/range/mode", 2)]),
         "off is off"
     );
+    assert_eq!(sent("power=on"), topics(&[("s/i/range/mode", 0)]), "on is said, too");
     assert_eq!(
         sent("gpo0=1,gpo1=0"),
         topics(&[("s/gpo/+/!clr", 2), ("s/gpo/+/!set", 1)])
@@ -89,6 +90,7 @@ fn refusals_name_what_there_is() {
         ("filter=wideband", "sinc1"),
         ("statistics=3", "divisor"),
         ("current_range=5 A", "auto, 10 A, 180 mA, 18 mA"),
+        ("power=off,current_range=5 A", "auto, 10 A, 180 mA, 18 mA"),
         ("voltage_range=off", "15 V, 2 V"),
         ("vref=5V", "external, 3v3"),
         ("gpo1=2", "0 or 1"),
@@ -129,4 +131,54 @@ fn signals_have_the_order_of_a_stream() {
     );
     let all: Settings = "signals=all".parse().expect("it is a setting");
     assert_eq!(all.signals, Js220Signal::ALL);
+}
+
+#[test]
+fn what_leaves_the_streams_as_they_are_can_be_changed_meanwhile() {
+    let mut settings: Settings = "rate=1000,vref=3v3".parse().expect("they are settings");
+    for (key, word, sent) in [
+        ("power", "off", &[("s/i/range/mode", 2)][..]),
+        // For later.
+        ("current_range", "18 mA", &[("s/i/range/mode", 2)]),
+        ("power", "on", &[("s/i/range/mode", 1), ("s/i/range/select", 2)]),
+        ("current_range", "auto", &[("s/i/range/mode", 0)]),
+        ("voltage_range", "2V", &[("s/v/range/mode", 1), ("s/v/range/select", 1)]),
+        ("vref", "external", &[("c/gpio/vref", 0)]),
+        ("gpo0", "0", &[("s/gpo/+/!clr", 1)]),
+        ("gpo1", "1", &[("s/gpo/+/!set", 2)]),
+    ] {
+        let (changed, publishes) = settings.change(key, word, &metadata()).expect(key);
+        let publishes: Vec<_> = publishes
+            .into_iter()
+            .map(|(topic, payload)| (topic, payload[36]))
+            .collect();
+        assert_eq!(publishes, topics(sent), "{key}={word}");
+        settings = changed;
+    }
+    let words: Vec<_> = settings
+        .words()
+        .into_iter()
+        .map(|(key, word)| key + "=" + &word)
+        .collect();
+    let expected = [
+        "current_range=auto",
+        "gpo0=0",
+        "gpo1=1",
+        "power=on",
+        "voltage_range=2V",
+        "vref=external",
+    ];
+    assert_eq!(words, expected);
+    assert_eq!(settings.rate_hz, 1_000);
+    for (key, word, names) in [
+        ("rate", "100000", "--settings rate=100000"),
+        ("signals", "all", "start it anew"),
+        ("statistics", "off", "start it anew"),
+        ("colour", "red", "current_range, voltage_range, vref, gpo0, gpo1, power"),
+        ("voltage_range", "3 V", "auto, 15 V, 2 V"),
+        ("gpo0", "on", "0 or 1"),
+    ] {
+        let error = settings.change(key, word, &metadata()).expect_err(key).to_string();
+        assert!(error.contains(names), "{key}={word}: {error}");
+    }
 }

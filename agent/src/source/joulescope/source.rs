@@ -9,16 +9,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::counters::Counters;
 use super::js220::{Identity, Js220, Js220Error, Request};
+use super::live::Live;
 use super::settings::Settings;
 use super::streams::{Delivery, Moment};
 use super::usb::{Found, Link, Usb, UsbError};
 use super::{VENDOR, limits};
 use crate::clock::Clock;
-use crate::source::{Description, Sink, Source, SourceError};
+use crate::controls::Controls;
+use crate::source::{BadInput, Description, Sink, SinkError, Source, SourceError};
 use crate::stop::StopToken;
 
 /// The product that a JS220 is, for USB.
@@ -36,6 +38,7 @@ pub struct JoulescopeSource<U: Usb> {
     transfer: Vec<u8>,
     /// How long it has been waited for bytes in vain.
     silent: Duration,
+    live: Live,
 }
 
 /// Why an instrument cannot be captured.
@@ -109,8 +112,8 @@ impl<U: Usb> JoulescopeSource<U> {
         settings: &Settings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
-        let mut source = Self::link(usb, found, device, clock)?;
-        let opened = source.set_up(settings);
+        let mut source = Self::link(usb, found, Live::new(device, settings.clone()), clock)?;
+        let opened = source.set_up();
         if let Err(failure) = opened {
             source.close();
             return Err(failure.into());
@@ -126,6 +129,16 @@ impl<U: Usb> JoulescopeSource<U> {
         self.link = None;
     }
 
+    /// As they are now, also what was changed while it was captured.
+    pub(super) fn settings(&self) -> &Settings {
+        self.live.settings()
+    }
+
+    /// It is the next opening of the same instrument.
+    pub(super) fn follow(&mut self, before: &Self) {
+        self.live.follow(&before.live);
+    }
+
     /// What was odd about what it sent.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -133,7 +146,7 @@ impl<U: Usb> JoulescopeSource<U> {
     }
 
     /// One that is not set up.
-    fn link(usb: &mut U, found: &Found, device: &str, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+    fn link(usb: &mut U, found: &Found, live: Live, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         if found.vendor != VENDOR || found.product != PRODUCT_JS220 {
             return Err(OpenError::Product(found.product));
         }
@@ -143,18 +156,19 @@ impl<U: Usb> JoulescopeSource<U> {
             silent: Duration::ZERO,
             clock,
             description: Description {
-                device: device.into(),
+                device: live.device().into(),
                 attributes: BTreeMap::new(),
                 file: None,
                 streams: Vec::new(),
             },
             transfer: Vec::new(),
+            live,
         })
     }
 
-    fn set_up(&mut self, settings: &Settings) -> Result<(), Failure> {
+    fn set_up(&mut self) -> Result<(), Failure> {
         self.until_idle()?;
-        self.machine.start(settings)?;
+        self.machine.start(self.live.settings())?;
         self.until_idle()
     }
 
@@ -215,6 +229,7 @@ impl<U: Usb> JoulescopeSource<U> {
         while !stop.is_stopped() {
             let stepped = self.step();
             let is_over = stepped.is_err();
+            self.note_changes(sink)?;
             self.deliver(is_over, sink)?;
             match stepped {
                 Ok(()) => {}
@@ -227,6 +242,24 @@ impl<U: Usb> JoulescopeSource<U> {
             }
         }
         self.deliver(true, sink)
+    }
+
+    /// Before the samples that it stands at are delivered.
+    fn note_changes(&mut self, sink: &mut dyn Sink) -> Result<(), SourceError> {
+        let Some(marker) = self.live.go_on(&mut self.machine, self.clock.now()) else {
+            return Ok(());
+        };
+        match sink.marker(0, marker) {
+            // Not worth a capture.
+            Err(SinkError::Source(BadInput::Markers)) => {
+                warn!(
+                    "{}: too many changes at once: this one is not noted",
+                    self.description.device
+                );
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 
     fn deliver(&mut self, last: bool, sink: &mut dyn Sink) -> Result<(), SourceError> {
@@ -257,7 +290,12 @@ impl<U: Usb> JoulescopeSource<U> {
 
 /// Asks an instrument what it is, and leaves it as it was. Whoever uses it keeps it: that is an error then.
 pub fn identify<U: Usb>(usb: &mut U, found: &Found) -> Result<Identity, OpenError> {
-    let mut source = JoulescopeSource::link(usb, found, "", Arc::new(crate::clock::SystemClock::new()))?;
+    let mut source = JoulescopeSource::link(
+        usb,
+        found,
+        Live::new("", Settings::default()),
+        Arc::new(crate::clock::SystemClock::new()),
+    )?;
     let asked = source.until_idle();
     source.close();
     asked?;
@@ -288,7 +326,10 @@ where
 
     fn run(&mut self, sink: &mut dyn Sink, stop: &StopToken) -> Result<(), SourceError> {
         let before = self.counters();
+        let attending = self.live.attend();
         let result = self.capture(sink, stop);
+        self.live.leave();
+        drop(attending);
         if before != self.counters() {
             debug!("{}: {:?}", self.description.device, self.counters());
         }
@@ -296,6 +337,10 @@ where
             self.close();
         }
         result
+    }
+
+    fn controls(&self) -> Option<Arc<Controls>> {
+        Some(self.live.controls())
     }
 }
 

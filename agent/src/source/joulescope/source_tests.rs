@@ -300,3 +300,59 @@ fn what_does_not_open_says_why_and_is_left_disconnected() {
     let opened = JoulescopeSource::open(&mut script, &other, "bench", &Settings::default(), clock);
     assert_eq!(opened.err(), Some(OpenError::Product(0x0e88)));
 }
+
+#[test]
+fn i13_settings_change_while_it_is_captured_and_each_is_noted_at_its_sample() {
+    const TRANSFER: u64 = 32 * 126;
+    let script = Script::new(2);
+    let mut events = vec![time_map(&script, START_ID, START_NS)];
+    events.extend(both(&script, START, START + 2 * TRANSFER));
+    events.push(Event::Ask(&[("power", "off"), ("gpo0", "1")]));
+    events.extend(both(&script, START + 2 * TRANSFER, START + 4 * TRANSFER));
+    events.push(Event::Ask(&[("vref", "3v3"), ("voltage_range", "3 V")]));
+    events.push(Event::Ask(&[("rate", "1000")]));
+    events.extend(both(&script, START + 4 * TRANSFER, START + 8 * TRANSFER));
+    events.push(Event::Ask(&[("gpo1", "1")]));
+    events.push(Event::Stop);
+    script.lock().streaming.extend(events);
+    let mut source = open(&script, "statistics=off,voltage_range=2 V").expect("it opens");
+    let controls = source.controls().expect("it has some");
+    script.lock().controls = Some(Arc::clone(&controls));
+    let mut sink = kept(&source);
+    let stop = script.lock().stop.clone();
+    source.run(&mut sink, &stop).expect("it was stopped");
+    let notes: Vec<_> = sink
+        .markers
+        .iter()
+        .map(|(stream, marker)| (*stream, marker.sample, String::from_utf8_lossy(&marker.content)))
+        .collect();
+    // Each is sent with the next transfer, and confirmed after it.
+    let expected = [
+        (0, START + 3 * TRANSFER, "settings gpo0=1".into()),
+        (0, START + 4 * TRANSFER, "settings power=off".into()),
+    ];
+    assert_eq!(notes, expected);
+    assert!(sink.gaps.is_empty());
+    assert_eq!(sink.joined(0, 0), floats(21, START..START + 8 * TRANSFER));
+    let told: Vec<_> = script.lock().told.clone();
+    for (topic, value) in [("s/gpo/+/!set", 1), ("s/i/range/mode", 2)] {
+        assert!(told.contains(&(topic.to_owned(), value)), "{told:?}");
+    }
+    assert!(
+        told.iter().all(|(topic, _)| topic != "c/gpio/vref"),
+        "what is not possible as a whole changes nothing: {told:?}"
+    );
+    let asked = std::mem::take(&mut script.lock().asked);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let mut answers = asked.into_iter().map(|asked| match runtime.block_on(asked.wait()) {
+        Ok(status) => format!("{:?}", status.settings),
+        Err(error) => error.to_string(),
+    });
+    let mut next = || answers.next().expect("each is answered");
+    assert!(next().contains(r#""gpo0": "1", "power": "off", "voltage_range": "2 V""#));
+    assert!(next().starts_with("bench: voltage_range=3 V is not possible: give auto, 15 V, 2 V"));
+    assert!(next().contains("start it anew with --settings rate=1000"));
+    assert!(next().contains("is not there just now"), "it was stopped before that");
+    assert_eq!(source.settings().words().get("power").map(String::as_str), Some("off"));
+}

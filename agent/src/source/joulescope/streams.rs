@@ -303,6 +303,11 @@ impl Streams {
             .collect()
     }
 
+    /// Which sample of the first stream the instrument takes next, as far as anything has come of it.
+    pub(super) fn newest(&self) -> u64 {
+        self.joined.first().map_or(0, |joined| joined.lane.newest())
+    }
+
     /// When the sample was taken that the first stream stands at.
     pub(super) fn next_utc_ns(&self, time: Option<&TimeMap>) -> Option<i64> {
         let joined = self.joined.first()?;

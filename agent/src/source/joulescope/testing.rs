@@ -10,6 +10,7 @@ use wavekeep_proto::chunk::{Marker, Reason};
 
 use super::usb::{Found, Link, Usb, UsbError};
 use crate::clock::Clock;
+use crate::controls::{Asked, Controls};
 use crate::source::{Block, Column, Sink, SinkError};
 use crate::stop::StopToken;
 
@@ -125,6 +126,8 @@ pub(super) enum Event {
     Quiet(Duration),
     Unplug,
     Stop,
+    /// Somebody wants these settings.
+    Ask(&'static [(&'static str, &'static str)]),
 }
 
 /// The instrument's side of a script, and the host's clock.
@@ -145,6 +148,9 @@ pub(super) struct Instrument {
     /// The topic that is not answered.
     pub(super) mute: Option<&'static str>,
     pub(super) stop: StopToken,
+    /// Whom [`Event::Ask`] asks, and what it was told.
+    pub(super) controls: Option<Arc<Controls>>,
+    pub(super) asked: Vec<Asked>,
     now: Duration,
     slept_ns: i64,
     missed: u64,
@@ -231,7 +237,12 @@ impl Instrument {
                     .message(&format!("{topic}#"), 14, &i64::from(code).to_le_bytes());
             }
         }
-        self.events.push_back(Event::Transfer(transfer));
+        // While it streams, before what it sends later.
+        if self.switches == 0 {
+            self.events.push_front(Event::Transfer(transfer));
+        } else {
+            self.events.push_back(Event::Transfer(transfer));
+        }
         if topic.ends_with("ctrl") && value == 1 {
             self.switches -= 1;
             if self.switches == 0 {
@@ -296,6 +307,12 @@ impl Link for Script {
             Some(Event::Quiet(time)) => instrument.now += time,
             Some(Event::Unplug) => return Err(UsbError::Gone),
             Some(Event::Stop) => instrument.stop.stop(),
+            Some(Event::Ask(set)) => {
+                let set = set.iter().map(|(key, word)| ((*key).into(), (*word).into())).collect();
+                let asked = instrument.controls.as_ref().map(|controls| controls.ask(set));
+                let asked = asked.expect("it has controls").expect("they are attended");
+                instrument.asked.push(asked);
+            }
             None => instrument.now += wait,
         }
         Ok(false)
@@ -317,6 +334,7 @@ pub(super) struct Kept {
     pub(super) signals: Vec<Vec<Vec<Piece>>>,
     pub(super) gaps: Vec<(usize, Range<u64>, Reason)>,
     pub(super) anchors: Vec<(usize, u64, i64)>,
+    pub(super) markers: Vec<(usize, Marker)>,
 }
 
 impl Kept {
@@ -377,7 +395,9 @@ impl Sink for Kept {
         Ok(())
     }
 
-    fn marker(&mut self, _: usize, _: Marker) -> Result<(), SinkError> {
-        panic!("a JS220 has no markers")
+    fn marker(&mut self, stream: usize, marker: Marker) -> Result<(), SinkError> {
+        assert!(marker.sample >= self.next[stream], "a marker comes before its sample");
+        self.markers.push((stream, marker));
+        Ok(())
     }
 }
