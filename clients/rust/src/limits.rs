@@ -8,6 +8,8 @@ pub(crate) const CONNECT_SECONDS_MAX: Duration = Duration::from_secs(5);
 pub(crate) const KEEP_ALIVE_SECONDS: Duration = Duration::from_secs(20);
 /// Bytes under way on a connection and in each answer: a fixed window was faster than an adaptive one.
 pub(crate) const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Chunks that are looked at for one with samples, at either end of a stream.
+pub(crate) const INTEGRAL_CHUNKS_MAX: u32 = 64;
 /// Streams of one answer.
 pub(crate) const STREAMS_MAX: usize = 100_000;
 /// Gaps of a stream that its manifest has not named yet. The server names them at the latest after 10,000.

@@ -34,5 +34,7 @@ pub(super) const STREAMS_FOLLOWED_MAX: usize = 100_000;
 pub(super) const AGENT_SECONDS_MAX: Duration = Duration::from_secs(5);
 /// Of its answer.
 pub(super) const AGENT_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Streams whose instrument's own integrals are held against what is stored, in one answer: each takes a few questions.
+pub(super) const INTEGRALS_MAX: usize = 64;
 /// Streams of an answer that are held, to be printed once the agent was asked again; the server allows fewer.
 pub(super) const STREAMS_RECONCILED_MAX: usize = 100_000;

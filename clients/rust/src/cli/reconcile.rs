@@ -7,15 +7,16 @@ use clap::Args;
 use serde::Serialize;
 use wavekeep::proto::id::StreamId;
 use wavekeep::reconcile::{Finding, Held, Reckoning, Word};
-use wavekeep::{Account, Client};
+use wavekeep::time::rfc3339;
+use wavekeep::{Account, Client, Integral, Integrals};
 
 use super::Select;
 use super::agent::Agent;
 use super::failure::Failure;
-use super::limits::STREAMS_RECONCILED_MAX;
+use super::limits::{INTEGRALS_MAX, STREAMS_RECONCILED_MAX};
 use super::listing::say_if_empty;
 use super::table::Output;
-use super::words::thousands;
+use super::words::{si, thousands};
 
 pub(super) const EXAMPLES: &str = "Examples:
   wavekeep reconcile --device js220-001
@@ -27,6 +28,9 @@ For each stream, in samples of its axis:
 and, where there are such, + continued by a successor (counted there) + dropped by retention. All but the outbox is counted from the
 rows of chunks. Captured is what the agent says: asked now with --outbox or --agent-socket; else in the stream's end, once that is
 stored; else in its last heartbeat, which the server writes down twice a minute. A stream that is still captured adds up too.
+
+Of an instrument that integrates by itself (a Joulescope's statistics), its charge and energy are shown beside those of the stored
+samples. They differ by what is missing; that is for you to know, and no failure.
 
 It ends with 0 only if every stream adds up, and with 1 otherwise. It reads counts, no samples: `wavekeep-server scrub` reads those.";
 
@@ -91,7 +95,8 @@ pub(super) async fn reconcile(client: &Client, asked: &Reconcile, output: &mut O
     // Those of another device or run are somebody else's question.
     held.retain(|id, held| !known.contains(id) && asked.wants(held));
     sums.extend(held.values().map(Reckoning::unknown_to_server));
-    tell(&sums, output)?;
+    let integrals = integrals(client, &accounts).await;
+    tell(&sums, &integrals, output)?;
     verdict(&sums)
 }
 
@@ -117,16 +122,37 @@ async fn accounts(client: &Client, asked: &Reconcile, agent_knows_some: bool) ->
     }
 }
 
-fn tell(sums: &[Reckoning], output: &mut Output) -> Result<(), Failure> {
+/// What instruments have integrated themselves. Where it cannot be had, nothing is said of it.
+async fn integrals(client: &Client, accounts: &[Account]) -> BTreeMap<StreamId, Integrals> {
+    let streams = accounts.iter().map(|account| &account.stream);
+    let mut all = BTreeMap::new();
+    for stream in streams
+        .filter(|stream| wavekeep::integrates(stream))
+        .take(INTEGRALS_MAX)
+    {
+        if let Ok(Some(integrals)) = client.integrals(stream).await {
+            all.insert(stream.id(), integrals);
+        }
+    }
+    all
+}
+
+fn tell(sums: &[Reckoning], integrals: &BTreeMap<StreamId, Integrals>, output: &mut Output) -> Result<(), Failure> {
     for (at, sum) in sums.iter().enumerate() {
         if output.json {
-            output.json_line(&Line::from(sum))?;
+            output.json_line(&Line {
+                instrument: integrals.get(&sum.stream).map(InstrumentLine::from),
+                ..Line::from(sum)
+            })?;
             continue;
         }
         if at > 0 {
             output.line("")?;
         }
-        for line in lines(sum) {
+        for line in lines(sum)
+            .into_iter()
+            .chain(integrals.get(&sum.stream).into_iter().flat_map(compared))
+        {
             output.line(&line)?;
         }
     }
@@ -211,6 +237,27 @@ fn lines(sum: &Reckoning) -> Vec<String> {
         }
     };
     lines.push(format!("  {verdict}"));
+    lines
+}
+
+/// What the instrument says, and what the samples come to.
+fn compared(integrals: &Integrals) -> Vec<String> {
+    let seconds = (integrals.to_ns - integrals.from_ns) as f64 / 1e9;
+    let row = |name: &str, unit: &str, integral: &Integral| {
+        let less = (integral.instrument - integral.stored) / integral.instrument.abs().max(f64::MIN_POSITIVE) * 100.0;
+        let samples = match integral.missing {
+            0 => "none is missing".into(),
+            missing => format!("{} samples are missing", thousands(missing)),
+        };
+        format!(
+            "  {name}: {} by the instrument, {} of what is stored, {less:.4} % less; {samples}",
+            si(integral.instrument, unit),
+            si(integral.stored, unit)
+        )
+    };
+    let mut lines = vec![format!("  in {seconds:.3} s from {}", rfc3339(integrals.from_ns))];
+    lines.push(row("charge", "C", &integrals.charge));
+    lines.extend(integrals.energy.iter().map(|energy| row("energy", "J", energy)));
     lines
 }
 
@@ -322,6 +369,34 @@ struct Line {
     behind: u64,
     difference: i128,
     findings: Vec<String>,
+    /// Of a stream in which the instrument integrates; else null.
+    instrument: Option<InstrumentLine>,
+}
+
+/// What an instrument has integrated itself, and what is stored of its samples.
+#[derive(Serialize)]
+struct InstrumentLine {
+    from: String,
+    to: String,
+    charge_coulomb: f64,
+    stored_charge_coulomb: f64,
+    energy_joule: Option<f64>,
+    stored_energy_joule: Option<f64>,
+    missing: u64,
+}
+
+impl From<&Integrals> for InstrumentLine {
+    fn from(integrals: &Integrals) -> Self {
+        Self {
+            from: rfc3339(integrals.from_ns),
+            to: rfc3339(integrals.to_ns),
+            charge_coulomb: integrals.charge.instrument,
+            stored_charge_coulomb: integrals.charge.stored,
+            energy_joule: integrals.energy.map(|energy| energy.instrument),
+            stored_energy_joule: integrals.energy.map(|energy| energy.stored),
+            missing: integrals.charge.missing,
+        }
+    }
 }
 
 impl From<&Reckoning> for Line {
@@ -356,6 +431,7 @@ impl From<&Reckoning> for Line {
             behind: sum.behind,
             difference: sum.difference,
             findings: sum.findings.iter().map(what).collect(),
+            instrument: None,
         }
     }
 }
