@@ -291,7 +291,7 @@ impl Settings {
             // Off is a mode of the current's range; that range is for later then, and has to be a possible one all the same.
             "current_range" | "power" => {
                 let is_off = word("power") == Some("off");
-                let range = word("current_range").or((!is_off).then_some("auto"));
+                let range = word("current_range").or_else(|| (!is_off).then_some("auto"));
                 let topics = ["s/i/range/mode", "s/i/range/select"];
                 let range = range
                     .map(|range| offered.range("current_range", topics, range))
