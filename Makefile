@@ -24,10 +24,11 @@ SEED ?=
 TIMESCALE ?=
 ARGS ?=
 BENCH ?=
+SCALE ?= 0.25
 
 .PHONY: help
 help: ## lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## installs what is missing (Debian and Ubuntu, as root or through sudo; otherwise prints the exact line)
@@ -61,6 +62,10 @@ test-timescale: build ## the store's tests and the whole way, against TimescaleD
 .PHONY: test-official
 test-official: build ## JLS files against the official reader and writer, and the vendor's driver against the emulated JS220 (Pythons of yours: see the script)
 	@scripts/test-official
+
+.PHONY: test-usb220
+test-usb220: build ## the real agent on a real USB bus: Debian's kernel under QEMU, emulated JS220s over USB/IP, SECONDS=60 of one at SCALE=0.25 of its clock (Debian; as root, QEMU is installed)
+	@scripts/test-usb220 $(SECONDS) $(SCALE)
 
 .PHONY: simulate
 simulate: setup ## the protocol, and the real shells on a simulated network, in a seeded hostile world: SEEDS=2000 of each (WAVEKEEP_SEED=n replays one, WAVEKEEP_SEED_FROM=n begins there)

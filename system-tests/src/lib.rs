@@ -14,10 +14,14 @@
 //! | [`recordings`] | real recordings, and files that are made to be hard |
 //! | [`stored`] | what the database says, by SQL and by `Query`, decoded |
 //! | [`truth`] | the same, checked against the simulator's truth |
+//! | [`joulescope`] | the same, of emulated JS220s, against their waveform |
+//! | [`guest`] | a virtual machine with Debian's kernel, to which emulated instruments are attached over USB/IP |
 //! | [`latency`] | how late samples were committed |
 
 pub mod cluster;
 pub mod damage;
+pub mod guest;
+pub mod joulescope;
 pub mod lab;
 pub mod latency;
 pub mod power;

@@ -12,7 +12,7 @@ const SCRIPT: &str = r#"cat >/dev/null
 [ -d "$1" ] || exit 0
 for file in "$1"/*.pid; do
     process=$(cat "$file")
-    case "$(readlink "/proc/$process/exe")" in */wavekeep-*) kill -KILL -- "-$process" ;; esac
+    case "$(readlink "/proc/$process/exe")" in */wavekeep-* | */joulescope-usbip | */qemu-system-*) kill -KILL "-$process" ;; esac
 done
 postmaster=$(head -n 1 "$1/server/data/postmaster.pid") && kill -QUIT "$postmaster"
 for wait in 1 2 3 4 5 6 7 8 9 10; do kill -0 "$postmaster" || break; sleep 0.3; done

@@ -3,17 +3,15 @@
 //! that change meanwhile.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use wavekeep_joulescope_emulator::wave::{Wave, to_f32};
-use wavekeep_proto::chunk::{ChunkKind, Header, Marker, Reason};
+use wavekeep_proto::chunk::Reason;
+use wavekeep_system_tests::joulescope::{self, Truth};
 use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::{Process, binary};
-use wavekeep_system_tests::stored::{self, Sink, StoredStream};
+use wavekeep_system_tests::stored::StoredStream;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SEED: u64 = 3;
@@ -43,82 +41,9 @@ fn agent(lab: &Lab, instruments: &str, options: &[&str]) -> Process {
     Process::spawn(command, "usb", lab.folder()).unwrap()
 }
 
-/// Holds what is stored of current and voltage against the waveform.
-struct Truth {
-    wave: Wave,
-    stored: u64,
-    gaps: BTreeMap<Reason, u64>,
-    markers: Vec<(u64, String)>,
-    first: Option<u64>,
-    next: u64,
-}
-
-impl Sink for Truth {
-    fn samples(&mut self, header: &Header, columns: &[Option<Vec<u8>>]) -> Result<()> {
-        let (first, end) = (header.first_sample, header.end_sample());
-        let (mut current, mut voltage) = (Vec::new(), Vec::new());
-        self.wave.analog(first, end, |sample| {
-            current.extend(to_f32(sample.i).to_le_bytes());
-            voltage.extend(to_f32(sample.v).to_le_bytes());
-        });
-        for (column, truth) in columns.iter().zip([current, voltage]) {
-            ensure!(
-                column.as_ref().is_none_or(|column| *column == truth),
-                "samples {first}..{end} are not those of the waveform"
-            );
-        }
-        self.stored += header.count;
-        let note = |marker: &Marker| (marker.sample, String::from_utf8_lossy(&marker.content).into_owned());
-        self.markers.extend(header.markers.iter().map(note));
-        self.reached(first, end)
-    }
-
-    fn gap(&mut self, header: &Header) -> Result<()> {
-        ensure!(header.kind == ChunkKind::Gap, "a gap is one");
-        *self.gaps.entry(header.reason).or_default() += header.count;
-        self.reached(header.first_sample, header.end_sample())
-    }
-}
-
-impl Truth {
-    fn reached(&mut self, first: u64, end: u64) -> Result<()> {
-        let expected = *self.first.get_or_insert(first);
-        ensure!(
-            self.next == 0 && expected == first || self.next == first,
-            "I4: {first} comes after {}",
-            self.next
-        );
-        self.next = end;
-        Ok(())
-    }
-}
-
 /// The streams of a device that have this signal, oldest first; and what is in each, with instruments of these seeds.
 fn check(lab: &Lab, device: &str, signal: &str, seeds: &[u64]) -> Vec<(StoredStream, Truth)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut connection = stored::sql(&lab.database_url().unwrap()).await.unwrap();
-        let mut checked = Vec::new();
-        let streams = stored::streams(&mut connection, device).await.unwrap();
-        let of_signal = |stream: &StoredStream| stream.definition.signals.iter().any(|own| own.name == signal);
-        for (stream, seed) in streams.into_iter().filter(of_signal).zip(seeds) {
-            let mut truth = Truth {
-                wave: Wave::new(*seed),
-                stored: 0,
-                gaps: BTreeMap::new(),
-                markers: Vec::new(),
-                first: None,
-                next: 0,
-            };
-            stored::read_by_sql(&mut connection, &stream, &mut truth).await.unwrap();
-            checked.push((stream, truth));
-        }
-        assert_eq!(checked.len(), seeds.len(), "one stream for each opening");
-        checked
-    })
+    joulescope::check(lab, device, signal, seeds).unwrap()
 }
 
 #[test]
