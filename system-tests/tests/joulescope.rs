@@ -50,7 +50,8 @@ fn check(lab: &Lab, device: &str, signal: &str, seeds: &[u64]) -> Vec<(StoredStr
 fn i4_i13_each_sample_of_a_js220_is_stored_or_in_a_gap() {
     let lab = Lab::start().unwrap();
     // A second before the 32 bits of its sample id are over.
-    let instrument = "js220,serial=001122,seed=3,fifo=4000000,start=4292967296,fault=lose:20@s2000000,fault=duplicate@s3000000";
+    let instrument =
+        "js220,serial=001122,seed=3,fifo=4000000,start=4292967296,fault=lose:20@s2000000,fault=duplicate@s3000000";
     let mut agent = agent(&lab, instrument, &["--joulescope", "001122", "--duration", "4s"]);
     agent.wait_success(PATIENCE).unwrap();
     let checked = check(&lab, "js220-001122", "current", &[SEED]);
@@ -159,7 +160,10 @@ fn i4_settings_change_while_it_is_captured_and_stay_when_it_is_plugged_in_again(
         "statistics=off",
     ];
     let mut command = lab.agent_command(&lab.url(), "usb", &["run"], &options).unwrap();
-    with_emulator(&mut command, "js220,serial=001122,seed=3,fifo=4000000,fault=unplug:1500@s20000000");
+    with_emulator(
+        &mut command,
+        "js220,serial=001122,seed=3,fifo=4000000,fault=unplug:1500@s20000000",
+    );
     command.env("WAVEKEEP_EMULATOR_LOG", &log);
     let mut agent = Process::spawn(command, "usb", lab.folder()).unwrap();
     let outputs = || Ok(set(&lab, &["gpo0=1"]).0);
