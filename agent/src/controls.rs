@@ -306,7 +306,7 @@ mod tests {
             Ok(picked) => picked.device.clone(),
             Err(error) => error.to_string(),
         };
-        let both = [named(&one), meter.clone(), named(&other)];
+        let both = [named(&one), meter, named(&other)];
         assert_eq!(said(&both, Some("js220-2")), "js220-2");
         assert!(said(&both, None).contains("--device, of js220-1, js220-2"));
         assert!(said(&both, Some("js220-3")).contains("js220-1, js220-2"));

@@ -1,5 +1,5 @@
 //! Joulescopes over USB. The protocol of the JS220 is pure ([`js220`]): bytes and time in, requests and samples out; [`source`] is the
-//! thin loop that moves them between a [`usb::Link`] and the agent, for one opening; [`live`] changes settings meanwhile; [`keep`] opens
+//! thin loop that moves them between a [`usb::Link`] and the agent, for one opening; `live` changes settings meanwhile; [`keep`] opens
 //! an instrument again.
 
 mod align;
