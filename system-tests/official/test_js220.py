@@ -149,6 +149,34 @@ class Js220(unittest.TestCase):
                 np.testing.assert_array_equal(samples, expected, f"{signal} at {first}")
             self.assertGreater(recording.out[signal].size, 20_000)
 
+    def test_wideband_decimates_on_the_host_with_the_agents_taps(self):
+        # A block has the id of the last sample that went into its first output.
+        for hz in (500_000, 100_000, 2_000):
+            with self.subTest(hz):
+                factor = 1_000_000 // hz
+                recording = Recording(CALM, "--seconds", "2.5", "--signals", "i,v", "--set", f"h/fs={hz}")
+                for signal in "iv":
+                    blocks = recording.blocks(signal)
+                    samples = np.concatenate([samples for _, _, samples in blocks])
+                    start = blocks[0][0] // 2 - (factor - 1)
+                    self.assertEqual((blocks[0][1], start % factor), (2 * factor, 0))
+                    full = wave.expected(SEED, signal, 2 * start, factor * samples.size).astype(np.float64)
+                    expected, early = wave.wideband(full, factor)
+                    self.assertGreater(samples.size, early + 500)
+                    # The driver's filters have steps of 2^-30.
+                    np.testing.assert_allclose(samples[early:], expected[early:], rtol=2e-7, atol=2.0**-27)
+
+    def test_below_1_khz_the_host_takes_means_of_means(self):
+        recording = Recording(CALM, "--seconds", "2.5", "--signals", "i", "--set", "h/filter=1", "--set", "h/fs=200")
+        blocks = recording.blocks("i")
+        self.assertGreater(recording.out["i"].size, 100)
+        for first, step, samples in blocks:
+            start = first // 2 - 4_000
+            self.assertEqual((step, start % 5_000), (10_000, 0))
+            units = wave.analog(SEED, 2 * start, 5_000 * samples.size)[0]
+            expected = units.reshape(-1, 5_000).mean(axis=1) / 2.0**31
+            np.testing.assert_allclose(samples, expected, rtol=2e-7, atol=2.0**-28)
+
     def test_statistics_count_what_was_lost(self):
         recording = Recording(
             f"{CALM},fault=lose:2000@s400000", "--seconds", "3.5", "--signals", "i,v", "--scnt", "100000"

@@ -1,5 +1,8 @@
 """The emulator's waveform, computed again from its description (joulescope-emulator/src/wave.rs) with numpy."""
 
+import pathlib
+import re
+
 import numpy as np
 
 U64 = np.uint64
@@ -65,3 +68,23 @@ def expected(seed, signal, first_id, count):
     if signal == "v":
         return f32(v)
     return f32(i) * f32(v)
+
+
+def taps(factor):
+    """Of the agent's filter of this factor: half of them stand there."""
+    source = pathlib.Path(__file__).parents[2] / "agent/src/source/joulescope/decimate.rs"
+    numbers = re.search(rf"HALF_{factor}: .*?= \[(.*?)\];", source.read_text(), re.DOTALL)[1]
+    half = [int(number.replace("_", "")) for number in re.findall(r"-?[\d_]+", numbers)]
+    return np.array(half[:0:-1] + half) / 2.0**23
+
+
+def wideband(samples, factor):
+    """What the vendor's host makes of samples at 1 MSPS, of which the first is one that it begins with; and of how many of its first
+    outputs the samples before are not known."""
+    early = 0
+    while factor > 1:
+        step = 5 if factor % 2 else 2
+        samples = np.convolve(samples, taps(step))[: samples.size][step - 1 :: step]
+        early = (early + taps(step).size) // step + 1
+        factor //= step
+    return samples, early

@@ -114,6 +114,88 @@ pub fn check(lab: &Lab, device: &str, signal: &str, seeds: &[u64]) -> Result<Vec
     })
 }
 
+/// What is stored of current, if the agent has decimated it: by the first sample's number.
+#[derive(Default)]
+pub struct Decimated(pub BTreeMap<u64, Vec<f32>>);
+
+impl Sink for Decimated {
+    fn samples(&mut self, header: &Header, columns: &[Option<Vec<u8>>]) -> Result<()> {
+        let bytes = columns.first().and_then(Option::as_ref).context("current is there")?;
+        let samples = bytes.as_chunks().0.iter().map(|sample| f32::from_le_bytes(*sample));
+        self.0.insert(header.first_sample, samples.collect());
+        Ok(())
+    }
+
+    fn gap(&mut self, header: &Header) -> Result<()> {
+        anyhow::bail!("{} samples are missing: {:?}", header.count, header.reason)
+    }
+}
+
+/// The rate of a device's only stream of current and voltage, and what is stored of current.
+pub fn decimated(lab: &Lab, device: &str) -> Result<(f64, Decimated)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut connection = stored::sql(&lab.database_url()?).await?;
+        let mut streams = stored::streams(&mut connection, device).await?;
+        streams.retain(|stream| stream.definition.signals.iter().any(|own| own.name == "current"));
+        let [stream] = &streams[..] else {
+            anyhow::bail!("{} streams", streams.len())
+        };
+        let mut decimated = Decimated::default();
+        stored::read_by_sql(&mut connection, stream, &mut decimated).await?;
+        Ok((stream.definition.rate_hz, decimated))
+    })
+}
+
+/// Current as means of so many samples each, from one to before another of them.
+#[must_use]
+pub fn means(seed: u64, first: u64, end: u64, factor: u64) -> Vec<f64> {
+    let mut samples = Vec::new();
+    Wave::new(seed).analog(first * factor, end * factor, |sample| {
+        samples.push(f64::from(to_f32(sample.i)))
+    });
+    let means = samples.chunks(factor as usize);
+    means
+        .map(|samples| samples.iter().sum::<f64>() / factor as f64)
+        .collect()
+}
+
+/// The taps of the agent's filter of this factor: one half stands in its source.
+pub fn taps(factor: u64) -> Result<Vec<f64>> {
+    let source = include_str!("../../agent/src/source/joulescope/decimate.rs");
+    let (_, rest) = source.split_once(&format!("HALF_{factor}: ")).context("it has taps")?;
+    let numbers = rest.split_once("= [").and_then(|(_, rest)| rest.split_once(']'));
+    let (numbers, _) = numbers.context("they are a list")?;
+    let half = numbers.split(',').map(|number| number.trim().replace('_', ""));
+    let half: Vec<f64> = half
+        .filter(|number| !number.is_empty())
+        .map(|number| number.parse())
+        .collect::<Result<_, _>>()?;
+    let both = half[1..].iter().rev().chain(&half);
+    Ok(both.map(|tap| tap / f64::from(1 << 23)).collect())
+}
+
+/// Current as samples `from` to before `end` of an instrument with this seed, filtered by these factors one after the other: the outputs
+/// with all that they look at, by the number of the first.
+pub fn filtered(seed: u64, from: u64, end: u64, factors: &[u64]) -> Result<(u64, Vec<f64>)> {
+    let (mut first, mut samples) = (from, Vec::new());
+    Wave::new(seed).analog(from, end, |sample| samples.push(f64::from(to_f32(sample.i))));
+    for factor in factors {
+        let taps = taps(*factor)?;
+        let half = taps.len() as u64 / 2;
+        let output = (first + half).div_ceil(*factor);
+        let windows = samples
+            .windows(taps.len())
+            .skip((output * factor - half - first) as usize);
+        let outputs = windows.step_by(*factor as usize);
+        samples = outputs
+            .map(|window| window.iter().zip(&taps).map(|(sample, tap)| sample * tap).sum())
+            .collect();
+        first = output;
+    }
+    Ok((first, samples))
+}
+
 /// What an instrument lost of current and of voltage since it was plugged in again so often, by its log (see `joulescope-usbip --help`):
 /// as numbers of samples.
 pub fn lost(log: &Path, serial: &str, plugs: u64) -> Result<Vec<Range<u64>>> {

@@ -92,6 +92,52 @@ fn i4_i13_each_sample_of_a_js220_is_stored_or_in_a_gap() {
 }
 
 #[test]
+fn lower_rates_are_the_filters_that_they_say() {
+    let lab = Lab::start().unwrap();
+    let instruments =
+        "js220,serial=1,seed=3,fifo=4000000;js220,serial=2,seed=3,fifo=4000000;js220,serial=3,seed=3,fifo=4000000";
+    let captures = [
+        ("1", "rate=2000"),
+        ("2", "rate=100000,filter=sinc1"),
+        ("3", "rate=500,filter=sinc1"),
+    ];
+    for (serial, settings) in captures {
+        let settings = format!("{settings},statistics=off");
+        let options = ["--joulescope", serial, "--settings", &settings, "--duration", "1500ms"];
+        agent(&lab, instruments, &options).wait_success(PATIENCE).unwrap();
+    }
+    // Of the instrument's values, which have steps of 2^-24 of their own size, and of an output.
+    let check = |serial: &str, rate_hz: f64, factors: &[u64]| {
+        let (rate, decimated) = joulescope::decimated(&lab, &format!("js220-{serial}")).unwrap();
+        assert!((rate - rate_hz).abs() < 1e-9, "{rate}");
+        let factor = 1_000_000 / rate_hz as u64;
+        let count: usize = decimated.0.values().map(Vec::len).sum();
+        assert!(count as f64 > rate_hz, "{count}");
+        for (first, samples) in decimated.0 {
+            let end = first + samples.len() as u64;
+            let expected = if factors.is_empty() {
+                joulescope::means(SEED, first, end, factor)
+            } else {
+                let reach = 6_000;
+                let from = (first * factor).checked_sub(reach).unwrap();
+                let (known, outputs) = joulescope::filtered(SEED, from, end * factor + reach, factors).unwrap();
+                outputs.into_iter().skip((first - known) as usize).collect()
+            };
+            for ((at, sample), expected) in (first..).zip(samples).zip(expected) {
+                let off = (f64::from(sample) - expected).abs();
+                assert!(
+                    off < 1e-6 * expected.abs() + 1e-7,
+                    "{sample} for {expected} at {at} of {rate} Hz"
+                );
+            }
+        }
+    };
+    check("1", 2_000.0, &[2, 2, 5, 5, 5]);
+    check("2", 100_000.0, &[]);
+    check("3", 500.0, &[]);
+}
+
+#[test]
 fn i4_i11_an_instrument_that_is_unplugged_is_captured_again() {
     let lab = Lab::start().unwrap();
     let instrument = "js220,serial=001122,seed=3,fifo=4000000,fault=unplug:1500@s2000000";

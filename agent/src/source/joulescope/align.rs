@@ -14,11 +14,11 @@ use std::ops::Range;
 use wavekeep_proto::chunk::Reason;
 
 use super::bits;
-use super::limits::{BLOCK_SAMPLES, LAG_SAMPLES, RUNS_MAX};
+use super::limits::{BLOCK_SAMPLES, RUNS_MAX};
 use crate::source::{Block, Column};
 
-/// Cuts lie at multiples of this where they may: packed samples start a byte there.
-const GRID: u64 = 8;
+/// Cuts of packed samples lie at multiples of this where they may: they start a byte there.
+const GRID_PACKED: u64 = 8;
 
 /// The signals of one stream.
 #[derive(Debug)]
@@ -28,6 +28,10 @@ pub(super) struct Lane {
     first: u64,
     /// Emitted up to here; `None`: the stream has not begun.
     at: Option<u64>,
+    /// Cuts lie at multiples of this where they may.
+    grid: u64,
+    /// So many samples may one signal be ahead of another one.
+    lag: u64,
 }
 
 /// One signal.
@@ -35,6 +39,8 @@ pub(super) struct Lane {
 struct Track {
     bits: usize,
     runs: VecDeque<Run>,
+    /// Where its first sample will be, if that is known before it has come.
+    expected: Option<u64>,
     /// After the last sample that was taken.
     end: u64,
     /// For samples that do not start a byte.
@@ -75,11 +81,14 @@ pub(super) enum Piece<'a> {
 }
 
 impl Lane {
-    /// Signals of so many bits each.
-    pub(super) fn new(bits: &[usize]) -> Self {
+    /// Signals of so many bits each, of which one may be ahead of another one by so many samples.
+    pub(super) fn new(bits: &[usize], lag: u64) -> Self {
+        let is_packed = bits.iter().any(|bits| !bits.is_multiple_of(8));
+        let grid = if is_packed { GRID_PACKED } else { 1 };
         let tracks = bits.iter().map(|bits| Track {
             bits: *bits,
             runs: VecDeque::new(),
+            expected: None,
             end: 0,
             shifted: Vec::new(),
         });
@@ -87,6 +96,8 @@ impl Lane {
             tracks: tracks.collect(),
             first: 0,
             at: None,
+            grid,
+            lag,
         }
     }
 
@@ -95,32 +106,29 @@ impl Lane {
         self.at
     }
 
-    /// After the newest sample that has come, of any signal.
-    pub(super) fn newest(&self) -> u64 {
-        self.tracks.iter().map(|track| track.end).max().unwrap_or(0)
-    }
-
     /// Signals that have not sent anything yet.
     pub(super) fn silent(&self) -> impl Iterator<Item = usize> {
         self.tracks
             .iter()
             .enumerate()
-            .filter(|(_, track)| track.end == 0)
+            .filter(|(_, track)| track.start().is_none())
             .map(|(place, _)| place)
     }
 
     /// Begins where all signals are there, as soon as that is known. Answers where.
     pub(super) fn begin(&mut self) -> Option<u64> {
         if self.at.is_none() {
-            let starts = self
-                .tracks
-                .iter()
-                .map(|track| track.runs.front().map(|run| run.range.start));
+            let starts = self.tracks.iter().map(Track::start);
             let start = starts.collect::<Option<Vec<_>>>()?.into_iter().max()?;
-            self.first = start.next_multiple_of(GRID);
+            self.first = start.next_multiple_of(self.grid);
             self.at = Some(self.first);
         }
         self.at
+    }
+
+    /// The first sample of a signal will be this one.
+    pub(super) fn expect(&mut self, signal: usize, first: u64) {
+        self.tracks[signal].expected.get_or_insert(first);
     }
 
     /// Takes `count` samples of a signal, the first of `data` at `first` on; those at its start that are known already, `known`, are
@@ -149,8 +157,8 @@ impl Lane {
     /// Before the stream begins only as much is kept as would be waited for.
     fn forget_early(&mut self, signal: usize) {
         let track = &mut self.tracks[signal];
-        let from = track.end.saturating_sub(LAG_SAMPLES);
-        track.forget_before(from - from % GRID);
+        let from = track.end.saturating_sub(self.lag);
+        track.forget_before(from - from % self.grid);
         while track.runs.len() > RUNS_MAX {
             track.runs.pop_front();
         }
@@ -173,12 +181,12 @@ impl Lane {
         let at = self.at?;
         let newest = self.tracks.iter().map(|track| track.end).max()?;
         let overdue =
-            newest.saturating_sub(at) > LAG_SAMPLES || self.tracks.iter().any(|track| track.runs.len() > RUNS_MAX);
+            newest.saturating_sub(at) > self.lag || self.tracks.iter().any(|track| track.runs.len() > RUNS_MAX);
         let mut standings: Vec<_> = self.tracks.iter().map(|track| track.standing(at)).collect();
         if standings.contains(&Standing::Waiting) && !overdue {
             return None;
         }
-        let mut end = (at - at % GRID).saturating_add(BLOCK_SAMPLES);
+        let mut end = (at - at % self.grid).saturating_add(BLOCK_SAMPLES);
         let mut may_go_on = false;
         // A gap is one piece, however long.
         if standings
@@ -190,7 +198,7 @@ impl Lane {
         for standing in &mut standings {
             if *standing == Standing::Waiting {
                 // Half of what is waited for, so that it does not give up sample by sample; all, if there are too many holes.
-                let waited = newest.saturating_sub(LAG_SAMPLES / 2);
+                let waited = newest.saturating_sub(self.lag / 2);
                 let until = if waited > at { waited } else { newest };
                 *standing = Standing::Missing {
                     until,
@@ -207,7 +215,7 @@ impl Lane {
             }
         }
         if may_go_on && !last && !overdue {
-            end -= end % GRID;
+            end -= end % self.grid;
         }
         (end > at).then_some((at..end, standings))
     }
@@ -242,10 +250,15 @@ impl Lane {
 }
 
 impl Track {
+    fn start(&self) -> Option<u64> {
+        let first = self.runs.front().map(|run| run.range.start);
+        first.or(self.expected)
+    }
+
     fn push(&mut self, first: u64, count: u64, (data, known): (&[u8], u64), reason: Reason) {
         let follows = self.runs.back().is_some_and(|run| run.range.end == first);
         if !follows {
-            let base = first - first % GRID;
+            let base = first - first % GRID_PACKED;
             let padding = bytes(self.bits, first - base);
             self.runs.push_back(Run {
                 reason,
@@ -304,7 +317,7 @@ impl Track {
         }
         if let Some(run) = self.runs.front_mut() {
             let base = position.min(run.range.end);
-            let base = (base - base % GRID).max(run.base);
+            let base = (base - base % GRID_PACKED).max(run.base);
             run.data.drain(..bytes(self.bits, base - run.base));
             run.base = base;
             run.range.start = run.range.start.max(position.min(run.range.end));

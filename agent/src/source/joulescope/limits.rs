@@ -21,6 +21,8 @@ pub(super) const OUTGOING_MAX: usize = 64;
 /// Samples that one signal may be ahead of another one of its stream: a quarter of a second at 1 MHz. What did not come by then is
 /// missing.
 pub(super) const LAG_SAMPLES: u64 = 1 << 18;
+/// At least so many of those that come: a frame has up to 126.
+pub(super) const LAG_SAMPLES_MIN: u64 = 1 << 10;
 /// Runs without a hole that a signal may wait with.
 pub(super) const RUNS_MAX: usize = 1_024;
 /// Samples of each signal in one block for the sink.

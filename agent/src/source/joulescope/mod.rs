@@ -5,6 +5,7 @@
 mod align;
 mod bits;
 mod counters;
+mod decimate;
 mod frame;
 pub mod js220;
 pub mod keep;

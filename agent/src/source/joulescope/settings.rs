@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use super::decimate::Filter;
 use super::js220::Identity;
 use super::metadata::Metadata;
 use super::pubsub::publish;
@@ -13,8 +14,8 @@ use super::value::Value;
 
 /// Samples of current and voltage per second, if the instrument does not decimate.
 pub(super) const FULL_HZ: u32 = 1_000_000;
-/// The slowest that the instrument decimates to.
-const RATE_HZ_MIN: u32 = 1_000;
+/// The instrument decimates by this at most; the host does the rest.
+const DECIMATE_MAX: u32 = 1_000;
 /// It decimates by this at least, if at all.
 const DECIMATE_MIN: u32 = 4;
 /// Firmware and FPGA decimate from here on.
@@ -26,7 +27,6 @@ const STATISTICS_HZ_MAX: u32 = 1_000;
 const LIVE_KEYS: [&str; 6] = ["current_range", "voltage_range", "vref", "gpo0", "gpo1", "power"];
 /// Those that do not.
 const STREAM_KEYS: [&str; 4] = ["signals", "rate", "filter", "statistics"];
-const KEYS: &str = "signals, rate, filter, statistics, current_range, voltage_range, vref, gpo0, gpo1, power";
 
 /// A signal that the instrument streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,6 +96,7 @@ impl Js220Signal {
 pub struct Settings {
     signals: Vec<Js220Signal>,
     rate_hz: u32,
+    filter: Filter,
     /// Blocks of statistics per second; 0 for none.
     statistics_hz: u32,
     /// Of the settings that the instrument describes, by key.
@@ -107,9 +108,9 @@ pub const HELP: &str = "\
 Settings of a Joulescope JS220: KEY=VALUE[,KEY=VALUE]..., for example rate=100000,voltage_range=2V. Keys:
   signals        all, or names joined by +: current, voltage, current_range, gpi0 to gpi3, trigger_in
                  [default: current+voltage]
-  rate           of current and voltage: 1000000, or what the instrument decimates to, 1000 to 250000, a divisor of 1000000
-                 [default: 1000000]
-  filter         sinc1: the one that the instrument decimates with
+  rate           of current and voltage: a divisor of 1000000, 1 to 1000000 [default: 1000000]
+  filter         for lower rates: wideband, which keeps what is below 0.3 of the rate and stops what is above 0.6, by the agent; or
+                 sinc1, plain means, up to 250000 a second, by the instrument, so that less goes over USB [default: wideband]
   statistics     blocks a second, 1 to 1000, or off: charge and energy, which survive lost samples [default: 2]
   current_range  auto, or a range that the instrument names [default: auto]
   voltage_range  auto, or a range that the instrument names [default: auto]
@@ -124,6 +125,7 @@ impl Default for Settings {
         Self {
             signals: vec![Js220Signal::Current, Js220Signal::Voltage],
             rate_hz: FULL_HZ,
+            filter: Filter::default(),
             statistics_hz: 2,
             words: BTreeMap::new(),
         }
@@ -134,7 +136,7 @@ impl Default for Settings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum SettingError {
-    #[error("{0:?} is no setting: write KEY=VALUE with one of {KEYS}")]
+    #[error("{0:?} is no setting: write KEY=VALUE with one of {streams}, {live}", streams = STREAM_KEYS.join(", "), live = LIVE_KEYS.join(", "))]
     Key(String),
     #[error("{0} is no setting that can be changed while it is captured: give KEY=VALUE with one of {keys}", keys = LIVE_KEYS.join(", "))]
     Live(String),
@@ -149,13 +151,9 @@ pub enum SettingError {
         options: String,
     },
     #[error(
-        "rate={rate_hz} needs firmware and FPGA 1.3.0, and it has {firmware} and {fpga}: update it, or leave rate out"
+        "filter=sinc1 needs firmware and FPGA 1.3.0, and it has {firmware} and {fpga}: update it, or leave filter out"
     )]
-    Old {
-        rate_hz: u32,
-        firmware: String,
-        fpga: String,
-    },
+    Old { firmware: String, fpga: String },
     #[error("this instrument's firmware has no setting {topic}: leave {key} out")]
     Missing { key: &'static str, topic: &'static str },
 }
@@ -190,13 +188,12 @@ impl Settings {
         match key {
             "signals" => self.signals = signals(value)?,
             "rate" => self.rate_hz = rate(value)?,
-            "filter" if value == "sinc1" => {}
             "filter" => {
-                return Err(bad(
-                    "filter",
-                    value,
-                    "sinc1: the instrument decimates with no other one",
-                ));
+                self.filter = match value {
+                    "wideband" => Filter::Wideband,
+                    "sinc1" => Filter::Sinc1,
+                    _ => return Err(bad("filter", value, "wideband or sinc1")),
+                }
             }
             "statistics" => {
                 self.statistics_hz = match value.parse() {
@@ -225,9 +222,13 @@ impl Settings {
         identity: &Identity,
         metadata: &BTreeMap<String, Metadata>,
     ) -> Result<Plan, SettingError> {
+        let decimate = FULL_HZ / self.rate_hz;
+        let decimate_device = self.decimate_device(decimate)?;
         let mut plan = Plan {
             signals: self.signals.clone(),
-            decimate: FULL_HZ / self.rate_hz,
+            decimate: decimate_device,
+            decimate_host: decimate / decimate_device,
+            filter: self.filter,
             statistics_samples: FULL_HZ.checked_div(self.statistics_hz),
             publishes: Vec::new(),
         };
@@ -311,13 +312,25 @@ impl Settings {
         })
     }
 
+    /// The instrument's part of it.
+    fn decimate_device(&self, decimate: u32) -> Result<u32, SettingError> {
+        match self.filter {
+            Filter::Wideband => Ok(1),
+            Filter::Sinc1 if decimate > DECIMATE_MAX => Ok(DECIMATE_MAX),
+            Filter::Sinc1 if decimate == 1 || decimate >= DECIMATE_MIN => Ok(decimate),
+            Filter::Sinc1 => {
+                let options = "wideband: sinc1 goes from 250000 a second down";
+                Err(bad("filter", "sinc1", options))
+            }
+        }
+    }
+
     fn plan_rate(&self, plan: &mut Plan, identity: &Identity) -> Result<(), SettingError> {
         let can = [identity.firmware, identity.fpga]
             .into_iter()
             .all(|version| version.at_least(DECIMATES_SINCE));
         if !can && plan.decimate > 1 {
             return Err(SettingError::Old {
-                rate_hz: self.rate_hz,
                 firmware: identity.firmware.to_string(),
                 fpga: identity.fpga.to_string(),
             });
@@ -351,11 +364,8 @@ fn signals(value: &str) -> Result<Vec<Js220Signal>, SettingError> {
 }
 
 fn rate(value: &str) -> Result<u32, SettingError> {
-    let good = |rate_hz: &u32| {
-        let decimates = (RATE_HZ_MIN..=FULL_HZ / DECIMATE_MIN).contains(rate_hz) && FULL_HZ.is_multiple_of(*rate_hz);
-        *rate_hz == FULL_HZ || decimates
-    };
-    let options = "1000000, or a divisor of it from 1000 to 250000, for example 100000";
+    let good = |rate_hz: &u32| *rate_hz > 0 && FULL_HZ.is_multiple_of(*rate_hz);
+    let options = "a divisor of 1000000, for example 100000";
     value
         .parse()
         .ok()
@@ -369,6 +379,10 @@ pub(super) struct Plan {
     pub(super) signals: Vec<Js220Signal>,
     /// Full-rate samples of current and voltage for each one that comes.
     pub(super) decimate: u32,
+    /// Those that come for each one that leaves.
+    pub(super) decimate_host: u32,
+    /// How the host decimates.
+    pub(super) filter: Filter,
     /// Of a block of statistics, if there are any.
     pub(super) statistics_samples: Option<u32>,
     /// Topics, with payloads that set them.

@@ -59,7 +59,7 @@ fn words_are_those_of_the_instrument() {
 }
 
 #[test]
-fn rates_are_what_the_instrument_decimates_to() {
+fn rates_are_the_divisors_of_the_full_one() {
     let sent = |text: &str| {
         let sent = plan(text).expect("it is possible");
         sent.into_iter()
@@ -68,18 +68,37 @@ fn rates_are_what_the_instrument_decimates_to() {
             .collect::<Vec<_>>()
     };
     assert_eq!(sent("rate=1000000"), [1, 1]);
-    assert_eq!(sent("rate=100000"), [10, 20]);
-    for rate in ["500000", "333333", "999", "0", "x", "250001"] {
-        let error = plan(&format!("rate={rate}")).expect_err("it does not decimate to that");
-        assert!(error.to_string().contains("250000"), "{error}");
+    assert_eq!(sent("rate=1000000,filter=sinc1"), [1, 1]);
+    assert_eq!(sent("rate=100000"), [1, 1], "the host decimates");
+    assert_eq!(sent("rate=100000,filter=sinc1"), [10, 20]);
+    let parts = |text: &str| {
+        let settings: Settings = text.parse().expect("it is a setting");
+        let plan = settings.plan(&Identity::of([1, 3, 0], [1, 3, 1]), &metadata());
+        let plan = plan.expect("it is possible");
+        (plan.decimate, plan.decimate_host)
+    };
+    for hz in [
+        500_000, 200_000, 100_000, 50_000, 20_000, 10_000, 5_000, 2_000, 1_000, 500, 200, 100, 50, 20, 10, 5, 2, 1,
+    ] {
+        let factor = FULL_HZ / hz;
+        assert_eq!(parts(&format!("rate={hz}")), (1, factor));
+        if hz < 500_000 {
+            let device = factor.min(1_000);
+            assert_eq!(parts(&format!("rate={hz},filter=sinc1")), (device, factor / device));
+        }
     }
-    let settings: Settings = "rate=100000".parse().expect("it is a setting");
+    for rate in ["333333", "999", "0", "x", "250001", "2000000"] {
+        let error = plan(&format!("rate={rate}")).expect_err("there is no such rate");
+        assert!(error.to_string().contains("a divisor of 1000000"), "{error}");
+    }
+    let error = plan("rate=500000,filter=sinc1").expect_err("it would be 250000");
+    assert!(error.to_string().contains("wideband"), "{error}");
+    let settings: Settings = "rate=100000,filter=sinc1".parse().expect("it is a setting");
     let old = Identity::of([1, 2, 9], [1, 3, 0]);
     let error = settings.plan(&old, &metadata()).expect_err("it is too old");
     assert!(error.to_string().contains("1.2.9"), "{error}");
-    let plan = Settings::default()
-        .plan(&old, &metadata())
-        .expect("the full rate is always there");
+    let settings: Settings = "rate=100000".parse().expect("it is a setting");
+    let plan = settings.plan(&old, &metadata()).expect("the host does it");
     assert!(plan.publishes.iter().all(|(topic, _)| !topic.contains("dwnN")));
 }
 
@@ -87,7 +106,7 @@ fn rates_are_what_the_instrument_decimates_to() {
 fn refusals_name_what_there_is() {
     for (text, names) in [
         ("signals=current+watt", "trigger_in"),
-        ("filter=wideband", "sinc1"),
+        ("filter=flat", "wideband or sinc1"),
         ("statistics=3", "divisor"),
         ("current_range=5 A", "auto, 10 A, 180 mA, 18 mA"),
         ("power=off,current_range=5 A", "auto, 10 A, 180 mA, 18 mA"),

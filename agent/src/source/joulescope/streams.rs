@@ -2,7 +2,7 @@
 //!
 //! | stream | axis | signals |
 //! |---|---|---|
-//! | analog | 1 MHz, or what the instrument decimates to | `current`, `voltage` |
+//! | analog | 1 MHz, or what instrument and host decimate to | `current`, `voltage` |
 //! | digital | 2 MHz | `current_range`, `gpi0` to `gpi3`, `trigger_in` |
 //! | statistics | blocks, from 0 on | charge, energy, means, extremes |
 //!
@@ -18,6 +18,7 @@ use wavekeep_proto::stream::{SampleType, Signal};
 
 use super::align::{Lane, Piece};
 use super::counters::Counters;
+use super::decimate::Decimator;
 use super::limits;
 use super::sample_id::{Placed, SampleIds};
 use super::settings::{FULL_HZ, Js220Signal, Plan};
@@ -129,8 +130,14 @@ struct Port {
     stream: usize,
     place: usize,
     bits: usize,
+    /// Of a sample that comes.
+    ticks: u64,
     ids: SampleIds,
     last: Option<Duration>,
+    /// Where the host decimates further.
+    decimator: Option<Decimator>,
+    /// After the last sample that came, in ticks.
+    end: u64,
 }
 
 /// A stream of joined signals.
@@ -138,7 +145,7 @@ struct Port {
 struct Joined {
     lane: Lane,
     signals: Vec<Js220Signal>,
-    /// Of a sample.
+    /// Of a sample that leaves.
     ticks: u64,
     /// The last anchor, by its id.
     anchored: Option<u64>,
@@ -161,7 +168,6 @@ pub(super) struct Streams {
     ports: [Option<Port>; PORT_COUNT],
     joined: Vec<Joined>,
     blocks: Option<Blocks>,
-    decimate: u32,
 }
 
 impl Streams {
@@ -170,21 +176,35 @@ impl Streams {
             ports: [const { None }; PORT_COUNT],
             joined: Vec::new(),
             blocks: plan.statistics_samples.map(Blocks::new),
-            decimate: plan.decimate,
         };
-        for is_analog in [true, false] {
-            let signals = plan
-                .signals
-                .iter()
-                .copied()
-                .filter(|signal| signal.is_analog() == is_analog);
-            let ticks = if is_analog { ANALOG_TICKS * plan.decimate } else { 1 };
-            streams.join(signals.collect(), ticks.into());
-        }
+        let decimator = (plan.decimate_host > 1).then(|| Decimator::new(plan.filter, plan.decimate_host));
+        let signals = |is_analog: bool| {
+            let signals = plan.signals.iter().copied();
+            signals.filter(move |signal| signal.is_analog() == is_analog).collect()
+        };
+        let (decimate, host) = (u64::from(plan.decimate), u64::from(plan.decimate_host));
+        // The same time, whatever the rate, and what may lie between two frames of a signal.
+        let lag = (limits::LAG_SAMPLES / decimate).max(limits::LAG_SAMPLES_MIN) / host;
+        let lane = |bits: &[usize]| Lane::new(bits, lag.max(1));
+        let ticks = u64::from(ANALOG_TICKS) * decimate;
+        streams.join(signals(true), ticks, lane, (host, decimator.as_ref()));
+        streams.join(
+            signals(false),
+            1,
+            |bits| Lane::new(bits, limits::LAG_SAMPLES),
+            (1, None),
+        );
         streams
     }
 
-    fn join(&mut self, signals: Vec<Js220Signal>, ticks: u64) {
+    /// Samples of so many ticks come; one in `factor` leaves the decimator.
+    fn join(
+        &mut self,
+        signals: Vec<Js220Signal>,
+        ticks: u64,
+        lane: impl Fn(&[usize]) -> Lane,
+        (factor, decimator): (u64, Option<&Decimator>),
+    ) {
         if signals.is_empty() {
             return;
         }
@@ -197,14 +217,17 @@ impl Streams {
                 stream: self.joined.len(),
                 place,
                 bits: *bits,
+                ticks,
                 ids: SampleIds::new(ticks),
                 last: None,
+                decimator: decimator.cloned(),
+                end: 0,
             });
         }
         self.joined.push(Joined {
-            lane: Lane::new(&bits),
+            lane: lane(&bits),
             signals,
-            ticks,
+            ticks: ticks * factor,
             anchored: None,
         });
     }
@@ -247,12 +270,9 @@ impl Streams {
             Placed::Samples { first, known, missing } => {
                 port.last = Some(moment.now);
                 counters.holes += u64::from(missing > 0);
-                let joined = &mut self.joined[port.stream];
                 let reason = losses.reason(missing, moment.now);
-                let first = first / joined.ticks;
-                counters.samples_late += joined
-                    .lane
-                    .push(port.place, first, count - known, (data, known), reason);
+                let lane = &mut self.joined[port.stream].lane;
+                counters.samples_late += port.push(lane, first / port.ticks, (data, count, known), reason);
             }
             Placed::Old => counters.samples_old += 1,
             Placed::Unplaced => counters.samples_unplaced += 1,
@@ -261,26 +281,20 @@ impl Streams {
 
     /// Have all streams begun? Their shapes are known then.
     pub(super) fn begin(&mut self) -> Option<Vec<StreamShape>> {
-        let full = f64::from(FULL_HZ);
         let mut shapes = Vec::new();
         for joined in &mut self.joined {
-            let is_analog = joined.signals.first().is_some_and(|signal| signal.is_analog());
             shapes.push(StreamShape {
                 signals: (0..)
                     .zip(&joined.signals)
                     .map(|(number, signal)| definition(number, *signal))
                     .collect(),
-                rate_hz: if is_analog {
-                    full / f64::from(self.decimate)
-                } else {
-                    TICK_HZ as f64
-                },
+                rate_hz: TICK_HZ as f64 / joined.ticks as f64,
                 first_sample: joined.lane.begin()?,
             });
         }
         shapes.extend(self.blocks.as_ref().map(|blocks| StreamShape {
             signals: Blocks::signals(),
-            rate_hz: full / f64::from(blocks.samples),
+            rate_hz: f64::from(FULL_HZ) / f64::from(blocks.samples),
             first_sample: 0,
         }));
         Some(shapes)
@@ -305,7 +319,9 @@ impl Streams {
 
     /// Which sample of the first stream the instrument takes next, as far as anything has come of it.
     pub(super) fn newest(&self) -> u64 {
-        self.joined.first().map_or(0, |joined| joined.lane.newest())
+        let ports = self.ports.iter().flatten().filter(|port| port.stream == 0);
+        let end = ports.map(|port| port.end).max().unwrap_or(0);
+        self.joined.first().map_or(0, |joined| end.div_ceil(joined.ticks))
     }
 
     /// When the sample was taken that the first stream stands at.
@@ -334,6 +350,24 @@ impl Streams {
         self.blocks
             .as_mut()
             .map_or(Ok(()), |blocks| blocks.deliver(stream, time, out))
+    }
+}
+
+impl Port {
+    /// Of `count` samples those that are not `known`, the first of them at `first`. Answers how many came too late.
+    fn push(&mut self, lane: &mut Lane, first: u64, (data, count, known): (&[u8], u64, u64), reason: Reason) -> u64 {
+        let taken = count - known;
+        self.end = (first + taken) * self.ticks;
+        let Some(decimator) = &mut self.decimator else {
+            return lane.push(self.place, first, taken, (data, known), reason);
+        };
+        let (from, to) = (known as usize * self.bits / 8, count as usize * self.bits / 8);
+        let outputs = decimator.push(first, &data[from..to], reason);
+        lane.expect(self.place, outputs.first);
+        match outputs.count() {
+            0 => 0,
+            count => lane.push(self.place, outputs.first, count, (outputs.bytes, 0), outputs.reason),
+        }
     }
 }
 
