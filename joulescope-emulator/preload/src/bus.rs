@@ -26,6 +26,9 @@ const INSTRUMENTS: &str = "WAVEKEEP_EMULATOR";
 /// Names a file to which what happens inside of them is appended.
 const LOG: &str = "WAVEKEEP_EMULATOR_LOG";
 
+/// Of its thread.
+const PRIORITY: i32 = 50;
+
 /// How often the bus moves along.
 const STEP: Duration = Duration::from_micros(500);
 
@@ -130,9 +133,21 @@ pub(crate) fn bus() -> &'static Bus {
     static THREAD: OnceLock<()> = OnceLock::new();
     let bus = BUS.get_or_init(Bus::from_environment);
     THREAD.get_or_init(|| {
-        thread::spawn(move || bus.run());
+        thread::spawn(move || {
+            rise();
+            bus.run();
+        });
     });
     bus
+}
+
+/// Hardware does not wait for a processor: where the system lets us, this thread goes before all that a host may have.
+fn rise() {
+    let parameters = libc::sched_param {
+        sched_priority: PRIORITY,
+    };
+    // What it answers changes nothing here.
+    unsafe { libc::pthread_setschedparam(libc::pthread_self(), libc::SCHED_FIFO, &raw const parameters) };
 }
 
 impl Bus {

@@ -2,7 +2,8 @@
 //!
 //! A thread handles the events of the instrument's context. When a transfer is full, its buffer is exchanged for an empty one and it is
 //! submitted again at once; only then is what arrived given to whoever parses it. So what the parser takes its time for costs nothing
-//! until all buffers are full; then transfers wait, which is counted.
+//! until all buffers are full; then transfers wait, which is counted. Where the system lets it, that thread goes before all ordinary ones
+//! of the machine: it does next to nothing, but what it does late is lost.
 //!
 //! # Invariants
 //! - At most [`TRANSFERS`] transfers and [`BUFFERS`] buffers exist, whatever arrives.
@@ -27,6 +28,7 @@ use rusb::constants::{
     LIBUSB_TRANSFER_TIMED_OUT,
 };
 use rusb::{Context, DeviceHandle, UsbContext, ffi};
+use tracing::debug;
 
 use super::UsbError;
 use crate::limits::{USB_BUFFERS as BUFFERS, USB_TRANSFER_BYTES as TRANSFER_BYTES, USB_TRANSFERS as TRANSFERS};
@@ -39,6 +41,8 @@ const RETRY: Duration = Duration::from_millis(5);
 const RETRY_MAX: Duration = Duration::from_millis(100);
 /// Between two looks at transfers that wait for a buffer or a retry.
 const LOOK: Duration = Duration::from_millis(2);
+/// Of the thread that handles events, among those that go before ordinary ones: the least.
+const PRIORITY: i32 = 1;
 /// Transfers that were cancelled come back within this, or never.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
@@ -118,13 +122,12 @@ impl Pipe {
     /// See [`super::super::usb::Link::receive`].
     pub(super) fn receive(&self, into: &mut Vec<u8>, wait: Duration) -> Result<bool, UsbError> {
         let until = Instant::now() + wait;
+        into.resize(TRANSFER_BYTES, 0);
         let mut state = self.shared.lock();
         loop {
             if let Some((buffer, count)) = state.full.pop_front() {
-                let mut before = std::mem::replace(into, buffer);
+                state.empty.push(std::mem::replace(into, buffer));
                 into.truncate(count);
-                before.resize(TRANSFER_BYTES, 0);
-                state.empty.push(before);
                 return Ok(true);
             }
             if state.is_gone {
@@ -292,7 +295,23 @@ impl State {
     }
 }
 
+/// Goes before all ordinary threads, if that is allowed.
+fn rise() {
+    let parameters = libc::sched_param {
+        sched_priority: PRIORITY,
+    };
+    // SAFETY: it is about the thread that calls it, and reads the parameters while it runs.
+    let status = unsafe { libc::pthread_setschedparam(libc::pthread_self(), libc::SCHED_RR, &raw const parameters) };
+    if status != 0 {
+        let why = std::io::Error::from_raw_os_error(status);
+        debug!(
+            "the thread that reads USB has an ordinary priority, since the system allows it no other one (RLIMIT_RTPRIO): {why}"
+        );
+    }
+}
+
 fn handle_events(context: &Context, shared: &Shared) {
+    rise();
     let mut stopping_since = None;
     loop {
         // An error is that of an instrument that is gone, which its transfers say, too.
