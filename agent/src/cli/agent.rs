@@ -25,7 +25,7 @@ use super::summary::Summary;
 use super::{CliError, CommonArgs};
 
 /// How often a capture is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An agent with its signals.
 pub(crate) struct Session {

@@ -17,7 +17,7 @@ use wavekeep_agent::source::joulescope::settings::Settings;
 use wavekeep_agent::source::joulescope::usb::Usb as _;
 use wavekeep_agent::stop::StopToken;
 
-use super::agent::Session;
+use super::agent::{LOOK_INTERVAL, Session};
 use super::progress::Progress;
 use super::signals::Signals;
 use super::{CliError, CommonArgs};
@@ -26,8 +26,6 @@ use super::{CliError, CommonArgs};
 pub(crate) const ALL: &str = "all";
 /// Between two looks for instruments that were plugged in.
 const FIND_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two looks at the captures.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Instruments that were opened and are not captured yet.
 const OPENED_MAX: usize = 4;
 

@@ -29,15 +29,8 @@ pub(crate) struct LabelArgs {
 pub(crate) fn label(args: LabelArgs) -> Result<(), CliError> {
     let change = change(args.labels)?;
     let socket = admin::socket_of(&args.outbox, args.admin_socket.as_deref());
-    let labelled = admin::ask_labels(&socket, &change).map_err(|error| {
-        if error.is_silence() {
-            CliError::Failed(format!(
-                "{error}: labels are changed while an agent captures; start one, or name its outbox with --outbox"
-            ))
-        } else {
-            CliError::failed(error)
-        }
-    })?;
+    let labelled = admin::ask_labels(&socket, &change)
+        .map_err(|error| CliError::unanswered(&error, "labels are changed while an agent captures"))?;
     for device in &labelled {
         let text = if args.json {
             serde_json::to_string(device).map_err(CliError::failed)?

@@ -25,6 +25,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use wavekeep_agent::admin::AdminError;
 use wavekeep_agent::encode::EncodingChoice;
 use wavekeep_agent::outbox::{Durability, QUOTA_BYTES_MIN, WhenFull};
 use wavekeep_agent::schedule::Schedule;
@@ -299,6 +300,14 @@ impl CliError {
 
     fn usage(error: impl std::fmt::Display) -> Self {
         Self::Usage(error.to_string())
+    }
+
+    /// Of an agent that was asked for something which `needs` it to run.
+    fn unanswered(error: &AdminError, needs: &str) -> Self {
+        if error.is_silence() {
+            return Self::Failed(format!("{error}: {needs}; start one, or name its outbox with --outbox"));
+        }
+        Self::failed(error)
     }
 }
 

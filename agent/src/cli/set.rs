@@ -45,15 +45,8 @@ pub(crate) fn set(args: SetArgs) -> Result<(), CliError> {
         set,
     };
     let socket = admin::socket_of(&args.outbox, args.admin_socket.as_deref());
-    let status = admin::ask_settings(&socket, &change).map_err(|error| {
-        if error.is_silence() {
-            CliError::Failed(format!(
-                "{error}: an instrument is set while an agent captures it; start one, or name its outbox with --outbox"
-            ))
-        } else {
-            CliError::failed(error)
-        }
-    })?;
+    let status = admin::ask_settings(&socket, &change)
+        .map_err(|error| CliError::unanswered(&error, "an instrument is set while an agent captures it"))?;
     if args.json {
         return print_line(&serde_json::to_string(&status).map_err(CliError::failed)?);
     }

@@ -22,7 +22,7 @@ use wavekeep_proto::stream::SampleType;
 pub use self::error::CsvError;
 use self::grid::Grid;
 use self::layout::Layout;
-pub(super) use self::layout::{looks_like_a_value, name_and_unit, text, time_unit};
+pub(super) use self::layout::{DELIMITERS, looks_like_a_value, name_and_unit, text, time_unit};
 pub(super) use self::rows::number;
 use self::rows::{Places, Rows};
 pub(super) use self::time::{ABSOLUTE_NS, TimeFormat};

@@ -13,7 +13,7 @@ use super::time::{ABSOLUTE_NS, TimeFormat};
 use crate::limits::CSV_LINE_BYTES_MAX;
 
 /// In order of preference.
-const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+pub(in crate::source) const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 const TIME_NAMES: [&str; 3] = ["time", "timestamp", "t"];
 
 /// See the module's documentation.

@@ -8,12 +8,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use wavekeep_proto::stream::{SampleType, Signal};
 
-use super::super::csv::{ABSOLUTE_NS, TimeFormat, looks_like_a_value, name_and_unit, number, text, time_unit};
+use super::super::csv::{
+    ABSOLUTE_NS, DELIMITERS, TimeFormat, looks_like_a_value, name_and_unit, number, text, time_unit,
+};
 use super::{Decode, LOOK, Piece, PipeError};
 use crate::limits::CSV_LINE_BYTES_MAX;
 use crate::stop::StopToken;
 
-const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 /// Samples between two are missing if the step is longer than so many.
 const STEP_MAX: f64 = 1.5;
 /// Times are told to the sink this often.
