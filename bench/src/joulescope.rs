@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wavekeep_agent::clock::SystemClock;
@@ -245,7 +245,7 @@ fn keep_busy(folder: &Path, stop: &StopToken) -> Result<u64> {
     Ok(written)
 }
 
-/// Runs the real agent on an emulated instrument; the emulator's words on it.
+/// Runs the real agent on an emulated instrument; the emulator's log.
 fn run_agent(folder: &Path) -> Result<String> {
     let emulator = std::env::current_exe()?.with_file_name("libwavekeep_joulescope_preload.so");
     ensure!(
@@ -270,28 +270,53 @@ fn run_agent(folder: &Path) -> Result<String> {
     kill(process, Signal::SIGINT)?;
     agent.wait()?;
     let text = std::fs::read_to_string(&log)?;
-    let said = text.lines().rfind(|line| line.starts_with("resubmitted"));
+    Ok(text)
+}
+
+/// What the emulator says of such times: how many, and p50, p99, p99.9 and the most in microseconds.
+fn times(log: &str, name: &str) -> Result<[u64; 5]> {
+    let said = log.lines().rfind(|line| line.starts_with(name));
     let said = said.context("the emulator says nothing of transfers: was the instrument captured?")?;
-    Ok(said.to_owned())
+    let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
+    numbers
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("the emulator says {said:?}"))
 }
 
 fn resubmission() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let stop = StopToken::new();
-    let (said, written) = std::thread::scope(|scope| {
+    let (log, written) = std::thread::scope(|scope| {
         let busy = scope.spawn(|| keep_busy(folder.path(), &stop));
-        let said = run_agent(folder.path());
+        let log = run_agent(folder.path());
         stop.stop();
         let written = busy.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")));
-        Ok::<_, anyhow::Error>((said?, written?))
+        Ok::<_, anyhow::Error>((log?, written?))
     })?;
-    let numbers: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
-    let [count, p50, p99, p999, max] = numbers[..] else {
-        bail!("the emulator says {said:?}");
-    };
     let rate = written / RUN_SECONDS / 1_000_000;
-    println!("\n| {count} transfers, no server, the disk written and synced at {rate} MB/s beside | µs |\n|---|---|");
-    println!("| p50, p99 | {p50}, {p99} |\n| p99.9, most | {p999}, {max} |");
-    println!("\nBudget p99.9 2 ms: {}", if p999 < 2_000 { "met" } else { "not met" });
+    let whole = times(&log, "resubmitted")?;
+    let floor = times(&log, "woken")?;
+    println!(
+        "\n| no server, the disk written and synced at {rate} MB/s beside; µs | times | p50 | p99 | p99.9 | most |\n|---|---|---|---|---|---|"
+    );
+    for (what, [count, p50, p99, p999, max]) in [
+        ("a transfer is full → the agent submits it again", whole),
+        (
+            "of that, from libusb's callback to the submission",
+            times(&log, "callback")?,
+        ),
+        (
+            "how late this machine wakes a thread that goes before all others",
+            floor,
+        ),
+    ] {
+        println!("| {what} | {count} | {p50} | {p99} | {p999} | {max} |");
+    }
+    let verdict = match (whole[3], floor[3]) {
+        (..2_000, _) => "met",
+        (_, 2_000..) => "not met, and this machine cannot show it: the last line is over it, too",
+        _ => "not met",
+    };
+    println!("\nBudget p99.9 2 ms: {verdict}");
     Ok(())
 }

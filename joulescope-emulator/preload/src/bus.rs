@@ -52,7 +52,7 @@ pub(crate) struct State {
     waiting: Vec<Waiting>,
     numbers: usize,
     log: Option<File>,
-    latency: Latency,
+    pub(crate) latency: Latency,
 }
 
 pub(crate) struct Instrument {
@@ -194,7 +194,11 @@ impl Bus {
             if state.step(self.now()) {
                 self.changed.notify_all();
             }
+            let since = Instant::now();
             state = self.wait(state, STEP);
+            if let Some(late) = since.elapsed().checked_sub(STEP) {
+                state.latency.woken(late);
+            }
         }
     }
 
@@ -376,7 +380,6 @@ impl State {
         length: usize,
         timeout: Option<Duration>,
     ) {
-        self.latency.submitted(transfer.0.addr());
         let deadline = timeout.map(|time| Instant::now() + time);
         self.waiting.push(Waiting {
             transfer,

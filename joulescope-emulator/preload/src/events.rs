@@ -11,6 +11,7 @@ use crate::abi::{
 };
 use crate::bus::{Hotplug, NUMBER_STEP, Pointer, Reports, bus};
 use crate::devices::give;
+use crate::latency::called;
 use crate::transfers::libusb_free_transfer;
 
 /// The context that a null pointer means.
@@ -219,6 +220,7 @@ fn tell(context: Opaque, reports: Reports) {
             (*transfer).actual_length = done.length as c_int;
             let frees = (*transfer).flags & FLAG_FREE_TRANSFER != 0;
             if let Some(callback) = (*transfer).callback {
+                called(transfer.addr());
                 callback(transfer);
             }
             if frees {

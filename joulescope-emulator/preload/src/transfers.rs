@@ -12,6 +12,7 @@ use crate::abi::{
 };
 use crate::bus::{Instrument, Pointer, bus};
 use crate::devices::{error_of, give, string};
+use crate::latency::since_called;
 
 /// A control request: its setup.
 struct Setup {
@@ -111,6 +112,7 @@ unsafe extern "C" fn libusb_submit_transfer(transfer: *mut Transfer) -> c_int {
         return ERROR_INVALID_PARAM;
     };
     let handle = given.handle.addr();
+    let own = since_called(transfer.addr());
     let now = bus().now();
     let mut state = bus().lock();
     state.step(now);
@@ -144,6 +146,7 @@ unsafe extern "C" fn libusb_submit_transfer(transfer: *mut Transfer) -> c_int {
         },
         (TYPE_BULK, BULK_IN) => {
             let timeout = (given.timeout > 0).then(|| Duration::from_millis(given.timeout.into()));
+            state.latency.submitted(transfer.addr(), own);
             state.wait_for_data(pointer, handle, length, timeout);
             return SUCCESS;
         }
