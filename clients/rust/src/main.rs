@@ -32,10 +32,10 @@ fn main() -> ExitCode {
                 if arguments.ends_by_interrupt() {
                     Ok(())
                 } else {
-                    Err(Failure::Failed("interrupted".into()))
+                    Err(Failure::Failed(arguments.interrupted().into()))
                 }
             }
-            _ = terminated.recv() => Err(Failure::Failed("interrupted".into())),
+            _ = terminated.recv() => Err(Failure::Failed(arguments.interrupted().into())),
         }
     });
     match outcome {

@@ -1,15 +1,19 @@
-//! What a format makes of samples: their own bytes, an array's, or lines of text.
+//! What a format makes of samples: their own bytes, an array's, lines of text, or columns.
 
 use std::io::Write as _;
 
 use jiff::Timestamp;
+use wavekeep::proto::chunk::Marker;
 use wavekeep::proto::stream::{SampleType, Signal, StreamDefinition};
-use wavekeep::{Block, Column};
+use wavekeep::{Block, Column, StreamInfo};
 
 use super::Format;
+use super::facts::Facts;
 use super::failure::Failure;
-use super::limits::WRITE_BYTES;
-use super::raw::Interleaver;
+use super::jls::JlsFile;
+use super::limits::{FILL_SAMPLES, WRITE_BYTES};
+use super::parquet_file::ParquetFile;
+use super::raw::{Interleaver, RawFile};
 
 /// An array's header is this long, whatever stands in it: the number of samples is known at the end.
 const NPY_HEADER_BYTES: usize = 128;
@@ -24,6 +28,8 @@ pub(super) enum Body {
         signals: usize,
     },
     Csv(Table),
+    Parquet(Box<ParquetFile>),
+    Jls(Box<JlsFile>),
 }
 
 /// When samples were taken that are not there.
@@ -41,11 +47,29 @@ impl Times<'_> {
 
 impl Body {
     /// Refuses what the format cannot hold.
-    pub(super) fn new(format: Format, signals: &[&Signal]) -> Result<Self, Failure> {
+    pub(super) fn new(
+        format: Format,
+        stream: &StreamInfo,
+        signals: &[&Signal],
+        file: &mut RawFile,
+    ) -> Result<Self, Failure> {
         let types: Vec<SampleType> = signals.iter().map(|signal| signal.sample_type).collect();
         match format {
             Format::Raw => Interleaver::new(types).map(Self::Raw),
             Format::Csv => Ok(Self::Csv(Table::new(signals))),
+            Format::Parquet => Ok(Self::Parquet(Box::new(ParquetFile::new(signals)?))),
+            Format::Jls => {
+                let mut possible = Ok(());
+                let begun = file.at(|out| match JlsFile::begin(out, stream, signals) {
+                    Ok(begun) => begun.map(Some),
+                    Err(failure) => {
+                        possible = Err(failure);
+                        Ok(None)
+                    }
+                })?;
+                possible?;
+                Ok(Self::Jls(Box::new(begun.expect("it began, or was refused"))))
+            }
             Format::Npy => {
                 let of = types.first().copied().unwrap_or(SampleType::F32);
                 if types.iter().any(|other| *other != of) {
@@ -71,15 +95,15 @@ impl Body {
     /// What the file begins with, given how many samples come: of an array it is written again when that is known.
     pub(super) fn head(&self, sample_count: u64) -> Vec<u8> {
         match self {
-            Self::Raw(_) => Vec::new(),
+            Self::Raw(_) | Self::Parquet(_) | Self::Jls(_) => Vec::new(),
             Self::Npy { descr, signals, .. } => npy_header(descr, sample_count, *signals),
             Self::Csv(table) => table.head.clone(),
         }
     }
 
-    pub(super) fn samples<'a>(&'a mut self, block: &'a Block<'_>) -> &'a [u8] {
+    pub(super) fn samples(&mut self, block: &Block<'_>, file: &mut RawFile) -> Result<(), Failure> {
         match self {
-            Self::Raw(samples) | Self::Npy { samples, .. } => samples.bytes(block.columns, block.count),
+            Self::Raw(samples) | Self::Npy { samples, .. } => file.write(samples.bytes(block.columns, block.count)),
             Self::Csv(table) => {
                 table.lines.clear();
                 let times = Times {
@@ -87,39 +111,64 @@ impl Body {
                     from_ns: block.utc_ns,
                 };
                 (0..block.count).for_each(|at| table.line(times.at(at), Some((block.columns, at))));
-                &table.lines
+                file.write(&table.lines)
             }
+            Self::Parquet(rows) => {
+                rows.samples(block, block.first_sample, block.first_sample + block.count)?;
+                file.write(&rows.take_bytes())
+            }
+            Self::Jls(jls) => file.at(|out| jls.samples(out, block)),
         }
     }
 
-    /// NaN of all signals, so often, in pieces.
-    pub(super) fn fill(
-        &mut self,
-        count: u64,
-        times: Times<'_>,
-        mut write: impl FnMut(&[u8]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    /// Missing samples of all signals, so many, in pieces: NaN, or null where the format has that.
+    pub(super) fn fill(&mut self, count: u64, times: Times<'_>, file: &mut RawFile) -> Result<(), Failure> {
         match self {
-            Self::Raw(samples) | Self::Npy { samples, .. } => samples.fill(count, write),
+            Self::Raw(samples) | Self::Npy { samples, .. } => samples.fill(count, |bytes| file.write(bytes)),
             Self::Csv(table) => {
                 table.lines.clear();
                 for at in 0..count {
                     table.line(times.at(at), None);
                     if table.lines.len() >= WRITE_BYTES {
-                        write(&table.lines)?;
+                        file.write(&table.lines)?;
                         table.lines.clear();
                     }
                 }
-                write(&table.lines)
+                file.write(&table.lines)
             }
+            Self::Parquet(rows) => {
+                let mut done = 0;
+                while done < count {
+                    let now = (count - done).min(FILL_SAMPLES);
+                    rows.missing(times.definition, times.at(done), now)?;
+                    file.write(&rows.take_bytes())?;
+                    done += now;
+                }
+                Ok(())
+            }
+            Self::Jls(jls) => file.at(|out| jls.missing(out, times.definition, times.from_ns, count)),
         }
     }
 
-    /// The last bits of a packed signal, with zero padding.
-    pub(super) fn rest(&self) -> Option<u8> {
+    /// Notes on the samples that follow; how many of them are lost where the format has them at all.
+    pub(super) fn markers(&mut self, markers: Vec<Marker>) -> usize {
         match self {
-            Self::Raw(samples) => samples.rest(),
-            Self::Npy { .. } | Self::Csv(_) => None,
+            Self::Jls(jls) => jls.markers(markers),
+            Self::Raw(_) | Self::Npy { .. } | Self::Csv(_) | Self::Parquet(_) => 0,
+        }
+    }
+
+    /// Writes what waits, and what the format says of the file at its end.
+    pub(super) fn finish(self, facts: &Facts, file: &mut RawFile) -> Result<(), Failure> {
+        match self {
+            // The last bits of a packed signal, with zero padding.
+            Self::Raw(samples) => file.write(samples.rest().as_slice()),
+            Self::Npy { .. } | Self::Csv(_) => Ok(()),
+            Self::Parquet(rows) => file.write(&rows.finish(facts.entries())?),
+            Self::Jls(jls) => {
+                file.bytes = file.at(|out| jls.finish(out, &facts.entries()))?;
+                Ok(())
+            }
         }
     }
 
@@ -127,7 +176,7 @@ impl Body {
     pub(super) fn not_kept(&self) -> Option<String> {
         let count = match self {
             Self::Csv(table) => table.odd_nans,
-            Self::Raw(_) | Self::Npy { .. } => 0,
+            Self::Raw(_) | Self::Npy { .. } | Self::Parquet(_) | Self::Jls(_) => 0,
         };
         (count > 0).then(|| format!("{count} NaN had a sign or payload, which CSV does not keep: raw and npy do"))
     }

@@ -97,10 +97,20 @@ async fn follow(
 }
 
 /// Why no more chunks came.
-enum Stopped {
+pub(super) enum Stopped {
     /// It may pass: the server restarts, or has too much to do.
     Lost(String),
     Failed(Failure),
+}
+
+impl Stopped {
+    /// For whoever does not try again.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::Lost(sentence) => Failure::Failed(sentence),
+            Self::Failed(failure) => failure,
+        }
+    }
 }
 
 impl From<Failure> for Stopped {

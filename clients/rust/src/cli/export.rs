@@ -11,24 +11,56 @@ use super::raw::has_nan;
 use super::table::Output;
 use super::words::{size, thousands};
 use super::writer::Writer;
-use super::{Export, GapPolicy};
+use super::{Export, Format, GapPolicy, lake};
 
-pub(super) async fn export(client: &Client, export: &Export, output: &mut Output) -> Result<(), Failure> {
+/// Does it go into a directory, which one that is run again goes on with?
+pub(super) fn goes_on(export: &Export) -> bool {
+    export.format == Format::Parquet && lake::is_directory(&export.output)
+}
+
+/// Refuses what no server needs to be asked for. A directory takes the streams of a whole workspace, too.
+pub(super) fn require_sense(export: &Export) -> Result<(), Failure> {
+    lake::require_sense(export)?;
+    if goes_on(export) {
+        return Ok(());
+    }
+    export.select.require_source()
+}
+
+pub(super) async fn export(
+    client: &Client,
+    workspace: &str,
+    export: &Export,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let selection = export.select.selection(client).await?;
+    if goes_on(export) {
+        return lake::fill(client, workspace, export, &selection, output).await;
+    }
     let streams = client.streams(&selection).await?;
     require_one_axis(&streams)?;
     require_stored(export, &streams)?;
     require_fillable(client, export, &selection, &streams).await?;
-    let mut writer = Writer::new(export, selection.time_range(), total(&streams, selection.time_range()))?;
+    let range = selection.time_range();
+    let mut writer = Writer::new(export, workspace, range, total(&streams, range))?;
     let mut waveform = client.waveform(&selection).await?;
     while let Some(part) = waveform.next().await? {
         match part {
             Part::Stream(stream) => writer.stream(stream)?,
             Part::Samples(block) => writer.samples(&block)?,
-            Part::Gap(gap) if gap.signals.is_empty() => writer.missing(&gap)?,
-            Part::Manifest(manifest) => writer.require_rows(&streams, &manifest, output)?,
-            // Gaps of single signals are absent columns of the block that follows.
-            Part::Gap(_) | Part::Markers(_) | Part::End(_) | Part::Columns(_) => (),
+            Part::Gap(gap) => {
+                writer.note_gap(&gap);
+                // Gaps of single signals are absent columns of the block that follows.
+                if gap.signals.is_empty() {
+                    writer.missing(&gap)?;
+                }
+            }
+            Part::Manifest(manifest) => {
+                writer.require_rows(&streams, &manifest, output)?;
+                writer.proven(&manifest);
+            }
+            Part::Markers(markers) => writer.markers(markers),
+            Part::End(_) | Part::Columns(_) => (),
         }
     }
     let is_stdout = writer.file.is_stdout;
@@ -67,7 +99,7 @@ fn summary(line: &ExportLine) -> String {
         thousands(line.sample_count),
         signals.join(", "),
         size(line.bytes),
-        extra(line.filled_sample_count, "of them missing and filled with NaN"),
+        extra(line.filled_sample_count, "of them missing and filled"),
         extra(line.skipped_sample_count, "missing and left out"),
     )
 }
@@ -115,7 +147,7 @@ async fn require_fillable(
         .flat_map(|stream| &stream.definition.signals)
         .filter(|signal| asked(&signal.name));
     let unfillable: Vec<String> = signals
-        .filter(|signal| !has_nan(signal.sample_type))
+        .filter(|signal| !has_nan(signal.sample_type) && !export.format.has_null())
         .map(|signal| format!("{} is {}", signal.name, signal.sample_type.name()))
         .collect();
     let why = match export.gaps {

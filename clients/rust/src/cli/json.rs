@@ -346,3 +346,14 @@ pub(super) struct ExportLine {
     pub(super) skipped_sample_count: u64,
     pub(super) streams: Vec<String>,
 }
+
+/// One file of a directory.
+#[derive(Debug, Serialize)]
+pub(super) struct LakeLine {
+    pub(super) file: String,
+    pub(super) stream: String,
+    pub(super) first_sample: u64,
+    pub(super) end_sample: u64,
+    pub(super) sample_count: u64,
+    pub(super) bytes: u64,
+}

@@ -38,3 +38,17 @@ pub(super) const AGENT_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub(super) const INTEGRALS_MAX: usize = 64;
 /// Streams of an answer that are held, to be printed once the agent was asked again; the server allows fewer.
 pub(super) const STREAMS_RECONCILED_MAX: usize = 100_000;
+/// Rows of a row group of Parquet.
+pub(super) const ROW_GROUP_ROWS_MAX: usize = 1_048_576;
+/// What a row group of Parquet may take while it waits to be written; rows are fewer where there are many signals.
+pub(super) const ROW_GROUP_BYTES: usize = 24 * 1024 * 1024;
+/// Gaps that a file names in its metadata.
+pub(super) const GAPS_LISTED_MAX: usize = 10_000;
+/// Files of a directory that an export looks at when it begins.
+pub(super) const FILES_MAX: u64 = 10_000_000;
+/// Chunks that are looked at before the files that they complete are written.
+pub(super) const CHUNKS_LISTED_MAX: u32 = 10_000;
+/// Seconds of a stream in one file.
+pub(super) const FILE_SECONDS: (u32, u32) = (1, 86_400);
+/// Notes on samples that wait for these.
+pub(super) const MARKERS_WAITING_MAX: usize = 100_000;

@@ -6,10 +6,14 @@ mod body;
 mod canvas;
 mod chunks;
 mod export;
+mod facts;
 pub(crate) mod failure;
+mod jls;
 mod json;
+mod lake;
 mod limits;
 mod listing;
+mod parquet_file;
 mod picture;
 mod raw;
 mod reconcile;
@@ -39,7 +43,7 @@ const EXAMPLES: &str = "Examples:
   wavekeep chunks --device js220-001 --follow
   wavekeep gaps --device js220-001
   wavekeep reconcile --device js220-001
-  wavekeep export --device js220-001 --signal current --format raw --output current.f32
+  wavekeep export --device js220-001 --from -1h --format parquet --output hour.parquet
   WAVEKEEP_SERVER=http://bench:7460 wavekeep --json streams";
 
 const STATS_EXAMPLES: &str = "Examples:
@@ -71,11 +75,16 @@ what is smallest for each signal, among what it has the time for; its log and it
 First samples that the server does not send are of a damaged column (the server's log says which), or it is an older server.";
 
 const EXPORT_EXAMPLES: &str = "Examples:
-  wavekeep export --device js220-001 --signal current --format raw --output current.f32
-  wavekeep export --device js220-001 --from -1h --gaps fill --format raw --output both.f32
-  wavekeep export --stream 0b1f --format raw --output all.f32
+  wavekeep export --device js220-001 --from -1h --format parquet --output hour.parquet
+  wavekeep export --device js220-001 --format parquet --gaps skip --output lake/ --follow
+  wavekeep export --device js220-001 --from -1h --gaps fill --format jls --output hour.jls
   wavekeep export --device js220-001 --from -10s --format csv --output last.csv
   wavekeep export --device js220-001 --run night-1 --signal current --format npy --output night.npy
+  wavekeep export --stream 0b1f --format raw --output all.f32
+
+parquet has a column of times (UTC, ns) and one of each signal; labels, units, gaps and digests are its metadata. Into DIR/ it is
+workspace=/device=/date=/ with a file for each --file-seconds of each stream, of which an export that is run again writes those that are
+not there yet. jls opens in Joulescope's software and pyjls, with times, annotations and summaries.
 
 csv has a line of names (time,current [A]), then RFC 3339 times and the shortest decimals that are read as the same bits; what --gaps
 skip leaves out is seen by its times. npy is numpy.load's: of one axis for one signal, (samples, signals) for several of one type.
@@ -236,6 +245,10 @@ fn first_samples(text: &str) -> Result<u32, String> {
     within(text, (0, limits::FIRST_SAMPLES_MAX))
 }
 
+fn file_seconds(text: &str) -> Result<u32, String> {
+    within(text, limits::FILE_SECONDS)
+}
+
 fn height(text: &str) -> Result<usize, String> {
     within(text, (2, 200)).map(|number| number as usize)
 }
@@ -247,12 +260,18 @@ struct Export {
     /// How the file is written.
     #[arg(long, value_enum, env = "WAVEKEEP_EXPORT_FORMAT")]
     format: Format,
-    /// The file.
+    /// The file; for parquet also a directory, DIR/, which gets a file for each --file-seconds of each stream.
     #[arg(long, value_name = "FILE", env = "WAVEKEEP_OUTPUT")]
     output: PathBuf,
     /// What to do about missing samples.
     #[arg(long, value_enum, env = "WAVEKEEP_GAPS", default_value_t = GapPolicy::Fail)]
     gaps: GapPolicy,
+    /// Keep the directory current until interrupted: each file appears whole, each sample in one file, across restarts.
+    #[arg(long, env = "WAVEKEEP_EXPORT_FOLLOW", value_parser = BoolishValueParser::new())]
+    follow: bool,
+    /// Seconds of a stream in each file of a directory.
+    #[arg(long, value_name = "N", env = "WAVEKEEP_FILE_SECONDS", default_value_t = 60, value_parser = file_seconds)]
+    file_seconds: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -263,22 +282,66 @@ enum Format {
     Csv,
     /// An array for numpy: of one axis, or (samples, signals).
     Npy,
+    /// A column of times and one of each signal, for pandas, DuckDB and Spark.
+    Parquet,
+    /// A JLS v2 file for Joulescope's software and pyjls.
+    Jls,
+}
+
+impl Format {
+    /// Does its beginning say what is known at the end?
+    fn is_rewritten(self) -> bool {
+        matches!(self, Self::Npy | Self::Jls)
+    }
+
+    /// Has it something for a sample that is missing, whatever its type?
+    fn has_null(self) -> bool {
+        self == Self::Parquet
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum GapPolicy {
     /// Refuse, and name them.
     Fail,
-    /// Write NaN for each missing sample; only for f32 and f64.
+    /// Write NaN for each missing sample, only for f32 and f64; null in parquet.
     Fill,
     /// Leave them out: what follows moves up.
     Skip,
 }
 
+impl GapPolicy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Fill => "fill",
+            Self::Skip => "skip",
+        }
+    }
+}
+
 impl Arguments {
     /// Is an interrupt how the command ends, when all is well?
     pub(crate) fn ends_by_interrupt(&self) -> bool {
-        matches!(&self.command, Command::Chunks(ChunkArguments { follow: true, .. }))
+        matches!(
+            &self.command,
+            Command::Chunks(ChunkArguments { follow: true, .. }) | Command::Export(Export { follow: true, .. })
+        )
+    }
+}
+
+impl Arguments {
+    /// What an interrupt means for what was asked, in words.
+    pub(crate) fn interrupted(&self) -> &'static str {
+        match &self.command {
+            Command::Export(export) if export::goes_on(export) => {
+                "interrupted: the files that are there are whole; run it again, and it goes on with those that are not"
+            }
+            Command::Export(_) => {
+                "interrupted, and nothing is left behind: a long export goes on where it stopped with --format parquet --output DIR/"
+            }
+            _ => "interrupted",
+        }
     }
 }
 
@@ -286,9 +349,8 @@ impl Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
     match &arguments.command {
-        Command::Stats(select) | Command::Export(Export { select, .. }) | Command::Waveform(Draw { select, .. }) => {
-            select.require_source()?;
-        }
+        Command::Stats(select) | Command::Waveform(Draw { select, .. }) => select.require_source()?,
+        Command::Export(export) => export::require_sense(export)?,
         Command::Chunks(arguments) => arguments.require_sense()?,
         Command::Devices | Command::Streams(_) | Command::Gaps(_) | Command::Reconcile(_) => (),
     }
@@ -301,7 +363,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Chunks(arguments) => chunks::chunks(&client, arguments, &mut output).await?,
         Command::Waveform(draw) => waveform::waveform(&client, draw, &mut output).await?,
         Command::Stats(select) => stats::stats(&client, select, &mut output).await?,
-        Command::Export(export) => export::export(&client, export, &mut output).await?,
+        Command::Export(export) => export::export(&client, &common.workspace, export, &mut output).await?,
         Command::Reconcile(asked) => {
             let verdict = reconcile::reconcile(&client, asked, &mut output).await;
             output.finish()?;

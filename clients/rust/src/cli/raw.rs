@@ -80,6 +80,12 @@ impl RawFile {
         Ok(())
     }
 
+    /// Writes at any place; only of what can be rewritten.
+    pub(super) fn at<T>(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> Result<T, Failure> {
+        let out = self.out.as_mut().expect("written to before it is finished");
+        write(out).map_err(|error| self.failed(&error))
+    }
+
     /// Can its beginning be written again at the end?
     pub(super) fn can_rewrite(&self) -> bool {
         self.partial.is_some()
@@ -228,7 +234,7 @@ pub(super) fn has_nan(sample_type: SampleType) -> bool {
     matches!(sample_type, SampleType::F32 | SampleType::F64)
 }
 
-fn nan(sample_type: SampleType) -> &'static [u8] {
+pub(super) fn nan(sample_type: SampleType) -> &'static [u8] {
     match sample_type {
         SampleType::F32 => &[0, 0, 0xc0, 0x7f],
         SampleType::F64 => &[0, 0, 0, 0, 0, 0, 0xf8, 0x7f],

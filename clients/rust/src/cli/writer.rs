@@ -5,6 +5,7 @@
 //!   each other only where one continues the other.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use wavekeep::proto::chunk::Marker;
 use wavekeep::proto::stream::SampleType;
 use wavekeep::time::rfc3339;
 use wavekeep::{Block, Gap, StreamInfo, StreamManifest, TimeRange};
@@ -12,6 +13,7 @@ use wavekeep::{Block, Gap, StreamInfo, StreamManifest, TimeRange};
 use super::axis::{Edge, Follows, follows, refused};
 use super::body::{Body, Times};
 use super::export::name;
+use super::facts::{Extent, Facts};
 use super::failure::Failure;
 use super::json::ExportLine;
 use super::raw::{RawFile, has_nan};
@@ -34,14 +36,17 @@ pub(super) struct Writer<'a> {
     /// When the first sample was taken.
     start_ns: Option<i64>,
     line: ExportLine,
+    facts: Facts,
+    infos: Vec<StreamInfo>,
+    lost_markers: usize,
     progress: ProgressBar,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(export: &'a Export, range: TimeRange, total: u64) -> Result<Self, Failure> {
+    pub(super) fn new(export: &'a Export, workspace: &str, range: TimeRange, total: u64) -> Result<Self, Failure> {
         let file = RawFile::create(&export.output)?;
-        if export.format == Format::Npy && !file.can_rewrite() {
-            let sentence = "an array says at its start how long it is, which is known at the end: give a file, no pipe; or --format raw";
+        if export.format.is_rewritten() && !file.can_rewrite() {
+            let sentence = "such a file says at its start how long it is, which is known at the end: give a file, no pipe; or --format raw";
             return Err(Failure::Failed(sentence.into()));
         }
         let progress = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(PROGRESS_HZ));
@@ -66,6 +71,9 @@ impl<'a> Writer<'a> {
             end: None,
             start_ns: None,
             line,
+            facts: Facts::new(workspace, export.gaps),
+            infos: Vec::new(),
+            lost_markers: 0,
             progress,
         })
     }
@@ -79,12 +87,14 @@ impl<'a> Writer<'a> {
                 .collect();
             self.line.types = signals.iter().map(|signal| signal.sample_type.name()).collect();
             self.line.signals = signals.iter().map(|signal| signal.name.clone()).collect();
-            let body = Body::new(self.export.format, &signals)?;
+            self.facts.signals(&signals);
+            let body = Body::new(self.export.format, stream, &signals, &mut self.file)?;
             self.file.write(&body.head(0))?;
             self.body = Some(body);
         }
         self.line.streams.push(stream.id().to_string());
         self.current = Some(stream.clone());
+        self.infos.push(stream.clone());
         Ok(())
     }
 
@@ -135,26 +145,38 @@ impl<'a> Writer<'a> {
             .utc_ns
             .saturating_add(block.stream.definition.duration_ns(block.count));
         self.advance(block.first_sample, block.utc_ns, block.count, end_ns)?;
-        let absent = block.columns.iter().any(|column| column.absent.is_some());
-        if absent && self.export.gaps != GapPolicy::Fill {
+        let mut columns = block.columns.iter();
+        let absent = columns.any(|column| column.absent.is_some());
+        // A null among samples moves nothing: only a row that has none of them is left out.
+        let keeps_rows = self.export.format.has_null()
+            && self.export.gaps == GapPolicy::Skip
+            && block.columns.iter().any(|column| column.absent.is_none());
+        if absent && self.export.gaps != GapPolicy::Fill && !keeps_rows {
             return self.absent(block.count, block.utc_ns, &|| {
                 format!("{} samples of single signals", thousands(block.count))
             });
         }
         if absent {
-            require_nan(
-                block
-                    .columns
-                    .iter()
-                    .filter(|column| column.absent.is_some())
-                    .map(|column| column.sample_type),
-            )?;
+            let absent = block.columns.iter().filter(|column| column.absent.is_some());
+            self.require_fillable(absent.map(|column| column.sample_type))?;
             self.line.filled_sample_count += block.count;
         }
         let body = self.body.as_mut().expect("a stream comes before its samples");
-        self.file.write(body.samples(block))?;
+        body.samples(block, &mut self.file)?;
         self.line.sample_count += block.count;
         Ok(())
+    }
+
+    /// Notes on the samples that follow.
+    pub(super) fn markers(&mut self, markers: Vec<Marker>) {
+        if let Some(body) = &mut self.body {
+            self.lost_markers += body.markers(markers);
+        }
+    }
+
+    /// A gap of some signals, or of all: for what the file says of itself.
+    pub(super) fn note_gap(&mut self, gap: &Gap) {
+        self.facts.gap(gap);
     }
 
     pub(super) fn missing(&mut self, gap: &Gap) -> Result<(), Failure> {
@@ -178,9 +200,9 @@ impl<'a> Writer<'a> {
                 let definition = &current.definition;
                 let signals = definition.signals.iter();
                 let asked = signals.filter(|signal| self.line.signals.contains(&signal.name));
-                require_nan(asked.map(|signal| signal.sample_type))?;
+                self.require_fillable(asked.map(|signal| signal.sample_type))?;
                 let body = self.body.as_mut().expect("a stream comes before its samples");
-                body.fill(count, Times { definition, from_ns }, |bytes| self.file.write(bytes))?;
+                body.fill(count, Times { definition, from_ns }, &mut self.file)?;
                 self.line.filled_sample_count += count;
                 self.line.sample_count += count;
             }
@@ -235,17 +257,38 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// What came was whole, and which digests prove it.
+    pub(super) fn proven(&mut self, manifest: &[StreamManifest]) {
+        for answered in manifest {
+            if let Some(info) = self.infos.iter().find(|info| info.id() == answered.stream) {
+                self.facts.stream(info, &Extent::from(answered));
+            }
+        }
+    }
+
+    /// Is there something for what is missing?
+    fn require_fillable(&self, types: impl Iterator<Item = SampleType>) -> Result<(), Failure> {
+        if self.export.format.has_null() {
+            return Ok(());
+        }
+        require_nan(types)
+    }
+
     /// What was written, and what the format could not keep of it.
     pub(super) fn finish(mut self) -> Result<(ExportLine, Option<String>), Failure> {
         let (mut head, mut not_kept) = (Vec::new(), None);
-        if let Some(body) = &self.body {
-            if let Some(byte) = body.rest() {
-                self.file.write(&[byte])?;
-            }
+        if let Some(body) = self.body.take() {
             if self.export.format == Format::Npy {
                 head = body.head(self.line.sample_count);
             }
             not_kept = body.not_kept();
+            if self.lost_markers > 0 {
+                not_kept = Some(format!(
+                    "{} markers are too many at one place, and are left out",
+                    self.lost_markers
+                ));
+            }
+            body.finish(&self.facts, &mut self.file)?;
         }
         self.progress.finish_and_clear();
         self.line.bytes = self.file.finish(&head)?;
