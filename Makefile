@@ -63,6 +63,10 @@ test-timescale: build ## the store's tests and the whole way, against TimescaleD
 test-official: build ## JLS files against the official reader and writer, and the vendor's driver against the emulated JS220 (Pythons of yours: see the script)
 	@scripts/test-official
 
+.PHONY: test-py
+test-py: build ## the Python client: ruff, mypy, pytest against the real server, the notebook (Python 3.11; ARGS='-k gaps': some of pytest's)
+	@scripts/test-py $(ARGS)
+
 .PHONY: test-usb220
 test-usb220: build ## the real agent on a real USB bus: Debian's kernel under QEMU, emulated JS220s over USB/IP, SECONDS=60 of one at SCALE=0.25 of its clock (Debian; as root, QEMU is installed)
 	@scripts/test-usb220 $(SECONDS) $(SCALE)
@@ -102,6 +106,7 @@ fmt: ## formats the code
 .PHONY: generate
 generate: setup ## writes the committed protobuf code anew from proto/wavekeep/v1/*.proto
 	WAVEKEEP_GENERATE=1 cargo test --release --workspace --locked --test generated --test vectors
+	PYTHON="$$(scripts/python-environment)" clients/python/generate
 
 .PHONY: doc
 doc: setup ## the documentation of all crates, as HTML
@@ -109,7 +114,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, simulate, demo, soak (a minute), fuzz (half a minute each), test-deploy; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, test-py, simulate, demo, soak (a minute), fuzz (half a minute each), test-deploy; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean

@@ -1,0 +1,190 @@
+"""What listings are made of: devices, gaps, markers, statistics."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from wavekeep.reasons import Reason
+from wavekeep.stream import reason_from_wire
+from wavekeep.v1 import query_pb2, stream_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of the workspace, with what is stored of it."""
+
+    name: str
+    streams: int
+    first_time_ns: int | None
+    """UTC of its earliest sample, in nanoseconds since 1970; None while it has none."""
+    last_time_ns: int | None
+    """UTC after its latest."""
+    sample_count: int
+    """Over the axes of all its streams."""
+    gap_sample_count: int
+    stored_bytes: int
+    """Encoded."""
+    live: bool
+    """Has it a stream that has not ended?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples that are missing, and why."""
+
+    stream: str
+    device: str
+    first_sample: int
+    count: int
+    """0 for an outage: the time between a crash and the device's next epoch, which has no sample ids."""
+    reason: Reason
+    from_ns: int
+    """UTC of its start, in nanoseconds since 1970."""
+    to_ns: int
+    """UTC after its end."""
+    signals: tuple[str, ...] = ()
+    """Those that are missing; empty for all."""
+
+    @property
+    def to_sample(self) -> int:
+        """Where it ends on the sample axis."""
+        return self.first_sample + self.count
+
+    def concerns(self, signal: str) -> bool:
+        """Is this signal missing?"""
+        return not self.signals or signal in self.signals
+
+    def __str__(self) -> str:
+        signals = f" of {', '.join(self.signals)}" if self.signals else ""
+        return f"{self.count:,} samples{signals} from sample {self.first_sample} on ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A note at a sample."""
+
+    stream: str
+    sample: int
+    time_ns: int
+    """UTC, in nanoseconds since 1970."""
+    kind: int
+    """0 text, 1 vertical, 2 horizontal; sources may add."""
+    group: int
+    """Markers of a group belong together."""
+    y: float
+    """Height on the axis; NaN when it has none."""
+    content: Any
+    """Text as `str`, JSON as what it says, anything else as `bytes`."""
+
+    def __str__(self) -> str:
+        return self.content if isinstance(self.content, str) else repr(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Of one signal over a range, folded over finite samples in f64. NaN where there is none."""
+
+    device: str
+    signal: str
+    """`power` may be derived from current and voltage."""
+    unit: str
+    from_ns: int
+    """UTC of the first sample, in nanoseconds since 1970."""
+    to_ns: int
+    """UTC after the last."""
+    sample_count: int
+    finite_count: int
+    gap_sample_count: int
+    min: float
+    max: float
+    mean: float
+    std: float
+    """Of the population: √(Σ(x − mean)² ÷ count)."""
+    rms: float
+    integral: float
+    """Σx ÷ rate, in unit × seconds. What is missing adds nothing."""
+    energy_joule: float | None
+    """Of a signal in watt."""
+    charge_coulomb: float | None
+    """Of a signal in ampere."""
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first sample to after the last."""
+        return (self.to_ns - self.from_ns) / 1e9
+
+    @property
+    def energy_watt_hour(self) -> float | None:
+        """The energy, in Wh."""
+        return None if self.energy_joule is None else self.energy_joule / 3600
+
+    @property
+    def charge_ampere_hour(self) -> float | None:
+        """The charge, in Ah."""
+        return None if self.charge_coulomb is None else self.charge_coulomb / 3600
+
+
+def device_from_wire(wire: query_pb2.Device) -> Device:
+    """From an answer."""
+    seen = wire.sample_count > 0 or wire.gap_sample_count > 0
+    return Device(
+        name=wire.name,
+        streams=wire.streams,
+        first_time_ns=wire.first_time_ns if seen else None,
+        last_time_ns=wire.last_time_ns if seen else None,
+        sample_count=wire.sample_count,
+        gap_sample_count=wire.gap_sample_count,
+        stored_bytes=wire.stored_bytes,
+        live=wire.live,
+    )
+
+
+def gap_from_wire(wire: query_pb2.Gap) -> Gap:
+    """From an answer."""
+    return Gap(
+        stream=wire.stream_id.hex(),
+        device=wire.device,
+        first_sample=wire.first_sample,
+        count=wire.count,
+        reason=reason_from_wire(wire.reason),
+        from_ns=wire.from_ns,
+        to_ns=wire.to_ns,
+        signals=tuple(wire.signals),
+    )
+
+
+def marker_from_wire(stream: str, wire: stream_pb2.Marker, time_ns: int) -> Marker:
+    """From a header that was checked. Text that is not UTF-8, and JSON that is none, stay bytes."""
+    content: Any = wire.content
+    try:
+        if wire.format == stream_pb2.MARKER_FORMAT_TEXT:
+            content = wire.content.decode()
+        elif wire.format == stream_pb2.MARKER_FORMAT_JSON:
+            content = json.loads(wire.content)
+    except ValueError:
+        pass
+    return Marker(stream, wire.sample, time_ns, wire.kind, wire.group, wire.y, content)
+
+
+def statistics_from_wire(wire: query_pb2.SignalStatistics) -> Statistics:
+    """From an answer."""
+    return Statistics(
+        device=wire.device,
+        signal=wire.signal,
+        unit=wire.unit,
+        from_ns=wire.from_ns,
+        to_ns=wire.to_ns,
+        sample_count=wire.sample_count,
+        finite_count=wire.finite_count,
+        gap_sample_count=wire.gap_sample_count,
+        min=wire.min,
+        max=wire.max,
+        mean=wire.mean,
+        std=wire.std,
+        rms=wire.rms,
+        integral=wire.integral,
+        energy_joule=wire.energy_joule if wire.HasField("energy_joule") else None,
+        charge_coulomb=wire.charge_coulomb if wire.HasField("charge_coulomb") else None,
+    )

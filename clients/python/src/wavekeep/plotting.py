@@ -1,0 +1,195 @@
+"""Pictures of what was read: of each signal the band from min to max and its mean, gaps shaded with their reason, markers.
+
+# Invariants
+- A gap is never bridged: no line and no band crosses samples that are missing.
+- Memory and time follow the width of a picture: more samples than that are folded first, so no spike is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavekeep import limits
+from wavekeep.errors import InvalidQuestion, MissingPackage, UnknownSignal
+from wavekeep.folding import fold
+from wavekeep.listing import Gap, Marker
+from wavekeep.moments import rfc3339
+from wavekeep.signals import Columns, Samples
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from wavekeep.waveform import StreamWaveform, Waveform
+
+_GAP_COLORS = {
+    "evicted": "tab:red",
+    "corrupt": "tab:red",
+    "lost_by_server": "tab:red",
+    "quarantined": "tab:purple",
+    "signal_off": "tab:gray",
+}
+_GAP_COLOR = "tab:orange"
+_MARKER_TEXTS_MAX = 24
+_MARKER_LETTERS_MAX = 24
+
+
+class _Trace(NamedTuple):
+    """What is drawn of one signal of one stream, by the seconds since the picture's start. NaN breaks it."""
+
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+
+def _pyplot() -> Any:
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise MissingPackage("matplotlib", "plot") from error
+    return pyplot
+
+
+def plot(
+    waveform: Waveform,
+    names: Sequence[str] | None,
+    markers: Sequence[Marker],
+    axes: Axes | Sequence[Axes] | None,
+    label: str | None,
+) -> Figure:
+    """See `Waveform.plot`."""
+    pyplot = _pyplot()
+    there = list(dict.fromkeys(name for stream in waveform for name in stream.signals))
+    drawn = list(names) if names is not None else there
+    unknown = [name for name in drawn if name not in there]
+    if unknown or not drawn:
+        raise UnknownSignal(
+            f"there is no signal {', '.join(unknown) or 'at all'} in this answer: it has {', '.join(there) or 'none'}"
+        )
+    rows = _rows(pyplot, drawn, axes)
+    start_ns = min(int(stream.time_ns[0]) for stream in waveform if len(stream.time_ns))
+    for row, name in zip(rows, drawn, strict=True):
+        unit = ""
+        for stream in waveform:
+            if name in stream:
+                signal = stream[name]
+                unit = unit or signal.unit
+                _draw(row, stream, signal, start_ns, label)
+        _shade(row, waveform, name, start_ns)
+        _mark(row, markers, start_ns, with_text=row is rows[0])
+        _dress(row, name, unit)
+    rows[-1].set_xlabel(f"time after {rfc3339(start_ns)}")
+    devices = ", ".join(dict.fromkeys(stream.stream.device for stream in waveform))
+    if axes is None:
+        rows[0].set_title(devices, loc="left")
+    figure: Figure = rows[0].figure
+    return figure
+
+
+def _rows(pyplot: Any, names: Sequence[str], axes: Axes | Sequence[Axes] | None) -> list[Any]:
+    if axes is None:
+        size = (11, 1.2 + 2.4 * len(names))
+        figure, rows = pyplot.subplots(len(names), 1, sharex=True, squeeze=False, figsize=size, layout="constrained")
+        # Returned, and shown by whoever wants to: not kept for ever by pyplot.
+        pyplot.close(figure)
+        return list(rows[:, 0])
+    given: list[Any] = list(axes) if isinstance(axes, (Sequence, np.ndarray)) else [axes]
+    if len(given) != len(names):
+        raise InvalidQuestion(f"{len(names)} signals are drawn into as many axes, and {len(given)} were given")
+    return given
+
+
+def _seconds(time_ns: Any, start_ns: int) -> Any:
+    return (np.asarray(time_ns) - start_ns) / 1e9
+
+
+def _draw(axes: Any, stream: StreamWaveform, signal: Samples | Columns, start_ns: int, label: str | None) -> None:
+    if isinstance(signal, Samples) and len(signal) <= 2 * limits.DRAWN_POINTS:
+        values = signal.samples
+        if values.dtype.names:
+            values = values["high"] * 2.0**64 + values["low"]
+        heights = np.ma.filled(values.astype(np.float64), np.nan)
+        axes.plot(_seconds(signal.time_ns, start_ns), heights, linewidth=1, label=label)
+        return
+    trace = _trace(stream, signal, start_ns)
+    # Two points for each column: its band has its width, and what is NaN breaks it.
+    across = np.stack([trace.start_s, trace.end_s], axis=1).ravel()
+    low, high, mean = (np.repeat(values, 2) for values in (trace.low, trace.high, trace.mean))
+    line = axes.plot(across, mean, linewidth=0.9, label=label)[0]
+    axes.fill_between(across, low, high, alpha=0.35, linewidth=0.4, color=line.get_color())
+
+
+def _trace(stream: StreamWaveform, signal: Samples | Columns, start_ns: int) -> _Trace:
+    rate_hz = stream.stream.rate_hz
+    if isinstance(signal, Columns):
+        start_s, edges = _seconds(signal.time_ns, start_ns), signal.edges()
+        low, high, mean = signal.min, signal.max, signal.mean
+    else:
+        folded = fold(signal, -(-len(signal) // limits.DRAWN_POINTS))
+        edges, low, high, mean = folded.edges, folded.min, folded.max, folded.mean
+        start_s = _seconds(signal.time_ns[edges[:-1] - signal.first_sample], start_ns)
+    end_s = np.append(start_s[1:], start_s[-1:] + np.diff(edges[-2:]) / rate_hz)
+    return _Trace(start_s, end_s, low, high, mean)
+
+
+def _shade(axes: Any, waveform: Waveform, name: str, start_ns: int) -> None:
+    by_reason: dict[str, list[Gap]] = {}
+    for stream in waveform:
+        for gap in stream.gaps:
+            if name in stream and gap.concerns(name):
+                by_reason.setdefault(str(gap.reason), []).append(gap)
+    for reason, gaps in by_reason.items():
+        spans = [(_seconds(gap.from_ns, start_ns), (gap.to_ns - gap.from_ns) / 1e9) for gap in gaps]
+        missing = sum(gap.count for gap in gaps)
+        color = _GAP_COLORS.get(reason, _GAP_COLOR)
+        axes.broken_barh(
+            spans,
+            (0, 1),
+            transform=axes.get_xaxis_transform(),
+            facecolor=color,
+            edgecolor=color,
+            linewidth=0.5,
+            alpha=0.25,
+            zorder=0,
+            label=f"{reason}: {len(gaps):,} {'gap' if len(gaps) == 1 else 'gaps'}, {missing:,} samples",
+        )
+
+
+def _mark(axes: Any, markers: Sequence[Marker], start_ns: int, *, with_text: bool) -> None:
+    for at, marker in enumerate(markers):
+        where = _seconds(marker.time_ns, start_ns)
+        axes.axvline(where, color="black", linewidth=0.7, linestyle="--", alpha=0.6)
+        text = str(marker)
+        if with_text and at < _MARKER_TEXTS_MAX and text:
+            short = text if len(text) <= _MARKER_LETTERS_MAX else f"{text[:_MARKER_LETTERS_MAX]}…"
+            axes.annotate(
+                short,
+                (where, 1),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(2, -3),
+                textcoords="offset points",
+                rotation=90,
+                va="top",
+                ha="left",
+                fontsize="x-small",
+            )
+
+
+def _dress(axes: Any, name: str, unit: str) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    axes.set_ylabel(name)
+    axes.xaxis.set_major_formatter(EngFormatter("s"))
+    if unit:
+        axes.yaxis.set_major_formatter(EngFormatter(unit))
+    axes.grid(alpha=0.25)
+    axes.margins(x=0.01)
+    if axes.get_legend_handles_labels()[0]:
+        # Above the axes, where it hides no sample.
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=4, frameon=False, fontsize="small")

@@ -1,0 +1,167 @@
+"""What was read: streams in order of time, each with its signals, gaps, markers and what proves it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavekeep import errors, exporting, frames, plotting
+from wavekeep.listing import Gap, Marker
+from wavekeep.manifest import StreamManifest
+from wavekeep.reasons import Reason
+from wavekeep.signals import Columns, Samples, as_datetime, power_of
+from wavekeep.stream import Stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+class StreamWaveform:
+    """What was read of one stream."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        signals: Mapping[str, Samples | Columns],
+        gaps: tuple[Gap, ...],
+        markers: tuple[Marker, ...],
+        manifest: StreamManifest,
+        end: Reason | None,
+    ) -> None:
+        self.stream = stream
+        self.signals = dict(signals)
+        """By name, in the order of the definition."""
+        self.gaps = gaps
+        """What is missing in the range, in order."""
+        self.markers = markers
+        """Notes on samples of the chunks that came. What was drawn has none: see `Client.markers`."""
+        self.manifest = manifest
+        self.end = end
+        """Why the stream ended, where its end came."""
+
+    def __getitem__(self, name: str) -> Samples | Columns:
+        try:
+            return self.signals[name]
+        except KeyError:
+            there = ", ".join(self.signals)
+            raise errors.UnknownSignal(f"there is no signal {name!r} in this answer: it has {there}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.signals
+
+    def __repr__(self) -> str:
+        return f"<{self.stream}: {', '.join(map(repr, self.signals.values()))}>"
+
+    @property
+    def is_drawn(self) -> bool:
+        """Are these columns, or samples?"""
+        return any(isinstance(signal, Columns) for signal in self.signals.values())
+
+    @property
+    def time_ns(self) -> NDArray[np.int64]:
+        """UTC of each sample or column, in nanoseconds since 1970: the same for all signals."""
+        return next(iter(self.signals.values())).time_ns
+
+    @property
+    def time(self) -> NDArray[np.datetime64]:
+        """The same as NumPy's times."""
+        return as_datetime(self.time_ns)
+
+    def power(self) -> np.ma.MaskedArray[Any, np.dtype[np.float64]]:
+        """Watt of each sample: current × voltage in f64, as the server derives it. Masked where either is missing."""
+        power = power_of(self.stream, self.signals)
+        if power is None:
+            raise errors.UnknownSignal("power is current × voltage: read the samples of both, in A and V")
+        return power
+
+    def to_pandas(self) -> pd.DataFrame:
+        """See `Waveform.to_pandas`."""
+        return frames.to_pandas(self)
+
+    def to_arrow(self) -> pa.Table:
+        """See `Waveform.to_arrow`."""
+        return frames.to_arrow(self)
+
+
+class Waveform:
+    """What was read: streams in order of time."""
+
+    def __init__(self, streams: tuple[StreamWaveform, ...]) -> None:
+        self.streams = streams
+
+    def __iter__(self) -> Iterator[StreamWaveform]:
+        return iter(self.streams)
+
+    def __len__(self) -> int:
+        return len(self.streams)
+
+    def __repr__(self) -> str:
+        return f"<Waveform of {len(self)} streams: {', '.join(map(repr, self.streams))}>"
+
+    @property
+    def stream(self) -> StreamWaveform:
+        """The one stream that it has. Streams are never joined: where there are several, say which."""
+        if len(self.streams) == 1:
+            return self.streams[0]
+        found = "; ".join(str(one.stream) for one in self.streams) or "none"
+        raise errors.SeveralStreams(f"one stream was meant, and there are {len(self)}: go through them, or name one ({found})")
+
+    def __getitem__(self, name: str) -> Samples | Columns:
+        """A signal of the one stream that it has."""
+        return self.stream[name]
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """What is missing within the streams, in order."""
+        return tuple(gap for stream in self.streams for gap in stream.gaps)
+
+    @property
+    def markers(self) -> tuple[Marker, ...]:
+        """Of all streams, in order."""
+        return tuple(marker for stream in self.streams for marker in stream.markers)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each sample or column, by time; of several streams, by stream and time.
+
+        Samples that are missing are rows too: NaN in floats, NA in integers, which have pandas' nullable types. Columns become
+        `current_min`, `current_max`, `current_mean` and `current_count`.
+        """
+        if len(self.streams) == 1:
+            return frames.to_pandas(self.streams[0])
+        return frames.joined([(stream.stream.id, frames.to_pandas(stream)) for stream in self.streams])
+
+    def to_arrow(self) -> pa.Table:
+        """A row for each sample or column of the one stream, with column `time`; what is missing is null, and a NaN that was
+        captured is a NaN. The stream's id, device, run, labels and gaps are metadata of the schema."""
+        return frames.to_arrow(self.stream)
+
+    def plot(
+        self,
+        signals: Sequence[str] | str | None = None,
+        *,
+        markers: Sequence[Marker] | None = None,
+        axes: Axes | Sequence[Axes] | None = None,
+        label: str | None = None,
+    ) -> Figure:
+        """Draws each signal: the band from min to max and the mean in it, gaps shaded with their reason, markers as lines.
+
+        `markers` are drawn instead of its own, `axes` are drawn into instead of new ones (one for each signal), `label` stands in
+        the legend. Returns the figure.
+        """
+        names = [signals] if isinstance(signals, str) else signals
+        return plotting.plot(self, names, self.markers if markers is None else markers, axes, label)
+
+    def export(self, path: str | os.PathLike[str], *, gaps: str = "fail") -> None:
+        """Writes the samples of the one stream into a file: `.npy`, `.csv` or `.parquet`, by its name.
+
+        `gaps` is what to do where samples are missing: `fail`, `fill` (NaN, or null in Parquet) or `skip`. The file appears whole
+        or not at all. What does not fit into memory, `wavekeep export` writes.
+        """
+        exporting.export(self.stream, path, gaps)

@@ -1,0 +1,1 @@
+"""What the tests share: a real server with its recordings, and a server that follows a script."""

@@ -1,0 +1,86 @@
+"""A server that follows a script, at the level of gRPC: it says what it is told to, true or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from wavekeep import Client, Waveform
+from wavekeep.v1 import query_pb2
+
+
+@dataclass
+class Script:
+    """What is answered, and what was asked."""
+
+    parts: Sequence[query_pb2.WaveformPart] = ()
+    streams: Sequence[query_pb2.StreamInfo] = ()
+    chunks: Sequence[query_pb2.ChunkInfo] = ()
+    failure: tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]] | None = None
+    """Instead of an answer, or after its parts."""
+    asked: list[Any] = field(default_factory=list)
+    metadata: list[dict[str, str]] = field(default_factory=list)
+
+    def _note(self, request: Any, context: Any) -> None:
+        self.asked.append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
+
+    def _fail(self, context: Any) -> None:
+        if self.failure is not None:
+            code, message, metadata = self.failure
+            context.set_trailing_metadata(metadata)
+            context.abort(code, message)
+
+    def devices(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        self._fail(context)
+        return query_pb2.ListDevicesResponse(devices=[query_pb2.Device(name="js220-001", streams=1)])
+
+    def list_streams(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        return query_pb2.ListStreamsResponse(streams=self.streams)
+
+    def list_chunks(self, request: Any, context: Any) -> Iterator[Any]:
+        self._note(request, context)
+        yield from self.chunks
+
+    def waveform(self, request: Any, context: Any) -> Iterator[Any]:
+        self._note(request, context)
+        yield from self.parts
+        self._fail(context)
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[str]:
+    """Serves a script; its address."""
+    ask, stream = grpc.unary_unary_rpc_method_handler, grpc.unary_stream_rpc_method_handler
+    handlers = {
+        "ListDevices": ask(script.devices, query_pb2.ListDevicesRequest.FromString, _bytes),
+        "ListStreams": ask(script.list_streams, query_pb2.ListStreamsRequest.FromString, _bytes),
+        "ListChunks": stream(script.list_chunks, query_pb2.ListChunksRequest.FromString, _bytes),
+        "GetWaveform": stream(script.waveform, query_pb2.GetWaveformRequest.FromString, _bytes),
+    }
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("wavekeep.v1.Query", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def _bytes(message: Any) -> bytes:
+    encoded: bytes = message.SerializeToString()
+    return encoded
+
+
+def read(parts: Sequence[query_pb2.WaveformPart], *, streams: Sequence[query_pb2.StreamInfo] = (), **what: Any) -> Waveform:
+    """What the client makes of these parts."""
+    with serving(Script(parts=parts, streams=streams)) as url, Client(url) as client:
+        return client.waveform(**{"device": "js220-001", **what})

@@ -1,0 +1,118 @@
+"""A real server with a private Postgres in a temporary directory, and agents that record into it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TREE = Path(__file__).resolve().parents[4]
+SHARED = Path(os.environ.get("WAVEKEEP_SHARED") or TREE.parent / "shared")
+DATA = SHARED / "data"
+START = "2026-01-31T12:00:00Z"
+START_NS = 1_769_860_800_000_000_000
+READY_SECONDS = 120.0
+
+
+def binary(name: str) -> str:
+    """One of ours, where `make build` puts them."""
+    path = Path(os.environ.get("WAVEKEEP_BIN") or TREE / "bin") / name
+    assert path.is_file(), f"{path} is not built: run `make build`"
+    return str(path)
+
+
+def environment() -> dict[str, str]:
+    """Nothing of ours in the options of what we start."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WAVEKEEP_")}
+
+
+def free_port() -> int:
+    """A loopback port that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Lab:
+    """See the module. Stopped by `close`."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="wavekeep-python-"))
+        # The private Postgres runs as another user when the tests run as root.
+        self.folder.chmod(0o755)
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self._http = f"127.0.0.1:{free_port()}"
+        self._log: IO[bytes] = (self.folder / "server.log").open("wb")
+        grpc = self.url.removeprefix("http://")
+        arguments = ["dev", "--data-dir", str(self.folder / "server"), "--listen", grpc, "--http", self._http]
+        self._server = subprocess.Popen(
+            [binary("wavekeep-server"), *arguments], env=environment(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+        )
+        self._outboxes = 0
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait_ready(self) -> None:
+        end = time.monotonic() + READY_SECONDS
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while time.monotonic() < end:
+            assert self._server.poll() is None, f"the server ended: {(self.folder / 'server.log').read_text()}"
+            try:
+                with opener.open(f"http://{self._http}/readyz", timeout=5):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise AssertionError(f"the server is not ready: {(self.folder / 'server.log').read_text()}")
+
+    def close(self) -> None:
+        """Drains the server, which stops its Postgres, and removes everything."""
+        self._server.send_signal(signal.SIGTERM)
+        try:
+            self._server.wait(60)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
+        self._log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def agent(self, *arguments: str) -> None:
+        """Runs an agent to its end: all that it captured is acknowledged then."""
+        self._outboxes += 1
+        outbox = str(self.folder / f"outbox-{self._outboxes}")
+        command = [binary("wavekeep-agent"), *arguments, "--server", self.url, "--outbox", outbox]
+        ran = subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        shutil.rmtree(outbox)
+
+    def simulate(self, device: str, spec: str, duration: str, *more: str) -> None:
+        """Records a simulated instrument as fast as possible."""
+        fast = ["--quota", "1GiB", "--when-full", "block"]
+        self.agent("run", "--device", device, "--simulate", f"{spec},speed=max", "--duration", duration, *fast, *more)
+
+    def replay(self, file: Path, device: str, *more: str) -> None:
+        """Brings a file to the server."""
+        self.agent("replay", str(file), "--device", device, *more)
+
+    def export(self, device: str, *more: str) -> NDArray[np.uint8]:
+        """What the command line says the samples are, as bytes."""
+        output = self.folder / "export.bin"
+        command = [binary("wavekeep"), "export", "--device", device, "--format", "raw", "--output", str(output), *more]
+        env: dict[str, Any] = environment() | {"WAVEKEEP_SERVER": self.url}
+        ran = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        return np.fromfile(output, np.uint8)
