@@ -47,5 +47,7 @@ GAPS_NAMED_MAX: Final = 5
 """Gaps that an error names."""
 DRAWN_POINTS: Final = 2_000
 """Columns that a plot folds samples to; there are no more pixels."""
+DOTTED_SAMPLES: Final = 400
+"""Up to so many samples are drawn one by one, with dots: one between two gaps is seen."""
 EXPORT_SAMPLES: Final = 65_536
 """Samples that are turned into text at once."""

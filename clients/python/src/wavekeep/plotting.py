@@ -110,12 +110,12 @@ def _seconds(time_ns: Any, start_ns: int) -> Any:
 
 
 def _draw(axes: Any, stream: StreamWaveform, signal: Samples | Columns, start_ns: int, label: str | None) -> None:
-    if isinstance(signal, Samples) and len(signal) <= 2 * limits.DRAWN_POINTS:
+    if isinstance(signal, Samples) and len(signal) <= limits.DOTTED_SAMPLES:
         values = signal.samples
         if values.dtype.names:
             values = values["high"] * 2.0**64 + values["low"]
         heights = np.ma.filled(values.astype(np.float64), np.nan)
-        axes.plot(_seconds(signal.time_ns, start_ns), heights, linewidth=1, label=label)
+        axes.plot(_seconds(signal.time_ns, start_ns), heights, linewidth=1, marker=".", markersize=4, label=label)
         return
     trace = _trace(stream, signal, start_ns)
     # Two points for each column: its band has its width, and what is NaN breaks it.

@@ -112,14 +112,16 @@ class StreamCheck:
 
     def take(self, wire: query_pb2.WaveformChunk) -> Accepted:
         """Takes the next chunk and its gaps in."""
-        header = self._intact(wire.chunk)
+        # Each look at them copies their bytes.
+        columns = list(wire.chunk.columns)
+        header = self._intact(wire.chunk, columns)
         wrong = headers.uncountable(header)
         if wrong is None and not wire.quarantined:
             wrong = headers.broken(header, self.stream)
         if wrong is not None:
             fault = f"the header of seq {header.seq} is wrong: {wrong}"
             raise errors.HeaderWrong(self.stream.id, fault, seq=header.seq)
-        chunk = Accepted(header, wire.from_sample, wire.to_sample, wire.quarantined, wire.chunk.columns)
+        chunk = Accepted(header, wire.from_sample, wire.to_sample, wire.quarantined, columns)
         self._link(header, wire.chunk.digest)
         self._cut(chunk)
         self._count(chunk)
@@ -127,9 +129,9 @@ class StreamCheck:
             raise errors.ManifestWrong(self.stream.id, "the answer names too few of its gaps", seq=header.seq)
         return chunk
 
-    def _intact(self, chunk: stream_pb2.Chunk) -> stream_pb2.ChunkHeader:
+    def _intact(self, chunk: stream_pb2.Chunk, columns: Sequence[bytes]) -> stream_pb2.ChunkHeader:
         after = self.last.seq if self.last else 0
-        if frame_hash(chunk.header, chunk.digest, chunk.columns) != chunk.frame_hash:
+        if frame_hash(chunk.header, chunk.digest, columns) != chunk.frame_hash:
             fault = f"the frame hash of the chunk after seq {after} does not match its bytes"
             raise errors.FrameDamaged(self.stream.id, fault, seq=after + 1)
         header = stream_pb2.ChunkHeader()
