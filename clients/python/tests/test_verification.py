@@ -102,6 +102,17 @@ def test_what_is_cut_to_a_range_is_cut_in_the_middle_of_bytes() -> None:
     assert stream.time_ns[0] == START_NS + 13_000
 
 
+def test_a_stream_that_grew_since_it_was_described_is_read_whole() -> None:
+    capture = Capture()
+    for _ in range(16):
+        capture.samples(ZSTD, MANY[:4_096], -MANY[:4_096])
+    parts = answer(capture)
+    parts[0].stream.info.sample_count = 7_000
+    current = read(parts)["current"]
+    assert isinstance(current, wavekeep.Samples)
+    assert current.stored.tobytes() == MANY[:4_096].tobytes() * 16
+
+
 def test_signals_that_are_absent_alone_are_masked_alone() -> None:
     capture = Capture()
     capture.samples(PLAIN, MANY[:10], None)

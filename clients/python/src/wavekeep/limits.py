@@ -37,8 +37,8 @@ COLUMNS_MAX: Final = 4_000_000
 """Columns of one answer."""
 POINTS_MAX: Final = 100_000
 """Points of one question: the server's own limit."""
-COLUMNS_DECODING_MAX: Final = 32
-"""Columns that wait to be decoded, or are: of 65,536 samples of f64, 16 MiB."""
+CHUNKS_DECODING_MAX: Final = 16
+"""Chunks that wait to be decoded, or are: at most 64 MiB encoded."""
 DECODERS_MAX: Final = 8
 """Threads that decode."""
 STREAM_DIGITS_MIN: Final = 4

@@ -2,7 +2,7 @@
 
 # Invariants
 - Nothing is given out before all of it is proven: each frame, each column's samples, the chain of digests, the manifest, the range.
-- I12: at most `limits.COLUMNS_DECODING_MAX` columns are decoded or wait for it, and what is kept fits into the machine's memory.
+- I12: at most `limits.CHUNKS_DECODING_MAX` chunks are decoded or wait for it, and what is kept fits into the machine's memory.
 """
 
 from __future__ import annotations
@@ -205,11 +205,15 @@ class Reader:
                 assembly.markers.append(marker_from_wire(assembly.stream.id, marker, time_ns))
             if header.kind == headers.END:
                 assembly.end = Reason(header.reason)
-        for present in chunk.present:
-            self._decode(assembly, chunk, present)
+        columns = [(present, self._place(assembly.sinks[present.place], chunk)) for present in chunk.present]
+        if not columns:
+            return
+        while len(self._decoding) >= limits.CHUNKS_DECODING_MAX:
+            self._decoding.popleft().result()
+        # Of all columns at once: handing a column alone to another thread takes as long as decoding a short one.
+        self._decoding.append(self._decoders.submit(_decode_chunk, assembly.stream, chunk, columns))
 
-    def _decode(self, assembly: _Assembly, chunk: Accepted, present: Present) -> None:
-        sink = assembly.sinks[present.place]
+    def _place(self, sink: _Sink, chunk: Accepted) -> NDArray[Any]:
         if sink.used + chunk.count > len(sink.array):
             # Nobody may write into the array that is left.
             self._decode_all()
@@ -217,11 +221,7 @@ class Reader:
             larger = np.empty(max(2 * len(sink.array), sink.used + chunk.count), sink.array.dtype)
             larger[: sink.used] = sink.array[: sink.used]
             sink.array = larger
-        out = sink.place(chunk.from_sample, chunk.count)
-        while len(self._decoding) >= limits.COLUMNS_DECODING_MAX:
-            self._decoding.popleft().result()
-        job = self._decoders.submit(_decode_column, assembly.stream.id, sink.signal, chunk, present, out)
-        self._decoding.append(job)
+        return sink.place(chunk.from_sample, chunk.count)
 
     def _decode_all(self) -> None:
         while self._decoding:
@@ -250,6 +250,11 @@ class Reader:
         if len(wire.streams) > len(assemblies):
             raise errors.Malformed("the manifest names a stream that did not come")
         self.is_complete = True
+
+
+def _decode_chunk(stream: Stream, chunk: Accepted, columns: Sequence[tuple[Present, NDArray[Any]]]) -> None:
+    for present, out in columns:
+        _decode_column(stream.id, stream.signals[present.place], chunk, present, out)
 
 
 def _decode_column(stream: str, signal: Signal, chunk: Accepted, present: Present, out: NDArray[Any]) -> None:
