@@ -203,12 +203,23 @@ def test_a_picture_bridges_no_gap_and_loses_no_spike(tmp_path: Path) -> None:
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
+def test_units_take_a_prefix_where_they_have_none() -> None:
+    capture = Capture(definition(1, [("energy", SampleType.F32, "uJ"), ("current", SampleType.F32, "A")]))
+    capture.samples(PLAIN, np.linspace(2_000, 3_000, 10), np.linspace(0.001, 0.002, 10))
+    figure = read(answer(capture)).plot()
+    figure.canvas.draw()
+    energy, current = figure.axes
+    assert (energy.get_ylabel(), current.get_ylabel()) == ("energy [uJ]", "current")
+    assert [axes.yaxis.get_ticklabels()[1].get_text().strip() for axes in (energy, current)] == ["2000", "1 mA"]
+
+
 def test_a_picture_of_a_few_samples_is_a_line() -> None:
     waveform = pair(gaps=True)
     figure = waveform.plot("current", label="A")
     axes = figure.axes[0]
     assert np.isnan(np.asarray(axes.lines[0].get_ydata(), np.float64)).tolist() == [False, False, False, True, True, False]
     waveform.plot("current", axes=axes, label="B")
+    assert [text.get_text() for text in axes.get_legend().get_texts()][:2] == ["A", "source_loss: 1 gap, 2 samples"]  # type: ignore[union-attr]
     with pytest.raises(errors.UnknownSignal, match="it has current, voltage"):
         waveform.plot("charge")
     with pytest.raises(errors.InvalidQuestion, match="2 signals"):

@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 
     from wavekeep.waveform import StreamWaveform, Waveform
 
+# None of them is a color of lines.
 _GAP_COLORS = {
-    "evicted": "tab:red",
-    "corrupt": "tab:red",
-    "lost_by_server": "tab:red",
-    "quarantined": "tab:purple",
-    "signal_off": "tab:gray",
+    "evicted": "crimson",
+    "corrupt": "crimson",
+    "lost_by_server": "crimson",
+    "quarantined": "darkviolet",
+    "signal_off": "silver",
 }
-_GAP_COLOR = "tab:orange"
+_GAP_COLOR = "gold"
+_BASE_UNITS = ("A", "V", "W", "J", "C", "Hz", "s", "Ω", "F", "H", "Ah", "Wh")
+"""Those that take a prefix: a thousand uJ are no kuJ."""
 _MARKER_TEXTS_MAX = 24
 _MARKER_LETTERS_MAX = 24
 
@@ -80,7 +83,9 @@ def plot(
             if name in stream:
                 signal = stream[name]
                 unit = unit or signal.unit
-                _draw(row, stream, signal, start_ns, label)
+                # Of several streams each has its color, so that nobody takes one for the other.
+                of_several = stream.stream.id[:8] if len(waveform) > 1 else None
+                _draw(row, stream, signal, start_ns, label or of_several)
         _shade(row, waveform, name, start_ns)
         _mark(row, markers, start_ns, with_text=row is rows[0])
         _dress(row, name, unit)
@@ -155,7 +160,7 @@ def _shade(axes: Any, waveform: Waveform, name: str, start_ns: int) -> None:
             facecolor=color,
             edgecolor=color,
             linewidth=0.5,
-            alpha=0.25,
+            alpha=0.35,
             zorder=0,
             label=f"{reason}: {len(gaps):,} {'gap' if len(gaps) == 1 else 'gaps'}, {missing:,} samples",
         )
@@ -184,9 +189,9 @@ def _mark(axes: Any, markers: Sequence[Marker], start_ns: int, *, with_text: boo
 def _dress(axes: Any, name: str, unit: str) -> None:
     from matplotlib.ticker import EngFormatter
 
-    axes.set_ylabel(name)
+    axes.set_ylabel(name if not unit or unit in _BASE_UNITS else f"{name} [{unit}]")
     axes.xaxis.set_major_formatter(EngFormatter("s"))
-    if unit:
+    if unit in _BASE_UNITS:
         axes.yaxis.set_major_formatter(EngFormatter(unit))
     axes.grid(alpha=0.25)
     axes.margins(x=0.01)
