@@ -6,7 +6,10 @@ use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::{limits as proto_limits, v1};
 
 use crate::limits;
-use crate::{Accounts, ChunkOrder, Chunks, Device, Error, Gaps, Selection, Statistics, StreamInfo, Waveform};
+use crate::{
+    Accounts, ChunkOrder, Chunks, Comparison, Device, Distribution, Error, Gaps, Groups, Selection, Statistics,
+    StreamInfo, Waveform,
+};
 
 /// Asks one workspace of one server. Clones share the connection.
 #[derive(Debug, Clone)]
@@ -96,22 +99,31 @@ impl Client {
 
     /// Statistics of each signal of a selection.
     pub async fn statistics(&self, selection: &Selection) -> Result<Vec<Statistics>, Error> {
+        self.distribution(selection, &Distribution::default()).await
+    }
+
+    /// The same, with percentiles and a histogram of the samples.
+    pub async fn distribution(&self, selection: &Selection, asked: &Distribution) -> Result<Vec<Statistics>, Error> {
         let request = v1::GetStatisticsRequest {
             workspace: self.workspace.clone(),
             selection: Some(selection.to_wire()),
+            percentiles: asked.percentiles.clone(),
+            histogram_bins: asked.bins,
+            histogram_from: asked.from,
+            histogram_to: asked.to,
         };
-        let answer = self
-            .query
-            .clone()
-            .get_statistics(request)
-            .await
-            .map_err(self.refused())?;
-        Ok(answer
-            .into_inner()
-            .signals
-            .into_iter()
-            .map(Statistics::from_wire)
+        let answer = self.query.clone().get_statistics(request).await;
+        let signals = answer.map_err(self.refused())?.into_inner().signals.into_iter();
+        Ok(signals
+            .map(|signal| Statistics::from_wire(signal, &asked.percentiles))
             .collect())
+    }
+
+    /// Which of two groups of runs takes less, by how much, and how sure that is.
+    pub async fn compare(&self, groups: &Groups) -> Result<Comparison, Error> {
+        let request = groups.to_wire(self.workspace.clone());
+        let answer = self.query.clone().compare_runs(request).await.map_err(self.refused())?;
+        Comparison::from_wire(answer.into_inner())
     }
 
     /// The samples of a selection, verified.

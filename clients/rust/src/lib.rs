@@ -27,6 +27,8 @@
 //! | [`Client`] | a connection; one method per question |
 //! | [`Selection`] | what to read: a device, a stream or a run; which signals; when |
 //! | [`Waveform`] | the samples as blocks, and the gaps between them, in memory that does not grow with the range |
+//! | [`Statistics`] | of each signal: mean, energy, percentiles, … |
+//! | [`Comparison`] | of two groups of runs: which takes less, by how much, how sure |
 //! | [`Columns`] | what is drawn of a signal: min, max and mean of so many samples each |
 //! | [`Fault`] | what an answer may be refused for |
 //! | [`reconcile`] | does what was captured add up with what is stored? |
@@ -45,6 +47,7 @@ mod account;
 mod client;
 mod column;
 mod columns;
+mod compare;
 mod error;
 mod integrals;
 mod limits;
@@ -52,6 +55,7 @@ mod listing;
 mod manifest;
 pub mod reconcile;
 mod selection;
+mod statistics;
 mod stream_info;
 pub mod time;
 mod verify;
@@ -61,11 +65,16 @@ pub use account::{Account, Accounts, AgentReport, ChunkSum};
 pub use client::Client;
 pub use column::Column;
 pub use columns::Columns;
+pub use compare::{
+    Align, ComparedColumns, Comparison, Difference, GroupColumns, Groups, Interval, MeasuredRun, Metric, RunGroup,
+    Verdict, Welch,
+};
 pub use error::{BadColumns, Error, Fault};
 pub use integrals::{Integral, Integrals, integrates};
-pub use listing::{ChunkInfo, ChunkOrder, Chunks, Device, FirstSamples, Gap, Gaps, Statistics};
+pub use listing::{ChunkInfo, ChunkOrder, Chunks, Device, FirstSamples, Gap, Gaps};
 pub use manifest::StreamManifest;
 pub use selection::{Selection, TimeRange};
+pub use statistics::{Distribution, Histogram, Statistics};
 pub use stream_info::StreamInfo;
 pub use waveform::{Block, Part, Waveform};
 

@@ -163,66 +163,6 @@ impl FirstSamples {
     }
 }
 
-/// Statistics of one signal over a range. Folded over finite samples in f64; NaN where there is none.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Statistics {
-    /// Of this device.
-    pub device: String,
-    /// Of this signal; `power` may be derived from current and voltage.
-    pub signal: String,
-    /// SI symbol.
-    pub unit: String,
-    /// UTC of the first sample, in nanoseconds.
-    pub from_ns: i64,
-    /// UTC after the last.
-    pub to_ns: i64,
-    /// Samples stored, finite or not.
-    pub sample_count: u64,
-    /// Those that are finite, and folded.
-    pub finite_count: u64,
-    /// Samples missing.
-    pub gap_sample_count: u64,
-    /// Smallest.
-    pub min: f64,
-    /// Largest.
-    pub max: f64,
-    /// Sum ÷ count.
-    pub mean: f64,
-    /// √(Σ(x − mean)² ÷ count): of the population.
-    pub std: f64,
-    /// √(Σx² ÷ count).
-    pub rms: f64,
-    /// Σx ÷ rate, in unit × seconds: what is missing adds nothing.
-    pub integral: f64,
-    /// Of a signal in watt.
-    pub energy_joule: Option<f64>,
-    /// Of a signal in ampere.
-    pub charge_coulomb: Option<f64>,
-}
-
-impl Statistics {
-    pub(crate) fn from_wire(wire: v1::SignalStatistics) -> Self {
-        Self {
-            device: wire.device,
-            signal: wire.signal,
-            unit: wire.unit,
-            from_ns: wire.from_ns,
-            to_ns: wire.to_ns,
-            sample_count: wire.sample_count,
-            finite_count: wire.finite_count,
-            gap_sample_count: wire.gap_sample_count,
-            min: wire.min,
-            max: wire.max,
-            mean: wire.mean,
-            std: wire.std,
-            rms: wire.rms,
-            integral: wire.integral,
-            energy_joule: wire.energy_joule,
-            charge_coulomb: wire.charge_coulomb,
-        }
-    }
-}
-
 /// Chunks as they come, one at a time.
 #[derive(Debug)]
 pub struct Chunks(pub(crate) tonic::Streaming<v1::ChunkInfo>);

@@ -250,7 +250,7 @@ async fn variables_take_what_people_write_in_them() {
 
 #[tokio::test]
 async fn usage_errors_exit_with_2_and_say_what_to_do() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["stats"], "say what to read"),
         (
             &["stats", "--device", "a", "--from", "yesterday"],
@@ -264,7 +264,13 @@ async fn usage_errors_exit_with_2_and_say_what_to_do() {
             &["export", "--device", "a", "--format", "mp3", "--output", "x"],
             "invalid value 'mp3'",
         ),
-        (&["compare"], "unrecognized subcommand"),
+        (&["compare", "a"], "required arguments were not provided"),
+        (&["compare"], "say which runs"),
+        (
+            &["stats", "--device", "a", "--percentiles", "101"],
+            "give numbers from 0 to 100",
+        ),
+        (&["compare", "a", "b", "--align", "marker:"], "give start, or marker:"),
         (&["devices", "--server", "localhost"], "is not a server address"),
     ];
     for (arguments, part) in cases {
@@ -287,7 +293,9 @@ async fn a_server_that_is_not_there_is_one_sentence() {
 
 #[tokio::test]
 async fn help_names_the_variable_of_every_option() {
-    for command in ["devices", "streams", "gaps", "chunks", "stats", "waveform", "export"] {
+    for command in [
+        "devices", "streams", "gaps", "chunks", "stats", "compare", "waveform", "export",
+    ] {
         let ran = run_at("http://127.0.0.1:1", &[command, "--help"]).await;
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
         assert!(ran.out.contains("Example"), "{command} has no example");

@@ -121,6 +121,11 @@ impl Columns {
         self.sample_count += samples.len() as u64;
     }
 
+    /// Samples of a column's time, of a range that ends at `end`.
+    pub(super) fn length(&self, column: usize, end: u64) -> u64 {
+        self.grid.start(column + 1).min(end) - self.grid.start(column)
+    }
+
     /// UTC of each column's first sample: by the dated sample of the column, or else of the nearest column before it, at the stream's
     /// rate.
     pub(super) fn times_ns(&self, definition: &StreamDefinition, range_ns: i64) -> Vec<i64> {

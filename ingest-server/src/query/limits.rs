@@ -43,6 +43,23 @@ pub const PARTS_QUEUED: usize = 1;
 /// Gaps of an answer that wait for a manifest; then they get one of their own.
 pub const GAPS_PENDING_MAX: usize = 10_000;
 
+/// Percentiles of one question.
+pub const PERCENTILES_MAX: usize = 100;
+/// Bins of a histogram.
+pub const HISTOGRAM_BINS_MAX: u32 = 10_000;
+/// Signals of devices whose percentiles and histograms are found together; each takes a few MB.
+pub const DISTRIBUTIONS_MAX: usize = 16;
+/// Samples of all signals that one question about percentiles and histograms looks at: three hours of one signal at 1 MSPS.
+pub const DISTRIBUTION_SAMPLES_MAX: u64 = 12_000_000_000;
+/// Runs of a group that is compared.
+pub const RUNS_COMPARED_MAX: usize = 1_000;
+/// Runs that are measured at a time, of one question.
+pub const RUNS_MEASURED: usize = TRANSACTIONS_MAX;
+/// Columns of the axis of a comparison.
+pub const COMPARED_POINTS_MAX: u32 = 20_000;
+/// Markers of a stream that are looked at for the one that is meant.
+pub const MARKERS_LOOKED_AT_MAX: usize = 100;
+
 /// Bytes of chunks that readers hold at worst, each answer of the largest chunks: one batch sent and one read, one part that waits
 /// and one with the connection. Of chunks of 256 KiB it is a quarter of that.
 pub const READ_BYTES_MAX: usize = 576 * 1024 * 1024;

@@ -68,7 +68,8 @@ impl Reader {
         Ok((all, reading))
     }
 
-    async fn locate_in(
+    /// The same, in a transaction that is under way.
+    pub(super) async fn locate_in(
         &self,
         reading: &mut Reading,
         asked: &Asked,

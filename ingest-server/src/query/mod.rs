@@ -11,6 +11,8 @@
 //! | `waveform`, `manifest` | samples as they are stored, and what proves them |
 //! | `columns`, `grid` | what is drawn of a range, in so many points |
 //! | `statistics`, `fold` | statistics |
+//! | `distribution`, `quantiles`, `bins`, `order` | percentiles and histograms: the samples themselves are looked at |
+//! | `compare/` | groups of runs, measured and compared |
 //! | `folds`, `cover`, `want`, `read_folds`, `decode` | a range as folds: stored ones, and samples at its edges |
 //! | `error`, `limits` | why there is no answer; the limits of reading |
 //!
@@ -19,10 +21,13 @@
 //! - A deadline ends an answer, and so does a caller that goes away.
 
 mod answer;
+mod bins;
 mod chunks;
 mod columns;
+mod compare;
 mod cover;
 mod decode;
+mod distribution;
 mod edges;
 mod error;
 mod filter;
@@ -35,7 +40,9 @@ pub mod limits;
 mod listing;
 mod locate;
 mod manifest;
+mod order;
 mod plan;
+mod quantiles;
 mod read;
 mod read_folds;
 mod reading;
@@ -124,7 +131,6 @@ impl QueryService {
 }
 
 const RUNS: &str = "this version lists no runs: ListStreams names the run of each stream";
-const COMPARE: &str = "this version does not compare runs: ask GetStatistics for each of them";
 const TAIL: &str = "this version does not follow streams: ask GetWaveform again for what came since";
 
 #[tonic::async_trait]
@@ -192,17 +198,23 @@ impl Query for QueryService {
         request: Request<v1::GetStatisticsRequest>,
     ) -> Result<Response<v1::GetStatisticsResponse>, Status> {
         let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
-        let asked = asked(request.into_inner().selection)?;
+        let mut request = request.into_inner();
+        let asked = asked(request.selection.take())?;
         asked.require_source()?;
-        let answer = answer::within(begun.deadline(), statistics::statistics(&begun.reader, &asked)).await?;
+        let wanted = distribution::Wanted::new(&request)?;
+        let answer = statistics::statistics(&begun.reader, &asked, &wanted);
+        let answer = answer::within(begun.deadline(), answer).await?;
         Ok(Response::new(answer))
     }
 
     async fn compare_runs(
         &self,
-        _: Request<v1::CompareRunsRequest>,
+        request: Request<v1::CompareRunsRequest>,
     ) -> Result<Response<v1::CompareRunsResponse>, Status> {
-        Err(QueryError::Unimplemented(COMPARE).into())
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let answer = compare::compare(&begun.reader, request.into_inner());
+        let answer = answer::within(begun.deadline(), answer).await?;
+        Ok(Response::new(answer))
     }
 
     async fn reconcile(

@@ -189,7 +189,7 @@ impl Asked {
 }
 
 /// The names by which a stream's samples can be asked for: its signals, and `power` where it is derived.
-fn signal_names(definition: &StreamDefinition) -> impl Iterator<Item = String> + '_ {
+pub(super) fn signal_names(definition: &StreamDefinition) -> impl Iterator<Item = String> + '_ {
     let derived = power_of(definition).map(|_| POWER_NAME.to_owned());
     definition
         .signals

@@ -23,6 +23,7 @@ use super::reading::Reading;
 use crate::store::read_account::{self, Account};
 use crate::store::read_chunk::{self, ChunkRow, PayloadRow, Place};
 use crate::store::read_gap::{self, GapRow};
+use crate::store::read_marker_time;
 use crate::store::read_stream::{self, DeviceRow, StreamRow};
 use crate::store::{Database, Transaction, Workspace, workspace_row};
 
@@ -146,6 +147,24 @@ impl Reader {
             own.map(|(_, bytes)| *bytes).collect()
         };
         Ok(rows.into_iter().map(|row| (row.clone(), bytes(&row))).collect())
+    }
+
+    /// UTC of the markers of a stream with this text, or of the kind of this number.
+    pub(super) async fn marker_times(&self, stream: StreamId, text: &str) -> Result<Vec<i64>, QueryError> {
+        let mut reading = self.begin().await?;
+        let limit = limits::MARKERS_LOOKED_AT_MAX;
+        let times = read_marker_time::times_ns(reading.tx.connection(), stream, text, limit).await?;
+        reading.end();
+        Ok(times)
+    }
+
+    /// Texts of the markers of a stream.
+    pub(super) async fn marker_texts(&self, stream: StreamId) -> Result<Vec<String>, QueryError> {
+        let mut reading = self.begin().await?;
+        let limit = limits::MARKERS_LOOKED_AT_MAX;
+        let texts = read_marker_time::texts(reading.tx.connection(), stream, limit).await?;
+        reading.end();
+        Ok(texts)
     }
 
     /// The columns of these signals that are there in a range of seqs, whatever the chunks' headers say.

@@ -9,6 +9,7 @@ use wavekeep_proto::id::{Epoch, StreamId};
 use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::v1;
 
+use super::distribution::{self, Distribution, Source, Wanted};
 use super::error::QueryError;
 use super::fold::Fold;
 use super::folds::{Folding, Sink, is_folded};
@@ -29,14 +30,19 @@ struct Folded {
     unit: String,
     times_ns: (i64, i64),
     gap_sample_count: u64,
+    /// In seconds: of all samples, stored or missing, and of those that are missing.
+    duration_s: f64,
+    gap_s: f64,
     fold: Fold,
     /// What it is folded from.
     parts: Vec<Part>,
+    /// Of the keys of its samples: see `order`.
+    silent_bits: u32,
 }
 
 /// The range of one stream.
 #[derive(Debug, Clone, Copy)]
-struct Part {
+pub(super) struct Part {
     stream: StreamId,
     epoch: Epoch,
     samples: (u64, u64),
@@ -44,7 +50,7 @@ struct Part {
 }
 
 impl Part {
-    fn new(definition: &StreamDefinition, located: &Located) -> Self {
+    pub(super) fn new(definition: &StreamDefinition, located: &Located) -> Self {
         Self {
             stream: definition.id,
             epoch: definition.epoch,
@@ -55,7 +61,7 @@ impl Part {
 
     /// Did both capture the same time? Within an epoch, samples tell exactly; between epochs, times, which a clock that was set
     /// may have shifted.
-    fn overlaps(&self, other: &Self) -> bool {
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
         if self.epoch == other.epoch {
             return self.samples.0.max(other.samples.0) < self.samples.1.min(other.samples.1);
         }
@@ -66,6 +72,15 @@ impl Part {
             self.times_ns.1.min(other.times_ns.1),
         );
         to.saturating_sub(from) > allowed
+    }
+
+    /// Why the two are not counted together.
+    pub(super) fn overlap(&self, other: &Self, device: &str, signal: &str) -> QueryError {
+        QueryError::Overlap {
+            device: device.into(),
+            signal: signal.into(),
+            streams: (self.stream, other.stream),
+        }
     }
 }
 
@@ -86,8 +101,13 @@ impl Sink for Folds {
 }
 
 /// Answers for every signal asked for, in order of time and of the definitions.
-pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::GetStatisticsResponse, QueryError> {
+pub(super) async fn statistics(
+    reader: &Reader,
+    asked: &Asked,
+    wanted: &Wanted,
+) -> Result<v1::GetStatisticsResponse, QueryError> {
     let mut all: Vec<Folded> = Vec::new();
+    let mut sources: Vec<Source> = Vec::new();
     let (located, reading) = reader.located(asked, true).await?;
     let mut reading = Some(reading);
     for (row, located) in located {
@@ -111,11 +131,18 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
         let mut missing = Missing::new(reader, &row, &located, &wants);
         missing.found(found.map(|(fold, before)| fold.sample_count - before));
         let missing = missing.counted().await?;
-        for (want, (place, fold)) in places.into_iter().zip(folding.sink.folds).enumerate() {
-            let samples = fold.sample_count - before[want];
+        let length = located.span.to_sample - located.span.from_sample;
+        for (want, (place, fold)) in places.iter().zip(folding.sink.folds).enumerate() {
+            let (samples, folded) = (fold.sample_count - before[want], &mut all[*place]);
             missing.require_all_named(want, samples)?;
-            all[place].gap_sample_count += missing.of_wants[want];
-            all[place].fold = fold;
+            folded.gap_sample_count += missing.of_wants[want];
+            folded.duration_s += length as f64 / row.definition.rate_hz;
+            folded.gap_s += missing.of_wants[want] as f64 / row.definition.rate_hz;
+            folded.fold = fold;
+        }
+        if !wanted.is_none() {
+            let wants = wants.into_iter().zip(places).collect();
+            sources.push(Source { row, located, wants });
         }
     }
     if let Some(reading) = reading {
@@ -124,8 +151,36 @@ pub(super) async fn statistics(reader: &Reader, asked: &Asked) -> Result<v1::Get
     if all.is_empty() {
         return Err(listing::nothing(reader, asked).await);
     }
-    let signals = all.iter().map(to_wire).collect();
+    let mut signals: Vec<v1::SignalStatistics> = all.iter().map(to_wire).collect();
+    if !wanted.is_none() {
+        let distributions = distributions(reader, &sources, &mut all, wanted).await?;
+        for (signal, found) in signals.iter_mut().zip(distributions) {
+            signal.percentiles = found.percentiles(wanted);
+            signal.histogram = found.histogram();
+        }
+    }
     Ok(v1::GetStatisticsResponse { signals })
+}
+
+/// Of each statistic, from the samples themselves.
+async fn distributions(
+    reader: &Reader,
+    sources: &[Source],
+    all: &mut [Folded],
+    wanted: &Wanted,
+) -> Result<Vec<Distribution>, QueryError> {
+    distribution::require_few(sources, all.len())?;
+    for source in sources {
+        for (want, place) in &source.wants {
+            let silent_bits = &mut all[*place].silent_bits;
+            *silent_bits = source.silent_bits(*want).min(*silent_bits);
+        }
+    }
+    let begun = all.iter().map(|folded| {
+        let fold = &folded.fold;
+        Distribution::new(wanted, fold.finite_count, fold.min_max(), folded.silent_bits)
+    });
+    distribution::find(reader, sources, begun.collect()).await
 }
 
 /// The statistic of a want of a stream. Another unit makes another one.
@@ -145,11 +200,7 @@ fn place(
     if let Some(at) = all.iter().position(same) {
         let folded = &mut all[at];
         if let Some(other) = folded.parts.iter().find(|other| other.overlaps(&part)) {
-            return Err(QueryError::Overlap {
-                device: definition.device.clone(),
-                signal: signal.into(),
-                streams: (other.stream, part.stream),
-            });
+            return Err(other.overlap(&part, &definition.device, signal));
         }
         folded.parts.push(part);
         folded.times_ns = (folded.times_ns.0.min(from_ns), folded.times_ns.1.max(to_ns));
@@ -161,8 +212,11 @@ fn place(
         unit: unit.into(),
         times_ns: (from_ns, to_ns),
         gap_sample_count: 0,
+        duration_s: 0.0,
+        gap_s: 0.0,
         fold: Fold::new(),
         parts: vec![part],
+        silent_bits: u32::MAX,
     });
     Ok(all.len() - 1)
 }
@@ -188,5 +242,9 @@ fn to_wire(folded: &Folded) -> v1::SignalStatistics {
         energy_joule: (folded.unit == "W").then_some(integral),
         charge_coulomb: (folded.unit == "A").then_some(integral),
         finite_count: fold.finite_count,
+        duration_s: folded.duration_s,
+        gap_s: folded.gap_s,
+        percentiles: Vec::new(),
+        histogram: None,
     }
 }

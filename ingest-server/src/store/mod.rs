@@ -51,6 +51,7 @@ pub(crate) mod read_account;
 pub(crate) mod read_chunk;
 pub(crate) mod read_envelope;
 pub(crate) mod read_gap;
+pub(crate) mod read_marker_time;
 pub(crate) mod read_stream;
 pub mod reader_role;
 pub mod replay;

@@ -177,6 +177,45 @@ fn point_row(row: &PgRow) -> Result<PointRow, StoreError> {
     })
 }
 
+/// What one signal of a samples chunk lies between; both infinite where nothing is finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Extremes {
+    pub(crate) seq: u64,
+    pub(crate) signal: u32,
+    pub(crate) finite_count: u64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+const EXTREMES: &str = "
+SELECT seq, signal, finite_count, min, max FROM chunk_signal
+ WHERE stream_id = $1 AND signal = ANY($4) AND seq BETWEEN $5 AND $6 AND finite_count IS NOT NULL
+   AND start_time BETWEEN $2 AND $3";
+
+/// Of these signals in chunks whose seqs lie in this range, as far as they are folded; in any order.
+pub(crate) async fn extremes(
+    connection: &mut PgConnection,
+    place: Place,
+    signals: &[u32],
+    (first, last): (u64, u64),
+) -> Result<Vec<Extremes>, StoreError> {
+    let query = placed(EXTREMES, place)
+        .bind(numbers(signals))
+        .bind(bigint(first, "the seq")?)
+        .bind(bigint(last, "the seq")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    let of = |row: &PgRow| {
+        Ok(Extremes {
+            seq: unsigned(row.try_get("seq")?, "chunk_signal.seq")?,
+            signal: signal(row)?,
+            finite_count: unsigned(row.try_get("finite_count")?, "chunk_signal.finite_count")?,
+            min: row.try_get::<Option<f64>, _>("min")?.unwrap_or(f64::INFINITY),
+            max: row.try_get::<Option<f64>, _>("max")?.unwrap_or(f64::NEG_INFINITY),
+        })
+    };
+    rows.iter().map(of).collect()
+}
+
 /// Rows of `envelope` of some ranges, in order of level, bucket and signal; with more columns than the fold.
 macro_rules! bucket_rows {
     ($more:literal) => {

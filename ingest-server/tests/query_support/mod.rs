@@ -130,10 +130,24 @@ impl Asker {
 
     pub async fn statistics(&self, selection: v1::Selection) -> Result<Vec<v1::SignalStatistics>, Status> {
         let request = v1::GetStatisticsRequest {
-            workspace: self.workspace(),
             selection: Some(selection),
+            ..v1::GetStatisticsRequest::default()
         };
+        self.distribution(request).await
+    }
+
+    /// In the fixture's workspace, whatever the request says.
+    pub async fn distribution(&self, request: v1::GetStatisticsRequest) -> Result<Vec<v1::SignalStatistics>, Status> {
+        let workspace = self.workspace();
+        let request = v1::GetStatisticsRequest { workspace, ..request };
         Ok(self.query.clone().get_statistics(request).await?.into_inner().signals)
+    }
+
+    /// In the fixture's workspace, whatever the request says.
+    pub async fn compare(&self, request: v1::CompareRunsRequest) -> Result<v1::CompareRunsResponse, Status> {
+        let workspace = self.workspace();
+        let request = v1::CompareRunsRequest { workspace, ..request };
+        Ok(self.query.clone().compare_runs(request).await?.into_inner())
     }
 
     pub async fn gaps(&self, selection: v1::Selection) -> Result<Vec<v1::Gap>, Status> {

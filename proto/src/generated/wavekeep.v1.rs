@@ -1267,12 +1267,23 @@ pub struct StreamManifest {
     #[prost(message, repeated, tag = "11")]
     pub gaps: ::prost::alloc::vec::Vec<Gap>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatisticsRequest {
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub selection: ::core::option::Option<Selection>,
+    /// In percent, 0 to 100, in any order: each is answered with the sample of its nearest rank. They, and a histogram, take a look at the samples.
+    #[prost(double, repeated, tag = "3")]
+    pub percentiles: ::prost::alloc::vec::Vec<f64>,
+    /// 0: none
+    #[prost(uint32, tag = "4")]
+    pub histogram_bins: u32,
+    /// Where its bins start and end; unset: at the smallest and at the largest sample.
+    #[prost(double, optional, tag = "5")]
+    pub histogram_from: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "6")]
+    pub histogram_to: ::core::option::Option<f64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetStatisticsResponse {
@@ -1314,22 +1325,201 @@ pub struct SignalStatistics {
     pub charge_coulomb: ::core::option::Option<f64>,
     #[prost(uint64, tag = "16")]
     pub finite_count: u64,
+    /// of the samples, stored and missing: count ÷ rate
+    #[prost(double, tag = "17")]
+    pub duration_s: f64,
+    /// of those that are missing
+    #[prost(double, tag = "18")]
+    pub gap_s: f64,
+    /// in the order of the request; NaN where nothing is finite
+    #[prost(double, repeated, tag = "19")]
+    pub percentiles: ::prost::alloc::vec::Vec<f64>,
+    #[prost(message, optional, tag = "20")]
+    pub histogram: ::core::option::Option<Histogram>,
 }
+/// Finite samples in bins of one width: a bin holds from ≤ x \< to, the last one to as well.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Histogram {
+    #[prost(double, tag = "1")]
+    pub from: f64,
+    #[prost(double, tag = "2")]
+    pub to: f64,
+    #[prost(uint64, repeated, tag = "3")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, tag = "4")]
+    pub below: u64,
+    #[prost(uint64, tag = "5")]
+    pub above: u64,
+}
+/// Which of two groups of runs takes less.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CompareRunsRequest {
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// a run's name, or an expression that chooses runs
     #[prost(string, tag = "2")]
     pub first: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub second: ::prost::alloc::string::String,
+    /// empty: power where every run has it, else current
     #[prost(string, tag = "4")]
     pub signal: ::prost::alloc::string::String,
+    #[prost(enumeration = "Metric", tag = "5")]
+    pub metric: i32,
+    /// empty: runs are laid over each other at their starts; else at the marker with this text, or of the kind with this number
+    #[prost(string, tag = "6")]
+    pub align_marker: ::prost::alloc::string::String,
+    /// columns of the common axis; 0: none
+    #[prost(uint32, tag = "7")]
+    pub points_max: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CompareRunsResponse {
     #[prost(string, tag = "1")]
     pub sentence: ::prost::alloc::string::String,
+    /// what limits it: what is missing, other durations
+    #[prost(string, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "3")]
+    pub signal: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub unit: ::prost::alloc::string::String,
+    #[prost(enumeration = "Metric", tag = "5")]
+    pub metric: i32,
+    #[prost(string, tag = "6")]
+    pub metric_unit: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "7")]
+    pub first: ::core::option::Option<RunGroup>,
+    #[prost(message, optional, tag = "8")]
+    pub second: ::core::option::Option<RunGroup>,
+    /// of the metric
+    #[prost(message, optional, tag = "9")]
+    pub difference: ::core::option::Option<Difference>,
+    /// of the signal's mean, beside energy and charge
+    #[prost(message, optional, tag = "10")]
+    pub mean_difference: ::core::option::Option<Difference>,
+    #[prost(message, optional, tag = "11")]
+    pub columns: ::core::option::Option<ComparedColumns>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RunGroup {
+    /// as it was asked for
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub runs: ::prost::alloc::vec::Vec<MeasuredRun>,
+    /// of the runs' values
+    #[prost(double, tag = "3")]
+    pub mean: f64,
+    /// of a sample: ÷ (n − 1); unset for one run
+    #[prost(double, optional, tag = "4")]
+    pub std: ::core::option::Option<f64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MeasuredRun {
+    #[prost(string, tag = "1")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(sfixed64, tag = "3")]
+    pub from_ns: i64,
+    #[prost(sfixed64, tag = "4")]
+    pub to_ns: i64,
+    /// UTC of what is laid over each other
+    #[prost(sfixed64, tag = "5")]
+    pub align_ns: i64,
+    /// from its first sample to its last
+    #[prost(double, tag = "6")]
+    pub duration_s: f64,
+    /// of that, without a stored sample
+    #[prost(double, tag = "7")]
+    pub gap_s: f64,
+    #[prost(uint64, tag = "8")]
+    pub sample_count: u64,
+    #[prost(uint64, tag = "9")]
+    pub gap_sample_count: u64,
+    #[prost(uint64, tag = "10")]
+    pub finite_count: u64,
+    #[prost(double, tag = "11")]
+    pub mean: f64,
+    #[prost(double, tag = "12")]
+    pub min: f64,
+    /// its largest sample
+    #[prost(double, tag = "13")]
+    pub peak: f64,
+    #[prost(double, optional, tag = "14")]
+    pub energy_joule: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "15")]
+    pub charge_coulomb: ::core::option::Option<f64>,
+    /// of the metric
+    #[prost(double, tag = "16")]
+    pub value: f64,
+}
+/// Second minus first.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Difference {
+    #[prost(double, tag = "1")]
+    pub absolute: f64,
+    /// to the first's mean; unset where that is not above zero
+    #[prost(double, optional, tag = "2")]
+    pub relative: ::core::option::Option<f64>,
+    /// of `relative`; unset with too few runs
+    #[prost(message, optional, tag = "3")]
+    pub interval: ::core::option::Option<Interval>,
+    /// unset where a group has one run, or no run differs from the others of its group
+    #[prost(message, optional, tag = "4")]
+    pub welch: ::core::option::Option<Welch>,
+    #[prost(enumeration = "Verdict", tag = "5")]
+    pub verdict: i32,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Interval {
+    #[prost(double, tag = "1")]
+    pub low: f64,
+    #[prost(double, tag = "2")]
+    pub high: f64,
+    #[prost(double, tag = "3")]
+    pub level: f64,
+}
+/// Welch's test of equal means: t, its degrees of freedom, and the two-sided p.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct Welch {
+    #[prost(double, tag = "1")]
+    pub t: f64,
+    #[prost(double, tag = "2")]
+    pub degrees_of_freedom: f64,
+    #[prost(double, tag = "3")]
+    pub p: f64,
+}
+/// Both groups on one axis, column by column: none where no run has a sample.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ComparedColumns {
+    /// of the first column, from the moment that is laid over each other
+    #[prost(sfixed64, tag = "1")]
+    pub from_ns: i64,
+    #[prost(uint64, tag = "2")]
+    pub column_ns: u64,
+    #[prost(message, optional, tag = "3")]
+    pub first: ::core::option::Option<GroupColumns>,
+    #[prost(message, optional, tag = "4")]
+    pub second: ::core::option::Option<GroupColumns>,
+    /// of the means, second minus first; NaN where a group has none
+    #[prost(double, repeated, tag = "5")]
+    pub difference: ::prost::alloc::vec::Vec<f64>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GroupColumns {
+    /// of all runs
+    #[prost(double, repeated, tag = "1")]
+    pub min: ::prost::alloc::vec::Vec<f64>,
+    #[prost(double, repeated, tag = "2")]
+    pub max: ::prost::alloc::vec::Vec<f64>,
+    /// of the runs' means
+    #[prost(double, repeated, tag = "3")]
+    pub mean: ::prost::alloc::vec::Vec<f64>,
+    /// that have samples there
+    #[prost(uint32, repeated, tag = "4")]
+    pub runs: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TailRequest {
@@ -1413,6 +1603,83 @@ pub struct AgentReport {
     /// since it was heard, by the database's clock
     #[prost(uint64, tag = "6")]
     pub age_ms: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Metric {
+    /// energy of a signal in W, charge of one in A, else the mean
+    Unspecified = 0,
+    Energy = 1,
+    Charge = 2,
+    Mean = 3,
+    Peak = 4,
+    Duration = 5,
+}
+impl Metric {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "METRIC_UNSPECIFIED",
+            Self::Energy => "METRIC_ENERGY",
+            Self::Charge => "METRIC_CHARGE",
+            Self::Mean => "METRIC_MEAN",
+            Self::Peak => "METRIC_PEAK",
+            Self::Duration => "METRIC_DURATION",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "METRIC_UNSPECIFIED" => Some(Self::Unspecified),
+            "METRIC_ENERGY" => Some(Self::Energy),
+            "METRIC_CHARGE" => Some(Self::Charge),
+            "METRIC_MEAN" => Some(Self::Mean),
+            "METRIC_PEAK" => Some(Self::Peak),
+            "METRIC_DURATION" => Some(Self::Duration),
+            _ => None,
+        }
+    }
+}
+/// What can be said of the second group against the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Verdict {
+    Unspecified = 0,
+    Less = 1,
+    More = 2,
+    /// the interval includes none
+    NoDifferenceShown = 3,
+    /// too few runs for an interval
+    CannotSay = 4,
+}
+impl Verdict {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "VERDICT_UNSPECIFIED",
+            Self::Less => "VERDICT_LESS",
+            Self::More => "VERDICT_MORE",
+            Self::NoDifferenceShown => "VERDICT_NO_DIFFERENCE_SHOWN",
+            Self::CannotSay => "VERDICT_CANNOT_SAY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+            "VERDICT_LESS" => Some(Self::Less),
+            "VERDICT_MORE" => Some(Self::More),
+            "VERDICT_NO_DIFFERENCE_SHOWN" => Some(Self::NoDifferenceShown),
+            "VERDICT_CANNOT_SAY" => Some(Self::CannotSay),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 #[cfg(feature = "grpc")]

@@ -309,6 +309,31 @@ pub(super) struct StatisticsLine {
     energy_joule: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     charge_coulomb: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    energy_watt_hour: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    charge_ampere_hour: Option<f64>,
+    duration_s: f64,
+    gap_s: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    percentiles: Vec<PercentileObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    histogram: Option<HistogramObject>,
+}
+
+#[derive(Serialize)]
+struct PercentileObject {
+    percentile: f64,
+    value: f64,
+}
+
+#[derive(Serialize)]
+struct HistogramObject {
+    from: f64,
+    to: f64,
+    counts: Vec<u64>,
+    below: u64,
+    above: u64,
 }
 
 impl From<&Statistics> for StatisticsLine {
@@ -330,6 +355,23 @@ impl From<&Statistics> for StatisticsLine {
             integral: statistics.integral,
             energy_joule: statistics.energy_joule,
             charge_coulomb: statistics.charge_coulomb,
+            energy_watt_hour: statistics.energy_watt_hour(),
+            charge_ampere_hour: statistics.charge_ampere_hour(),
+            duration_s: statistics.duration_s,
+            gap_s: statistics.gap_s,
+            percentiles: (statistics.percentiles.iter())
+                .map(|(percentile, value)| PercentileObject {
+                    percentile: *percentile,
+                    value: *value,
+                })
+                .collect(),
+            histogram: statistics.histogram.as_ref().map(|histogram| HistogramObject {
+                from: histogram.from,
+                to: histogram.to,
+                counts: histogram.counts.clone(),
+                below: histogram.below,
+                above: histogram.above,
+            }),
         }
     }
 }

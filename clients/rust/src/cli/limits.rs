@@ -16,6 +16,10 @@ pub(super) const FILL_SAMPLES: u64 = 65_536;
 pub(super) const POINTS_HELD_MAX: usize = 4_000_000;
 /// Points of a signal that can be asked for.
 pub(super) const POINTS_MAX: u32 = 100_000;
+/// Columns of a comparison that can be asked for; the server allows no more.
+pub(super) const COMPARED_POINTS_MAX: u32 = 20_000;
+/// Bins of a histogram that can be asked for; the server allows no more.
+pub(super) const HISTOGRAM_BINS_MAX: u32 = 10_000;
 /// Points of a signal in JSON, where nobody says how many.
 pub(super) const POINTS_JSON: u32 = 1_000;
 /// Characters across where nobody looks at a terminal.

@@ -5,15 +5,18 @@ mod axis;
 mod body;
 mod canvas;
 mod chunks;
+mod compare;
 mod export;
 mod facts;
 pub(crate) mod failure;
 mod jls;
+mod histogram;
 mod json;
 mod lake;
 mod limits;
 mod listing;
 mod parquet_file;
+mod overlay;
 mod picture;
 mod raw;
 mod reconcile;
@@ -40,6 +43,7 @@ const EXAMPLES: &str = "Examples:
   wavekeep devices
   wavekeep waveform --device js220-001 --signal current --from -10s
   wavekeep stats --device js220-001 --signal current --from -10s
+  wavekeep compare --first algorithm=A --second algorithm=B
   wavekeep chunks --device js220-001 --follow
   wavekeep gaps --device js220-001
   wavekeep reconcile --device js220-001
@@ -50,10 +54,12 @@ const STATS_EXAMPLES: &str = "Examples:
   wavekeep stats --device js220-001 --signal current
   wavekeep stats --device js220-001 --signal power --run night-1 --json
   wavekeep stats --device js220-001 --from 2026-03-01T12:00:00Z --to 2026-03-01T12:00:10Z
+  wavekeep stats --device js220-001 --signal current --percentiles 1,50,99.9 --histogram 40
 
 Finite samples are folded in 64 bits: mean = Σx/n, std = √(Σ(x−mean)²/n), rms = √(Σx²/n), integral = Σx/rate in unit × seconds;
 energy_joule is the integral of a signal in W, charge_coulomb of one in A. `power` is derived where a stream has current and voltage.
-Missing samples add nothing and are counted: gap_sample_count.";
+Missing samples add nothing and are counted: gap_sample_count, gap_s. A percentile is the sample of the nearest rank, ⌈p/100 × n⌉; it and
+a histogram take a look at every sample, where the rest comes from envelopes.";
 
 const WAVEFORM_EXAMPLES: &str = "Examples:
   wavekeep waveform --device js220-001 --signal current
@@ -147,7 +153,10 @@ enum Command {
     Waveform(Draw),
     /// Compute statistics for each signal: mean, energy, charge, …
     #[command(after_help = STATS_EXAMPLES)]
-    Stats(Select),
+    Stats(StatsArguments),
+    /// Say which of two groups of runs takes less, by how much, and how sure that is.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(compare::Compare),
     /// Write the samples to a file.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(Export),
@@ -217,6 +226,45 @@ impl ChunkArguments {
             "--follow shows what comes, oldest first and without an end: leave out {what}"
         )))
     }
+}
+
+#[derive(Debug, Args)]
+struct StatsArguments {
+    #[command(flatten)]
+    select: Select,
+    /// Also find these percentiles of the samples, joined by commas: 1,50,99.
+    #[arg(long, value_name = "P,…", env = "WAVEKEEP_PERCENTILES", value_delimiter = ',', value_parser = percentile)]
+    percentiles: Vec<f64>,
+    /// Also count the samples in N bins, and draw them.
+    #[arg(long, value_name = "N", env = "WAVEKEEP_HISTOGRAM", value_parser = bins)]
+    histogram: Option<u32>,
+    /// Where the bins start [default: the smallest sample]
+    #[arg(
+        long,
+        value_name = "VALUE",
+        env = "WAVEKEEP_HISTOGRAM_FROM",
+        requires = "histogram",
+        allow_negative_numbers = true
+    )]
+    histogram_from: Option<f64>,
+    /// Where the bins end [default: the largest sample]
+    #[arg(
+        long,
+        value_name = "VALUE",
+        env = "WAVEKEEP_HISTOGRAM_TO",
+        requires = "histogram",
+        allow_negative_numbers = true
+    )]
+    histogram_to: Option<f64>,
+}
+
+fn percentile(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|share| (0.0..=100.0).contains(share));
+    share.ok_or_else(|| "give numbers from 0 to 100, joined by commas".into())
+}
+
+fn bins(text: &str) -> Result<u32, String> {
+    within(text, (1, limits::HISTOGRAM_BINS_MAX))
 }
 
 #[derive(Debug, Args)]
@@ -349,10 +397,10 @@ impl Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
     match &arguments.command {
-        Command::Stats(select) | Command::Waveform(Draw { select, .. }) => select.require_source()?,
+        Command::Stats(StatsArguments { select, .. }) | Command::Waveform(Draw { select, .. }) => select.require_source()?,
         Command::Export(export) => export::require_sense(export)?,
         Command::Chunks(arguments) => arguments.require_sense()?,
-        Command::Devices | Command::Streams(_) | Command::Gaps(_) | Command::Reconcile(_) => (),
+        Command::Devices | Command::Streams(_) | Command::Gaps(_) | Command::Reconcile(_) | Command::Compare(_) => (),
     }
     let client = Client::connect(&common.server, &common.workspace).await?;
     let mut output = Output::new(common.json);
@@ -362,7 +410,8 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Gaps(select) => listing::gaps(&client, select, &mut output).await?,
         Command::Chunks(arguments) => chunks::chunks(&client, arguments, &mut output).await?,
         Command::Waveform(draw) => waveform::waveform(&client, draw, &mut output).await?,
-        Command::Stats(select) => stats::stats(&client, select, &mut output).await?,
+        Command::Stats(arguments) => stats::stats(&client, arguments, &mut output).await?,
+        Command::Compare(asked) => compare::compare(&client, asked, &mut output).await?,
         Command::Export(export) => export::export(&client, &common.workspace, export, &mut output).await?,
         Command::Reconcile(asked) => {
             let verdict = reconcile::reconcile(&client, asked, &mut output).await;

@@ -23,7 +23,7 @@ pub(super) async fn waveform(client: &Client, draw: &Draw, output: &mut Output) 
         client.streams(&selection).await?;
         selection = selection.signals(Vec::<String>::new());
     }
-    let look = look(draw);
+    let look = look(draw.height);
     let points = match draw.points {
         Some(points) => points,
         None if output.json => POINTS_JSON,
@@ -41,13 +41,13 @@ pub(super) async fn waveform(client: &Client, draw: &Draw, output: &mut Output) 
 }
 
 /// Colours are for terminals, and for those who do not refuse them (NO_COLOR).
-fn look(draw: &Draw) -> Look {
+pub(super) fn look(height: usize) -> Look {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     let width = terminal_width().unwrap_or(WIDTH_PLAIN);
     Look {
         width: width.clamp(WIDTH_RANGE.0, WIDTH_RANGE.1),
-        height: draw.height,
+        height,
         colour: io::stdout().is_terminal() && !set("NO_COLOR") && !dumb,
     }
 }

@@ -1,0 +1,96 @@
+//! The moment of each run that is laid over that of the others: its start, or its one marker of a name.
+
+use wavekeep_proto::nearest::nearest;
+
+use super::super::error::QueryError;
+use super::super::limits;
+use super::super::read::Reader;
+use super::groups::RunMembers;
+
+/// A run, and when it is at zero of the common axis.
+#[derive(Debug, Clone)]
+pub(super) struct Aligned {
+    pub(super) run: RunMembers,
+    pub(super) align_ns: i64,
+    times_ns: (i64, i64),
+}
+
+impl Aligned {
+    /// From its start to its end, on the common axis.
+    pub(super) fn span_ns(&self) -> (i64, i64) {
+        let relative = |ns: i64| ns.saturating_sub(self.align_ns);
+        (relative(self.times_ns.0), relative(self.times_ns.1))
+    }
+}
+
+/// When what is stored of a run starts and ends; None where nothing is.
+fn times_ns(run: &RunMembers) -> Option<(i64, i64)> {
+    let times = run.members.iter().filter_map(|(row, range)| {
+        let (from, to) = row.times_ns?;
+        let from = from.max(range.from_ns.unwrap_or(i64::MIN));
+        let to = to.min(range.to_ns.unwrap_or(i64::MAX));
+        (from < to).then_some((from, to))
+    });
+    times.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
+}
+
+/// At the start where `marker` is empty, else at the marker with this text, or of the kind with this number.
+pub(super) async fn aligned(reader: &Reader, runs: Vec<RunMembers>, marker: &str) -> Result<Vec<Aligned>, QueryError> {
+    let mut all = Vec::with_capacity(runs.len());
+    for run in runs {
+        let Some(times_ns) = times_ns(&run) else {
+            return Err(QueryError::Empty(format!(
+                "nothing is stored of run {:?}: leave the run out",
+                run.name
+            )));
+        };
+        let align_ns = if marker.is_empty() {
+            times_ns.0
+        } else {
+            the_one(reader, &run, marker).await?
+        };
+        all.push(Aligned {
+            run,
+            align_ns,
+            times_ns,
+        });
+    }
+    Ok(all)
+}
+
+async fn the_one(reader: &Reader, run: &RunMembers, marker: &str) -> Result<i64, QueryError> {
+    let mut found: Vec<i64> = Vec::new();
+    for (row, range) in &run.members {
+        let times_ns = reader.marker_times(row.id(), marker).await?;
+        let is_within =
+            |ns: &i64| range.from_ns.is_none_or(|from| from <= *ns) && range.to_ns.is_none_or(|to| *ns < to);
+        found.extend(times_ns.into_iter().filter(is_within));
+    }
+    match found[..] {
+        [only] => Ok(only),
+        [] => {
+            let mut texts = Vec::new();
+            for (row, _) in &run.members {
+                texts.extend(reader.marker_texts(row.id()).await?);
+            }
+            let hint = nearest(marker, texts).map_or_else(
+                || "align at the start, or leave the run out".into(),
+                |nearest| format!("did you mean {nearest:?}?"),
+            );
+            Err(QueryError::Invalid(format!(
+                "run {:?} has no marker {marker:?}: {hint}",
+                run.name
+            )))
+        }
+        _ => Err(QueryError::Invalid(format!(
+            "run {:?} has {}{} markers {marker:?}, and it is not known which is meant: choose one that it has once, or align at the start",
+            run.name,
+            found.len(),
+            if found.len() >= limits::MARKERS_LOOKED_AT_MAX {
+                " or more"
+            } else {
+                ""
+            }
+        ))),
+    }
+}
