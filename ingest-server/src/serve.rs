@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -256,7 +257,17 @@ fn routes(
     reporter: HealthReporter,
 ) -> Result<Routes, ServeError> {
     let routes = grpc::common_routes(ledger.clone(), registry.clone(), ingest, reporter)?;
-    Ok(routes.add_service(query::service(ledger.database().clone())))
+    let stopping = CancellationToken::new();
+    tokio::spawn(tell_drain(registry.conditions(), stopping.clone()));
+    Ok(routes.add_service(query::service(ledger.database().clone(), stopping)))
+}
+
+/// To those who know nothing of sessions.
+async fn tell_drain(mut conditions: tokio::sync::watch::Receiver<Conditions>, stopping: CancellationToken) {
+    let drains = conditions.wait_for(|now| now.drain_until.is_some()).await.is_ok();
+    if drains {
+        stopping.cancel();
+    }
 }
 
 /// From the sessions' conditions to the server's readiness.

@@ -20,6 +20,7 @@ fn code_and_reason(error: &QueryError) -> (Code, &'static str) {
         QueryError::Overlap { .. } => (Code::FailedPrecondition, "STREAMS_OVERLAP"),
         QueryError::Busy(_) => (Code::ResourceExhausted, "TOO_MANY_QUESTIONS"),
         QueryError::Unimplemented(_) => (Code::Unimplemented, "LATER_VERSION"),
+        QueryError::Stopping => (Code::Unavailable, "STOPPING"),
         QueryError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
         QueryError::Damaged(_) | QueryError::Store(StoreError::Unexpected(_)) => (Code::DataLoss, "DAMAGED"),
         QueryError::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),
@@ -35,7 +36,7 @@ impl From<QueryError> for Status {
             metadata.insert("name".to_owned(), name.clone());
             metadata.extend(nearest.clone().map(|nearest| ("nearest".to_owned(), nearest)));
         }
-        if matches!(code, Code::DataLoss | Code::Unavailable) {
+        if matches!(code, Code::DataLoss | Code::Unavailable) && !matches!(error, QueryError::Stopping) {
             tracing::error!(%error, "a question was not answered");
         }
         let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);

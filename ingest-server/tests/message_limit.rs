@@ -138,7 +138,7 @@ async fn served(fixture: Fixture) -> (Client, Asker) {
     let address = listener.local_addr().expect("bound");
     let grpc = Grpc {
         incoming: Incoming::new(listener, 8),
-        routes: routes.add_service(query::service(database)),
+        routes: routes.add_service(query::service(database, tokio_util::sync::CancellationToken::new())),
         tls: None,
     };
     tokio::spawn(async move { grpc.serve(&registry, config, std::future::pending()).await });

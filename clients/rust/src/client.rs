@@ -8,7 +8,7 @@ use wavekeep_proto::{limits as proto_limits, v1};
 use crate::limits;
 use crate::{
     Accounts, ChunkOrder, Chunks, Comparison, Device, Distribution, Error, Gaps, Groups, Selection, Statistics,
-    StreamInfo, Waveform,
+    StreamInfo, Tail, TailFrom, Waveform,
 };
 
 /// Asks one workspace of one server. Clones share the connection.
@@ -141,20 +141,36 @@ impl Client {
         self.get_waveform(selection, points_max.max(1)).await
     }
 
+    /// The chunks of a selection as they are committed, verified: whichever server commits them. The selection has no range of time.
+    pub async fn tail(&self, selection: &Selection, from: TailFrom) -> Result<Tail, Error> {
+        let (after, from_start) = from.to_wire();
+        let request = v1::TailRequest {
+            workspace: self.workspace.clone(),
+            selection: Some(selection.to_wire()),
+            after,
+            from_start,
+            encodings: accepted_encodings(),
+        };
+        let answer = self.query.clone().tail(request).await.map_err(self.refused())?;
+        Ok(Tail::new(answer.into_inner(), selection.clone(), from))
+    }
+
     async fn get_waveform(&self, selection: &Selection, points_max: u32) -> Result<Waveform, Error> {
         let request = v1::GetWaveformRequest {
             workspace: self.workspace.clone(),
             selection: Some(selection.to_wire()),
             points_max,
-            encodings: Encoding::SUPPORTED
-                .iter()
-                .map(|encoding| encoding.to_wire().cast_signed())
-                .collect(),
+            encodings: accepted_encodings(),
         };
         let answer = self.query.clone().get_waveform(request).await.map_err(self.refused())?;
         let answer = answer.into_inner();
         Ok(Waveform::new(answer, selection.clone(), points_max, self.clone()))
     }
+}
+
+fn accepted_encodings() -> Vec<i32> {
+    let supported = Encoding::SUPPORTED.iter();
+    supported.map(|encoding| encoding.to_wire().cast_signed()).collect()
 }
 
 fn endpoint(server: &str) -> Result<Endpoint, Error> {

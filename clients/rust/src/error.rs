@@ -299,6 +299,20 @@ impl Error {
         }
     }
 
+    /// May the same question be answered a while later? The server restarts, or has too much to do.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        use tonic::Code;
+        match self {
+            Self::Unreachable { .. } | Self::Interrupted(_) => true,
+            Self::Refused { code, .. } => matches!(
+                code,
+                Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled
+            ),
+            _ => false,
+        }
+    }
+
     /// A failure in the middle of an answer.
     pub(crate) fn interrupted(status: &tonic::Status) -> Self {
         match status.source() {

@@ -27,6 +27,7 @@
 //! | [`Client`] | a connection; one method per question |
 //! | [`Selection`] | what to read: a device, a stream or a run; which signals; when |
 //! | [`Waveform`] | the samples as blocks, and the gaps between them, in memory that does not grow with the range |
+//! | [`Tail`] | the same, chunk by chunk, as they are committed |
 //! | [`Statistics`] | of each signal: mean, energy, percentiles, … |
 //! | [`Comparison`] | of two groups of runs: which takes less, by how much, how sure |
 //! | [`Columns`] | what is drawn of a signal: min, max and mean of so many samples each |
@@ -57,6 +58,7 @@ pub mod reconcile;
 mod selection;
 mod statistics;
 mod stream_info;
+mod tail;
 pub mod time;
 mod verify;
 mod waveform;
@@ -76,6 +78,7 @@ pub use manifest::StreamManifest;
 pub use selection::{Selection, TimeRange};
 pub use statistics::{Distribution, Histogram, Statistics};
 pub use stream_info::StreamInfo;
+pub use tail::{Committed, Cursor, Cursors, Tail, TailFrom};
 pub use waveform::{Block, Part, Waveform};
 
 /// The words of the protocol: definitions, headers, reasons, identifiers, hashes.

@@ -131,6 +131,7 @@ impl ChunkOrder {
         let cursor = |(stream, seq): (&StreamId, &u64)| v1::ChunkCursor {
             stream_id: stream.to_vec().into(),
             seq: *seq,
+            digest: Vec::new().into(),
         };
         self.after.iter().map(cursor).collect()
     }

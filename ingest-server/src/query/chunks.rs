@@ -38,20 +38,6 @@ impl Wanted {
                 limits::FIRST_SAMPLES_MAX
             )));
         }
-        if request.after.len() > limits::STREAMS_MAX {
-            return Err(QueryError::Invalid(format!(
-                "at most {} streams can be followed at a time: choose a device or a run",
-                limits::STREAMS_MAX
-            )));
-        }
-        let mut after = BTreeMap::new();
-        for cursor in &request.after {
-            let id = StreamId::from_slice(&cursor.stream_id);
-            let id =
-                id.map_err(|_| QueryError::Invalid("a cursor's stream is 16 bytes: give one that is listed".into()))?;
-            let seq: &mut u64 = after.entry(id).or_default();
-            *seq = cursor.seq.max(*seq);
-        }
         Ok(Self {
             left: if request.limit == 0 {
                 u64::MAX
@@ -60,9 +46,28 @@ impl Wanted {
             },
             newest_first: request.newest_first,
             first_samples: request.first_samples,
-            after,
+            after: cursors(&request.after)?,
         })
     }
+}
+
+/// What a caller has: of each stream the seq up to which it has the chunks.
+pub(super) fn cursors(after: &[v1::ChunkCursor]) -> Result<BTreeMap<StreamId, u64>, QueryError> {
+    if after.len() > limits::STREAMS_MAX {
+        return Err(QueryError::Invalid(format!(
+            "at most {} streams can be followed at a time: choose a device or a run",
+            limits::STREAMS_MAX
+        )));
+    }
+    let mut seqs = BTreeMap::new();
+    for cursor in after {
+        let id = StreamId::from_slice(&cursor.stream_id);
+        let id =
+            id.map_err(|_| QueryError::Invalid("a cursor's stream is 16 bytes: give one that is listed".into()))?;
+        let seq: &mut u64 = seqs.entry(id).or_default();
+        *seq = cursor.seq.max(*seq);
+    }
+    Ok(seqs)
 }
 
 /// Stream after stream, oldest first or newest first; at most `limit` chunks, or all for 0.

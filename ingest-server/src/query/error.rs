@@ -45,6 +45,9 @@ pub enum QueryError {
     /// A later version does.
     #[error("{0}")]
     Unimplemented(&'static str),
+    /// The server drains.
+    #[error("the server stops: ask another one, from where you stand")]
+    Stopping,
     /// The caller's deadline, or ours, passed.
     #[error("the answer was not complete in time: ask for less, or allow more time")]
     Deadline,

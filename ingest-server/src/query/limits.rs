@@ -12,6 +12,16 @@ pub const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(300);
 pub const SLOW_SECONDS_MAX: Duration = Duration::from_secs(300);
 /// Streams of one question.
 pub const STREAMS_MAX: usize = 10_000;
+/// Those who follow what is committed, at a time; more are refused.
+pub const TAILS_MAX: usize = 64;
+/// Between two looks at what moves in a workspace: how late those who follow hear of it.
+pub const NEWS_INTERVAL: Duration = Duration::from_millis(25);
+/// As many times as long as a look took passes until the next one.
+pub const NEWS_REST: u32 = 19;
+/// Between two listings of what is followed, where no unknown stream moves.
+pub const TAIL_LISTING: Duration = Duration::from_secs(5);
+/// Streams with a commit in a minute that are looked at; those who follow others hear of them by a listing.
+pub const STREAMS_MOVED_MAX: usize = 10_000;
 /// Streams that are looked at to say why an answer is empty.
 pub const STREAMS_LOOKED_AT_MAX: usize = 64;
 /// Devices of one listing.

@@ -9,6 +9,7 @@
 //! | `reconcile` | what there is of each stream, and what its agent says |
 //! | `chunks`, `first_samples` | chunks, and what they start with |
 //! | `waveform`, `manifest` | samples as they are stored, and what proves them |
+//! | `tail`, `news` | the same as they are committed; what moves |
 //! | `columns`, `grid` | what is drawn of a range, in so many points |
 //! | `statistics`, `fold` | statistics |
 //! | `distribution`, `quantiles`, `bins`, `order` | percentiles and histograms: the samples themselves are looked at |
@@ -17,7 +18,7 @@
 //! | `error`, `limits` | why there is no answer; the limits of reading |
 //!
 //! # Invariants
-//! - I12: [`limits::ANSWERS_MAX`] answers at a time; each holds a few batches in memory, however long its range.
+//! - I12: [`limits::ANSWERS_MAX`] answers at a time, and [`limits::TAILS_MAX`] without an end; each holds a few batches in memory, however long its range.
 //! - A deadline ends an answer, and so does a caller that goes away.
 
 mod answer;
@@ -40,6 +41,7 @@ pub mod limits;
 mod listing;
 mod locate;
 mod manifest;
+mod news;
 mod order;
 mod plan;
 mod quantiles;
@@ -48,6 +50,7 @@ mod read_folds;
 mod reading;
 mod reconcile;
 mod statistics;
+mod tail;
 mod want;
 mod waveform;
 
@@ -55,6 +58,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 use wavekeep_proto::v1;
@@ -63,6 +67,7 @@ use wavekeep_proto::v1::query_server::{Query, QueryServer};
 pub use self::answer::Answer;
 use self::answer::Parts;
 pub use self::error::QueryError;
+use self::news::News;
 use self::plan::asked;
 use self::read::Reader;
 use crate::store::Database;
@@ -71,17 +76,39 @@ use crate::store::Database;
 #[derive(Debug)]
 pub struct QueryService {
     database: Database,
-    answers: Arc<Semaphore>,
+    answers: Places,
+    tails: Places,
     transactions: Arc<Semaphore>,
+    news: News,
+    stopping: CancellationToken,
 }
 
-/// The service, to be added to a server.
+/// For so many answers at a time.
+#[derive(Debug)]
+struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Places {
+    fn new(all: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(all)),
+            all,
+        }
+    }
+}
+
+/// The service, to be added to a server. Answers without an end break off when it is `stopping`.
 #[must_use]
-pub fn service(database: Database) -> QueryServer<QueryService> {
+pub fn service(database: Database, stopping: CancellationToken) -> QueryServer<QueryService> {
     QueryServer::new(QueryService {
         database,
-        answers: Arc::new(Semaphore::new(limits::ANSWERS_MAX)),
+        answers: Places::new(limits::ANSWERS_MAX),
+        tails: Places::new(limits::TAILS_MAX),
         transactions: Arc::new(Semaphore::new(limits::TRANSACTIONS_MAX)),
+        news: News::default(),
+        stopping,
     })
 }
 
@@ -117,9 +144,13 @@ impl Begun {
 
 impl QueryService {
     async fn begin(&self, metadata: &MetadataMap, workspace: &str) -> Result<Begun, QueryError> {
+        self.begin_with(&self.answers, metadata, workspace).await
+    }
+
+    async fn begin_with(&self, places: &Places, metadata: &MetadataMap, workspace: &str) -> Result<Begun, QueryError> {
         let deadline = answer::deadline(metadata, Instant::now());
-        let permit = self.answers.clone().try_acquire_owned();
-        let permit = permit.map_err(|_| QueryError::Busy(limits::ANSWERS_MAX))?;
+        let permit = places.free.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| QueryError::Busy(places.all))?;
         let reader = Reader::new(&self.database, &self.transactions, workspace);
         let reader = answer::within(deadline, reader).await?;
         Ok(Begun {
@@ -131,7 +162,6 @@ impl QueryService {
 }
 
 const RUNS: &str = "this version lists no runs: ListStreams names the run of each stream";
-const TAIL: &str = "this version does not follow streams: ask GetWaveform again for what came since";
 
 #[tonic::async_trait]
 impl Query for QueryService {
@@ -226,7 +256,17 @@ impl Query for QueryService {
         Ok(begun.answer(|reader, parts| reconcile::list(reader, asked, parts)))
     }
 
-    async fn tail(&self, _: Request<v1::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
-        Err(QueryError::Unimplemented(TAIL).into())
+    async fn tail(&self, request: Request<v1::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
+        let workspace = request.get_ref().workspace.clone();
+        let begun = self.begin_with(&self.tails, request.metadata(), &workspace).await?;
+        let mut request = request.into_inner();
+        let asked = asked(request.selection.take())?;
+        tail::require_open(&asked)?;
+        let wanted = tail::Wanted::new(&request)?;
+        let wakes = tail::Wakes {
+            news: self.news.hear(&workspace, &begun.reader),
+            stopping: self.stopping.clone(),
+        };
+        Ok(begun.answer(|reader, parts| tail::follow(reader, asked, wanted, wakes, parts)))
     }
 }

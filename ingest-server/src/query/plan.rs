@@ -251,6 +251,11 @@ pub(super) fn cut(header: &Header, span: &Span) -> (u64, u64) {
     (from, header.end_sample().min(span.to_sample).max(from))
 }
 
+/// All of a chunk.
+pub(super) fn whole(header: &Header) -> (u64, u64) {
+    (header.first_sample, header.end_sample())
+}
+
 /// The time between a crash and the next epoch of the device: from, to. It has no sample ids.
 pub(super) fn outage(row: &StreamRow, streams: &[StreamRow]) -> Option<(i64, i64)> {
     let (_, crashed_ns) = row.times_ns.filter(|_| row.end_reason == Some(Reason::Crashed))?;

@@ -6,7 +6,7 @@
 //!   updated (but by replaying quarantine), so the batches of an answer fit together: its watermark was read first.
 //! - I12: [`limits::TRANSACTIONS_MAX`] at a time; a batch holds [`limits::BATCH_BYTES`], or one chunk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -114,6 +114,14 @@ impl Reader {
             )));
         }
         asked.with_signals(rows)
+    }
+
+    /// Where the streams stand that had a commit lately.
+    pub(super) async fn watermarks(&self) -> Result<BTreeMap<StreamId, u64>, QueryError> {
+        let mut reading = self.begin().await?;
+        let watermarks = read_stream::watermarks(reading.tx.connection(), limits::STREAMS_MOVED_MAX).await?;
+        reading.end();
+        Ok(watermarks)
     }
 
     /// What there is of a stream; None where it is gone.
@@ -298,6 +306,37 @@ impl ChunkReader {
             last: located.span.last_seq,
             page: VecDeque::new(),
         }
+    }
+
+    /// The chunks of a stream with `after < seq ≤ last`, as far as retention has left them; None where it has none.
+    pub(super) async fn between(
+        reader: &Reader,
+        row: &StreamRow,
+        signals: Vec<u16>,
+        (after, last): (u64, u64),
+    ) -> Result<Option<Self>, QueryError> {
+        let Some(times_ns) = row.times_ns else {
+            return Ok(None);
+        };
+        let place = Place {
+            stream: row.id(),
+            times_ns,
+        };
+        let mut reading = reader.begin().await?;
+        let page = read_chunk::page(reading.tx.connection(), place, (after, last), limits::PAGE_CHUNKS).await?;
+        reading.end();
+        let Some(first) = page.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            reader: reader.clone(),
+            place,
+            signals,
+            // What one gap stands for may have been in part with the caller.
+            after: first.header.first_seq - 1,
+            last,
+            page: page.into(),
+        }))
     }
 
     /// The next chunks, in order; None after the last.

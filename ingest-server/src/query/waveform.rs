@@ -40,7 +40,7 @@ impl Accepted {
         })
     }
 
-    fn require_all(&self, chunk: &StoredChunk, places: &[usize]) -> Result<(), QueryError> {
+    pub(super) fn require_all(&self, chunk: &StoredChunk, places: &[usize]) -> Result<(), QueryError> {
         let columns = places.iter().filter_map(|place| chunk.row.header.columns.get(*place));
         let mut refused = columns.filter_map(|column| match column.content {
             ColumnContent::Present { encoding, .. } if !self.0.contains(&encoding) => Some(encoding),
@@ -176,7 +176,8 @@ async fn send_batch(
     Ok(())
 }
 
-fn to_wire(row: &StreamRow, chunk: StoredChunk, (from_sample, to_sample): (u64, u64)) -> v1::WaveformChunk {
+/// A chunk with what is asked of it.
+pub(super) fn to_wire(row: &StreamRow, chunk: StoredChunk, (from_sample, to_sample): (u64, u64)) -> v1::WaveformChunk {
     let columns = chunk.columns.iter().map(|column| &column[..]);
     let frame_hash = hash::frame_hash(&chunk.row.header_bytes, chunk.row.digest.as_bytes(), columns);
     v1::WaveformChunk {
@@ -190,5 +191,6 @@ fn to_wire(row: &StreamRow, chunk: StoredChunk, (from_sample, to_sample): (u64, 
         from_sample,
         to_sample,
         quarantined: chunk.row.quarantined,
+        loaded_at_ns: chunk.row.loaded_at_ns,
     }
 }

@@ -89,6 +89,24 @@ pub(crate) async fn select(
     rows.iter().map(from_row).collect()
 }
 
+// Longer than any look at it takes: what is missed all the same, a listing finds.
+const WATERMARKS: &str = "
+SELECT id, watermark FROM stream WHERE committed_at > now() - interval '1 minute' ORDER BY committed_at DESC LIMIT $1";
+
+/// The watermarks of the streams that had a commit in the last minute, by the database's clock; at most `limit`.
+pub(crate) async fn watermarks(
+    connection: &mut PgConnection,
+    limit: usize,
+) -> Result<BTreeMap<StreamId, u64>, StoreError> {
+    let query = prepared(WATERMARKS).bind(bigint(limit as u64, "the number of streams")?);
+    let rows = within_limit(query.fetch_all(connection)).await?;
+    let watermark = |row: &PgRow| {
+        let id = StreamId::from_slice(row.try_get("id")?).map_err(|_| StoreError::Unexpected("stream.id"))?;
+        Ok((id, unsigned(row.try_get("watermark")?, "stream.watermark")?))
+    };
+    rows.iter().map(watermark).collect()
+}
+
 /// One stream.
 pub(crate) async fn by_id(connection: &mut PgConnection, id: StreamId) -> Result<Option<StreamRow>, StoreError> {
     let filter = StreamFilter {

@@ -39,7 +39,8 @@ impl Asker {
         let database = Database::connect(&fixture.url, 4).await.expect("the database answers");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let server = Server::builder().add_service(query::service(database));
+        let server =
+            Server::builder().add_service(query::service(database, tokio_util::sync::CancellationToken::new()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let query = QueryClient::connect(format!("http://{address}"))
             .await

@@ -1066,12 +1066,16 @@ pub struct ListChunksRequest {
     #[prost(message, repeated, tag = "6")]
     pub after: ::prost::alloc::vec::Vec<ChunkCursor>,
 }
+/// A place in a stream: after the chunk with this seq.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChunkCursor {
     #[prost(bytes = "bytes", tag = "1")]
     pub stream_id: ::prost::bytes::Bytes,
     #[prost(uint64, tag = "2")]
     pub seq: u64,
+    /// of the capture, there; only in answers, and empty where it is not known
+    #[prost(bytes = "bytes", tag = "3")]
+    pub digest: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ChunkInfo {
@@ -1204,6 +1208,9 @@ pub struct WaveformChunk {
     pub to_sample: u64,
     #[prost(bool, tag = "5")]
     pub quarantined: bool,
+    /// when it was committed, by the database's clock
+    #[prost(sfixed64, tag = "6")]
+    pub loaded_at_ns: i64,
 }
 /// What is drawn of a signal: column after column, of `bucket_samples` each, cut at multiples of it; the first starts at
 /// `first_sample`, the last ends at `to_sample`. One without finite samples has count 0, and NaN for the rest.
@@ -1521,21 +1528,48 @@ pub struct GroupColumns {
     #[prost(uint32, repeated, tag = "4")]
     pub runs: ::prost::alloc::vec::Vec<u32>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// Whoever comes back names what it has in `after`, and sets `from_start`: then nothing is missed and nothing comes twice.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TailRequest {
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
+    /// without a range of time
     #[prost(message, optional, tag = "2")]
     pub selection: ::core::option::Option<Selection>,
-    #[prost(uint64, tag = "3")]
-    pub after_seq: u64,
+    /// chunks of these streams up to their seq are not sent
+    #[prost(message, repeated, tag = "4")]
+    pub after: ::prost::alloc::vec::Vec<ChunkCursor>,
+    /// Of streams that `after` does not name: everything. Otherwise what is committed from now on, and streams that begin later whole.
+    #[prost(bool, tag = "5")]
+    pub from_start: bool,
+    /// accepted; none: all that this version knows
+    #[prost(enumeration = "Encoding", repeated, tag = "6")]
+    pub encodings: ::prost::alloc::vec::Vec<i32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TailPart {
-    #[prost(message, optional, tag = "1")]
-    pub chunk: ::core::option::Option<WaveformChunk>,
-    #[prost(message, optional, tag = "2")]
-    pub stream: ::core::option::Option<StreamInfo>,
+    #[prost(oneof = "tail_part::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<tail_part::Part>,
+}
+/// Nested message and enum types in `TailPart`.
+pub mod tail_part {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Chunk(super::WaveformChunk),
+        /// before the first chunk of each stream
+        #[prost(message, tag = "2")]
+        Stream(super::StreamInfo),
+        /// first
+        #[prost(message, tag = "3")]
+        Start(super::TailStart),
+    }
+}
+/// Where the streams stand that there are, before anything of them is sent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TailStart {
+    #[prost(message, repeated, tag = "1")]
+    pub after: ::prost::alloc::vec::Vec<ChunkCursor>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReconcileRequest {
@@ -1966,6 +2000,7 @@ pub mod query_client {
                 .insert(GrpcMethod::new("wavekeep.v1.Query", "CompareRuns"));
             self.inner.unary(req, path, codec).await
         }
+        /// Chunks as they are committed, until the caller goes.
         pub async fn tail(
             &mut self,
             request: impl tonic::IntoRequest<super::TailRequest>,
@@ -2103,6 +2138,7 @@ pub mod query_server {
             >
             + std::marker::Send
             + 'static;
+        /// Chunks as they are committed, until the caller goes.
         async fn tail(
             &self,
             request: tonic::Request<super::TailRequest>,

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use tonic::Code;
 use wavekeep::proto::backoff::Backoff;
 use wavekeep::proto::chunk::ColumnContent;
 use wavekeep::proto::id::StreamId;
@@ -121,15 +120,7 @@ impl From<Failure> for Stopped {
 
 impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
-        let passes = match &error {
-            Error::Unreachable { .. } | Error::Interrupted(_) => true,
-            Error::Refused { code, .. } => matches!(
-                code,
-                Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded | Code::Aborted | Code::Cancelled
-            ),
-            _ => false,
-        };
-        if passes {
+        if error.is_passing() {
             Self::Lost(error.to_string())
         } else {
             Self::Failed(error.into())
@@ -256,7 +247,7 @@ impl Printer {
             chunk.device.clone(),
             stream_name(chunk.stream, output),
             seqs,
-            kind_name(chunk).into(),
+            kind_name(header.kind).into(),
             reason.into(),
             header.first_sample.to_string(),
             thousands(header.count),

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use wavekeep::proto::chunk::{ChunkKind, ColumnContent};
-use wavekeep::proto::stream::StreamDefinition;
+use wavekeep::proto::stream::{Signal, StreamDefinition};
 use wavekeep::time::rfc3339;
-use wavekeep::{ChunkInfo, Device, Gap, Statistics, StreamInfo};
+use wavekeep::{ChunkInfo, Committed, Device, Gap, Statistics, StreamInfo};
 
 use super::trace::Trace;
 
@@ -137,9 +137,73 @@ impl From<&Gap> for GapLine {
     }
 }
 
+/// Of the finite samples of one signal of a chunk.
+#[derive(Debug, Serialize)]
+pub(super) struct Extremes {
+    #[serde(skip)]
+    pub(super) name: String,
+    pub(super) unit: String,
+    pub(super) mean: Option<f64>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+}
+
+impl Extremes {
+    pub(super) fn of(signal: &Signal, samples: &[f64]) -> Self {
+        let finite = || samples.iter().copied().filter(|sample| sample.is_finite());
+        let count = finite().count();
+        Self {
+            name: signal.name.clone(),
+            unit: signal.unit.clone(),
+            mean: (count > 0).then(|| finite().sum::<f64>() / count as f64),
+            min: finite().reduce(f64::min),
+            max: finite().reduce(f64::max),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct CommittedLine {
+    stream: String,
+    device: String,
+    run: String,
+    seq: u64,
+    kind: &'static str,
+    reason: &'static str,
+    first_sample: u64,
+    sample_count: u64,
+    from: String,
+    loaded_at: String,
+    signals: BTreeMap<String, Extremes>,
+    gaps: Vec<GapLine>,
+}
+
+impl CommittedLine {
+    pub(super) fn new(committed: &Committed<'_>, extremes: Vec<Extremes>) -> Self {
+        let (stream, header) = (committed.stream, committed.header);
+        Self {
+            stream: stream.id().to_string(),
+            device: stream.definition.device.clone(),
+            run: stream.run.clone(),
+            seq: header.seq,
+            kind: kind_name(header.kind),
+            reason: header.reason.name(),
+            first_sample: header.first_sample,
+            sample_count: header.count,
+            from: rfc3339(header.utc_ns),
+            loaded_at: rfc3339(committed.loaded_at_ns),
+            signals: extremes
+                .into_iter()
+                .map(|signal| (signal.name.clone(), signal))
+                .collect(),
+            gaps: committed.gaps.iter().map(GapLine::from).collect(),
+        }
+    }
+}
+
 /// As people and SQL write it.
-pub(super) fn kind_name(chunk: &ChunkInfo) -> &'static str {
-    match chunk.header.kind {
+pub(super) fn kind_name(kind: ChunkKind) -> &'static str {
+    match kind {
         ChunkKind::Samples => "samples",
         ChunkKind::Gap => "gap",
         ChunkKind::End => "end",
@@ -204,7 +268,7 @@ impl ChunkLine {
             device: chunk.device.clone(),
             first_seq: header.first_seq,
             seq: header.seq,
-            kind: kind_name(chunk),
+            kind: kind_name(chunk.header.kind),
             reason: header.reason.name(),
             first_sample: header.first_sample,
             count: header.count,

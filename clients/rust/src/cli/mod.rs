@@ -9,20 +9,22 @@ mod compare;
 mod export;
 mod facts;
 pub(crate) mod failure;
-mod jls;
 mod histogram;
+mod jls;
 mod json;
 mod lake;
 mod limits;
 mod listing;
-mod parquet_file;
 mod overlay;
+mod parquet_file;
 mod picture;
 mod raw;
 mod reconcile;
 mod select;
+mod state;
 mod stats;
 mod table;
+mod tail;
 mod trace;
 mod waveform;
 mod words;
@@ -38,6 +40,7 @@ use wavekeep::time::Moment;
 use self::failure::Failure;
 use self::reconcile::Reconcile;
 use self::table::Output;
+use self::tail::Follow;
 
 const EXAMPLES: &str = "Examples:
   wavekeep devices
@@ -45,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   wavekeep stats --device js220-001 --signal current --from -10s
   wavekeep compare --first algorithm=A --second algorithm=B
   wavekeep chunks --device js220-001 --follow
+  wavekeep tail --device js220-001
   wavekeep gaps --device js220-001
   wavekeep reconcile --device js220-001
   wavekeep export --device js220-001 --from -1h --format parquet --output hour.parquet
@@ -148,6 +152,9 @@ enum Command {
     /// List the stored chunks, or those that are committed from now on.
     #[command(after_help = CHUNKS_EXAMPLES)]
     Chunks(ChunkArguments),
+    /// Show what is committed, as it is committed.
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(Follow),
     /// Draw signals over time.
     #[command(after_help = WAVEFORM_EXAMPLES)]
     Waveform(Draw),
@@ -373,7 +380,9 @@ impl Arguments {
     pub(crate) fn ends_by_interrupt(&self) -> bool {
         matches!(
             &self.command,
-            Command::Chunks(ChunkArguments { follow: true, .. }) | Command::Export(Export { follow: true, .. })
+            Command::Chunks(ChunkArguments { follow: true, .. })
+                | Command::Export(Export { follow: true, .. })
+                | Command::Tail(_)
         )
     }
 }
@@ -397,9 +406,12 @@ impl Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
     match &arguments.command {
-        Command::Stats(StatsArguments { select, .. }) | Command::Waveform(Draw { select, .. }) => select.require_source()?,
+        Command::Stats(StatsArguments { select, .. }) | Command::Waveform(Draw { select, .. }) => {
+            select.require_source()?
+        }
         Command::Export(export) => export::require_sense(export)?,
         Command::Chunks(arguments) => arguments.require_sense()?,
+        Command::Tail(follow) => follow.require_sense()?,
         Command::Devices | Command::Streams(_) | Command::Gaps(_) | Command::Reconcile(_) | Command::Compare(_) => (),
     }
     let client = Client::connect(&common.server, &common.workspace).await?;
@@ -409,6 +421,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Streams(select) => listing::streams(&client, select, &mut output).await?,
         Command::Gaps(select) => listing::gaps(&client, select, &mut output).await?,
         Command::Chunks(arguments) => chunks::chunks(&client, arguments, &mut output).await?,
+        Command::Tail(follow) => tail::tail(&client, follow, &mut output).await?,
         Command::Waveform(draw) => waveform::waveform(&client, draw, &mut output).await?,
         Command::Stats(arguments) => stats::stats(&client, arguments, &mut output).await?,
         Command::Compare(asked) => compare::compare(&client, asked, &mut output).await?,
