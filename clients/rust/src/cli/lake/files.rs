@@ -398,17 +398,17 @@ mod tests {
             "workspace=main/device=js220-001/date=2026-03-01/{}",
             one.file()
         )));
-        std::fs::write(&place, b"whole").expect("written");
+        fs::write(&place, b"whole").expect("written");
         let partial = place.with_file_name(format!(".{}.77.partial", one.file()));
         let foreign = place.with_file_name(".notes.partial");
-        std::fs::write(&partial, b"torn").expect("written");
-        std::fs::write(&foreign, b"somebody's").expect("written");
+        fs::write(&partial, b"torn").expect("written");
+        fs::write(&foreign, b"somebody's").expect("written");
         drop(lake);
         let lake = open().expect("it opens again");
         assert!(!partial.exists() && foreign.exists() && lake.found == 1);
         assert_eq!(lake.covered(one.stream).without(0, 61), [(60, 61)]);
         drop(lake);
-        std::fs::write(place.with_file_name(name((2, 3), (59, 61)).file()), b"").expect("written");
+        fs::write(place.with_file_name(name((2, 3), (59, 61)).file()), b"").expect("written");
         let refused = open().expect_err("it overlaps");
         assert!(format!("{refused:?}").contains("remove one of the two"));
         let other = Settings {
