@@ -154,6 +154,45 @@ async fn export_writes_arrays_of_one_type_whose_length_is_right() {
 }
 
 #[tokio::test]
+async fn export_writes_jls_that_is_closed_and_refuses_what_it_cannot_hold() {
+    let directory = Directory::new();
+    let written = async || {
+        let ran = export_as("jls", &with_gap(definition(1)), &directory.file(), &["--gaps", "fill"]).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        let bytes = std::fs::read(directory.file()).expect("written");
+        assert!(
+            ran.out.contains("7 samples of") && bytes.starts_with(b"jlsfmt"),
+            "{}",
+            ran.out
+        );
+        bytes
+    };
+    let bytes = written().await;
+    // Its length stands in its header only when it is whole.
+    assert_eq!(bytes[16..24], (bytes.len() as u64).to_le_bytes());
+    assert_eq!(written().await, bytes);
+    let pipe = std::path::Path::new("/dev/stdout");
+    let ran = export_as("jls", &whole(), pipe, &[]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("give a file, no pipe"),
+        "{}",
+        ran.err
+    );
+    let mut wide = definition(1);
+    wide.signals = vec![signal(0, "charge", SampleType::I128)];
+    let ran = export_as("jls", &Capture::new(wide), &directory.file(), &[]).await;
+    assert!(
+        ran.code == Some(1) && ran.err.contains("charge is i128, which JLS has not"),
+        "{}",
+        ran.err
+    );
+    let mut odd = definition(1);
+    odd.rate_hz = 0.5;
+    let ran = export_as("jls", &Capture::new(odd), &directory.file(), &[]).await;
+    assert!(ran.code == Some(1) && ran.err.contains("0.5 Hz"), "{}", ran.err);
+}
+
+#[tokio::test]
 async fn export_never_fills_integers() {
     let directory = Directory::new();
     let mut integers = definition(1);
