@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -108,11 +111,35 @@ class Lab:
         """Brings a file to the server."""
         self.agent("replay", str(file), "--device", device, *more)
 
+    def command_line(self, *arguments: str) -> str:
+        """Runs `wavekeep` to its end; what it prints."""
+        command = [binary("wavekeep"), *arguments, "--server", self.url]
+        ran = subprocess.run(command, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        return ran.stdout
+
+    def listed(self, what: str, device: str) -> list[dict[str, Any]]:
+        """What the command line lists of a device, such as its streams."""
+        return [json.loads(line) for line in self.command_line("--json", what, "--device", device).splitlines()]
+
+    def export_to(self, output: Path, form: str, device: str, *more: str) -> None:
+        """Has the command line write a file."""
+        self.command_line("export", "--device", device, "--format", form, "--output", str(output), *more)
+
     def export(self, device: str, *more: str) -> NDArray[np.uint8]:
         """What the command line says the samples are, as bytes."""
         output = self.folder / "export.bin"
-        command = [binary("wavekeep"), "export", "--device", device, "--format", "raw", "--output", str(output), *more]
-        env: dict[str, Any] = environment() | {"WAVEKEEP_SERVER": self.url}
-        ran = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, f"{command}: {ran.stderr}"
+        self.export_to(output, "raw", device, *more)
         return np.fromfile(output, np.uint8)
+
+    @contextlib.contextmanager
+    def running(self, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """One of ours beside the test, killed where it still runs at the end. It writes into PROGRAM.log."""
+        command = [binary(program), *arguments, "--server", self.url]
+        with (self.folder / f"{program}.log").open("wb") as log:
+            process = subprocess.Popen(command, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
