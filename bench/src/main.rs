@@ -1,10 +1,11 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, failover, joulescope
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, compare, failover, joulescope
 
 mod cadence;
 mod codecs;
+mod compare;
 mod end_to_end;
 mod envelopes;
 mod failover;
@@ -20,7 +21,7 @@ mod real_time;
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 10] = [
+const ALL: [&str; 11] = [
     "codecs",
     "outbox",
     "ledger",
@@ -29,6 +30,7 @@ const ALL: [&str; 10] = [
     "real-time",
     "cadence",
     "reading",
+    "compare",
     "failover",
     "joulescope",
 ];
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
             "real-time" => real_time::run()?,
             "cadence" => cadence::run()?,
             "reading" => reading::run()?,
+            "compare" => compare::run()?,
             "failover" => failover::run()?,
             "joulescope" => joulescope::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use wavekeep::{Client, Part, Selection, TimeRange};
+use wavekeep::{Client, Distribution, Part, Selection, TimeRange};
 use wavekeep_system_tests::lab::Lab;
 use wavekeep_system_tests::stored;
 
@@ -69,6 +69,16 @@ pub(crate) fn run() -> Result<()> {
             ingested / 1e6,
             whole / second
         );
+        println!("\n| range | statistics of current and power, p50 ms | p99 ms |\n|---|---|---|");
+        for length in &lengths {
+            let (p50, p99) = statistics(&lab, *length).await?;
+            println!("| {length} s | {p50:.1} | {p99:.1} |");
+        }
+        let looked_at = 60.min(seconds);
+        for signal in ["current", "power"] {
+            let speed = distribution(&lab, looked_at, signal).await?;
+            println!("percentiles 1, 50 and 99 and 40 bins of {looked_at} s of {signal}: {speed:.0} M samples/s");
+        }
         println!(
             "samples to a Rust client, verified: {:.0} M f32/s",
             samples(&lab, 60.min(seconds)).await?
@@ -140,6 +150,55 @@ async fn pictures(lab: &Lab, length_s: f64) -> Result<(f64, f64)> {
     }
     times_ms.sort_by(f64::total_cmp);
     Ok((times_ms[ROUNDS / 2], times_ms[ROUNDS * 99 / 100]))
+}
+
+/// p50 and p99 in ms of the statistics of ranges of this length that begin anywhere.
+async fn statistics(lab: &Lab, length_s: f64) -> Result<(f64, f64)> {
+    let (first, last) = times_ns(lab).await?;
+    let client = Client::connect(&lab.url(), "main").await?;
+    let length = ((length_s * 1e9) as i64).min(last - first);
+    let (mut times_ms, mut place) = (Vec::new(), 0x5eed_u64);
+    for _ in 0..ROUNDS {
+        place = place
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let from = first + (place % (last - first - length).max(1) as u64) as i64;
+        let range = TimeRange {
+            from_ns: Some(from),
+            to_ns: Some(from + length),
+        };
+        let selection = Selection::device(DEVICE).range(range).signals(["current", "power"]);
+        let since = Instant::now();
+        let found = client.statistics(&selection).await?;
+        times_ms.push(since.elapsed().as_secs_f64() * 1e3);
+        ensure!(found.len() == 2, "{} statistics", found.len());
+    }
+    times_ms.sort_by(f64::total_cmp);
+    Ok((times_ms[ROUNDS / 2], times_ms[ROUNDS * 99 / 100]))
+}
+
+/// M samples/s of the percentiles and the histogram of the first seconds.
+async fn distribution(lab: &Lab, seconds: u64, signal: &str) -> Result<f64> {
+    let (first, _) = times_ns(lab).await?;
+    let client = Client::connect(&lab.url(), "main").await?;
+    let range = TimeRange {
+        from_ns: None,
+        to_ns: Some(first + seconds as i64 * 1_000_000_000),
+    };
+    let asked = Distribution {
+        percentiles: vec![1.0, 50.0, 99.0],
+        bins: 40,
+        ..Distribution::default()
+    };
+    let selection = Selection::device(DEVICE).range(range).signals([signal]);
+    let since = Instant::now();
+    let found = client.distribution(&selection, &asked).await?;
+    ensure!(
+        found[0].finite_count == seconds * 1_000_000,
+        "{}",
+        found[0].finite_count
+    );
+    Ok(found[0].finite_count as f64 / since.elapsed().as_secs_f64() / 1e6)
 }
 
 async fn picture(client: &Client, from_ns: i64, to_ns: i64) -> Result<usize> {
