@@ -15,6 +15,7 @@
 //! | [`cli`] | the command line |
 //! | [`scrub`] | is everything still as it was captured? |
 //! | [`query`] | reading: the `Query` service |
+//! | [`catalog`] | runs, labels and markers made afterwards: the `Catalog` service |
 //! | [`status`] | the only map from errors to gRPC |
 //! | [`devdb`] | a private Postgres, for `dev` and for tests |
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@
 pub mod admin;
 pub mod backfill;
 pub mod budget;
+pub mod catalog;
 pub mod cli;
 pub mod devdb;
 pub mod drain;

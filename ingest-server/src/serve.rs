@@ -3,7 +3,7 @@
 //! | gRPC health's service | says |
 //! |---|---|
 //! | `""` | liveness: serving as long as the process works, whatever the database does |
-//! | `wavekeep.v1.Ingest`, `wavekeep.v1.Query`, `readiness` | readiness: new agents are welcome |
+//! | `wavekeep.v1.Ingest`, `wavekeep.v1.Query`, `wavekeep.v1.Catalog`, `readiness` | readiness: new agents are welcome |
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tracing::{error, warn};
 use crate::admin::{self, Health, Readiness};
 use crate::backfill;
 use crate::budget::{Budget, BudgetTooSmall};
+use crate::catalog;
 use crate::drain::StopSignals;
 use crate::grpc::{self, Grpc};
 use crate::ingest::registry::{Conditions, Registry};
@@ -259,7 +260,8 @@ fn routes(
     let routes = grpc::common_routes(ledger.clone(), registry.clone(), ingest, reporter)?;
     let stopping = CancellationToken::new();
     tokio::spawn(tell_drain(registry.conditions(), stopping.clone()));
-    Ok(routes.add_service(query::service(ledger.database().clone(), stopping)))
+    let routes = routes.add_service(query::service(ledger.database().clone(), stopping));
+    Ok(routes.add_service(catalog::service(ledger.database().clone())))
 }
 
 /// To those who know nothing of sessions.
@@ -298,7 +300,12 @@ async fn report(reporter: HealthReporter, health: Health) {
             Readiness::Ready => ServingStatus::Serving,
             _ => ServingStatus::NotServing,
         };
-        for service in ["wavekeep.v1.Ingest", "wavekeep.v1.Query", "readiness"] {
+        for service in [
+            "wavekeep.v1.Ingest",
+            "wavekeep.v1.Query",
+            "wavekeep.v1.Catalog",
+            "readiness",
+        ] {
             reporter.set_service_status(service, status).await;
         }
         if readiness.changed().await.is_err() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::catalog::{CatalogError, Why};
 use crate::query::QueryError;
 use crate::store::StoreError;
 
@@ -14,6 +15,7 @@ const DOMAIN: &str = "wavekeep";
 fn code_and_reason(error: &QueryError) -> (Code, &'static str) {
     match error {
         QueryError::Invalid(_) => (Code::InvalidArgument, "INVALID_QUESTION"),
+        QueryError::Filter(_) => (Code::InvalidArgument, "INVALID_FILTER"),
         QueryError::Unknown { .. } => (Code::NotFound, "UNKNOWN_NAME"),
         QueryError::Empty(_) => (Code::OutOfRange, "NOTHING_STORED"),
         QueryError::TooMuch(_) => (Code::FailedPrecondition, "ANSWER_TOO_LARGE"),
@@ -27,15 +29,52 @@ fn code_and_reason(error: &QueryError) -> (Code, &'static str) {
     }
 }
 
+fn catalog_code_and_reason(why: &Why) -> (Code, &'static str) {
+    match why {
+        Why::Invalid(_) => (Code::InvalidArgument, "INVALID_REQUEST"),
+        Why::Exists(_) => (Code::AlreadyExists, "RUN_EXISTS"),
+        Why::Recorded { .. } => (Code::FailedPrecondition, "RUN_RECORDED"),
+        Why::Circle { .. } => (Code::FailedPrecondition, "PARENT_CIRCLE"),
+        Why::Busy(_) => (Code::ResourceExhausted, "TOO_MANY_CALLS"),
+        Why::Unanswered(_) => (Code::Unavailable, "COMMIT_UNANSWERED"),
+        Why::Query(error) => code_and_reason(error),
+    }
+}
+
+impl From<CatalogError> for Status {
+    fn from(error: CatalogError) -> Self {
+        let (code, reason) = catalog_code_and_reason(&error.why);
+        let mut metadata = match &error.why {
+            Why::Query(error) => metadata(error),
+            _ => HashMap::new(),
+        };
+        metadata.extend(error.entry.map(|entry| ("entry".to_owned(), entry.to_string())));
+        if matches!(code, Code::DataLoss | Code::Unavailable) {
+            tracing::error!(%error, "a run was not changed");
+        }
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+        Self::with_error_details(code, error.to_string(), details)
+    }
+}
+
+fn metadata(error: &QueryError) -> HashMap<String, String> {
+    let mut metadata = HashMap::new();
+    if let QueryError::Unknown { kind, name, nearest } = error {
+        metadata.insert("kind".to_owned(), (*kind).to_owned());
+        metadata.insert("name".to_owned(), name.clone());
+        metadata.extend(nearest.clone().map(|nearest| ("nearest".to_owned(), nearest)));
+    }
+    if let QueryError::Filter(error) = error {
+        metadata.insert("filter".to_owned(), error.text.clone());
+        metadata.insert("characters_before".to_owned(), error.at.to_string());
+    }
+    metadata
+}
+
 impl From<QueryError> for Status {
     fn from(error: QueryError) -> Self {
         let (code, reason) = code_and_reason(&error);
-        let mut metadata = HashMap::new();
-        if let QueryError::Unknown { kind, name, nearest } = &error {
-            metadata.insert("kind".to_owned(), (*kind).to_owned());
-            metadata.insert("name".to_owned(), name.clone());
-            metadata.extend(nearest.clone().map(|nearest| ("nearest".to_owned(), nearest)));
-        }
+        let metadata = metadata(&error);
         if matches!(code, Code::DataLoss | Code::Unavailable) && !matches!(error, QueryError::Stopping) {
             tracing::error!(%error, "a question was not answered");
         }

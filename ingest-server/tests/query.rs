@@ -463,14 +463,14 @@ async fn questions_that_make_no_sense_are_refused_in_words() {
         .into_inner();
     assert!(answer.message().await.is_ok(), "the stream's description");
     assert_refused(answer.message().await, Code::InvalidArgument, "stored as plain");
-    let runs = v1::ListRunsRequest {
-        workspace: asker.fixture.workspace.clone(),
-        filter: String::new(),
+    let filter = v1::Selection {
+        filter: "firmware".into(),
+        ..by_device("js220-001")
     };
     assert_refused(
-        asker.query.clone().list_runs(runs).await,
-        Code::Unimplemented,
-        "this version lists no runs",
+        asker.streams(filter).await,
+        Code::InvalidArgument,
+        "the filter is not understood at character 9",
     );
 }
 

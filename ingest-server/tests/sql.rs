@@ -359,9 +359,71 @@ async fn a_range_of_time_is_found_by_partition_and_index() {
     drop(captured);
 }
 
+/// Of random samples and gaps: ranges that overlap and that cut chunks, a whole stream by its run, and another unit.
+#[tokio::test]
+async fn energy_of_a_run_is_the_fold_of_its_samples_and_counts_none_twice() {
+    // Every sample of a slow stream is a point, so the ends of ranges cut none.
+    let (fixture, captured) = stored(1e3, 300, 20_000, 11).await;
+    let ms = |sample: u64| NOVEMBER_2026_NS + sample as i64 * 1_000_000;
+    let ranges = [(137, 5_000), (4_000, 6_001), (6_001, 6_100), (12_345, 15_000)];
+    fixture
+        .run("INSERT INTO run (name) VALUES ('times'), ('recorded'); UPDATE stream SET run = 'recorded'")
+        .await;
+    for (from, to) in ranges {
+        let (from, to) = (ms(from), ms(to));
+        let member =
+            format!("INSERT INTO run_member (run, device, from_ns, to_ns) VALUES ('times', 'js220-001', {from}, {to})");
+        fixture.run(&member).await;
+    }
+    let sums = |ranges: &[(u64, u64)], squared| {
+        let folds = ranges.iter().map(|(from, to)| captured.truth(*from, *to, squared).1);
+        folds.fold((0.0, 0), |(sum, count), fold| (sum + fold.sum, count + fold.count))
+    };
+    let mut reader = as_reader(&fixture).await;
+    let all = captured.axis.len() as u64;
+    for (run, ranges) in [
+        ("times", vec![(137, 6_100), (12_345, 15_000)]),
+        ("recorded", vec![(0, all)]),
+    ] {
+        let sql = "SELECT signal, charge_coulomb, energy_joule, seconds FROM energy WHERE run = $1 ORDER BY signal";
+        let rows = sqlx::query(sql)
+            .bind(run)
+            .fetch_all(&mut reader)
+            .await
+            .expect("it reads");
+        let found: Vec<(String, Option<f64>, Option<f64>, f64)> = rows
+            .iter()
+            .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)))
+            .collect();
+        let (current, count) = sums(&ranges, false);
+        let (power, _) = sums(&ranges, true);
+        assert_eq!(found.len(), 2, "{found:?}");
+        let near = |one: f64, other: f64| (one - other).abs() <= 1e-9 * other.abs().max(1.0);
+        assert!(found[0].0 == "current" && found[0].2.is_none() && found[1].1.is_none());
+        assert!(
+            near(found[0].1.expect("charge"), current / 1e3),
+            "{run}: {found:?} {current}"
+        );
+        assert!(
+            near(found[1].2.expect("energy"), power / 1e3),
+            "{run}: {found:?} {power}"
+        );
+        assert!(near(found[0].3, count as f64 / 1e3), "{run}: {found:?} {count}");
+    }
+}
+
 #[tokio::test]
 async fn the_queries_of_the_page_run() {
     let (fixture, _) = stored(1e3, 300, 70_000, 5).await;
+    fixture
+        .run(&format!(
+            "INSERT INTO run (name, labels, note) VALUES ('first', '{{\"algorithm\": \"A\"}}', 'a note');
+             INSERT INTO run_member (run, device, from_ns, to_ns) VALUES ('first', 'js220-001', {0}, {0} + 2000000000);
+             INSERT INTO added_marker (id, device, time_ns, kind, \"group\", y, format, content)
+             VALUES ('\\x000102030405060708090a0b0c0d0e0f', 'js220-001', {0} + 5, 0, 0, 'NaN', 1, 'a marker')",
+            NOVEMBER_2026_NS
+        ))
+        .await;
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this test");
     let page = std::fs::read_to_string(Path::new(&package).join("../docs/SQL.md")).expect("the page is there");
     let mut reader = as_reader(&fixture).await;

@@ -2,19 +2,21 @@
 
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use wavekeep_proto::codec::Encoding;
+use wavekeep_proto::v1::catalog_client::CatalogClient;
 use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::{limits as proto_limits, v1};
 
 use crate::limits;
 use crate::{
-    Accounts, ChunkOrder, Chunks, Comparison, Device, Distribution, Error, Gaps, Groups, Selection, Statistics,
-    StreamInfo, Tail, TailFrom, Waveform,
+    Accounts, ChunkOrder, Chunks, Comparison, Device, Distribution, Error, Gaps, Groups, Imported, Markers, NewMarker,
+    NewRun, Run, RunChange, Selection, Statistics, StreamInfo, Tail, TailFrom, Waveform,
 };
 
 /// Asks one workspace of one server. Clones share the connection.
 #[derive(Debug, Clone)]
 pub struct Client {
     query: QueryClient<Channel>,
+    catalog: CatalogClient<Channel>,
     server: String,
     workspace: String,
 }
@@ -26,9 +28,11 @@ impl Client {
             .connect()
             .await
             .map_err(|error| Error::unreachable(server, &error))?;
+        let catalog = CatalogClient::new(channel.clone()).max_decoding_message_size(proto_limits::MESSAGE_BYTES_MAX);
         let query = QueryClient::new(channel).max_decoding_message_size(proto_limits::MESSAGE_BYTES_MAX);
         Ok(Self {
             query,
+            catalog,
             server: server.into(),
             workspace: workspace.into(),
         })
@@ -84,6 +88,82 @@ impl Client {
         };
         let answer = self.query.clone().list_gaps(request).await.map_err(self.refused())?;
         Ok(Gaps(answer.into_inner()))
+    }
+
+    /// The runs that an expression lets through, by name; the empty one lets all. See [`Selection::filter`]: the labels of a run are its
+    /// own and those that all of its streams share.
+    pub async fn runs(&self, filter: &str) -> Result<Vec<Run>, Error> {
+        let request = v1::ListRunsRequest {
+            workspace: self.workspace.clone(),
+            filter: filter.into(),
+        };
+        let answer = self.query.clone().list_runs(request).await.map_err(self.refused())?;
+        answer.into_inner().runs.into_iter().map(Run::from_wire).collect()
+    }
+
+    /// Makes a run. One that is there with the same content is answered as it is; with another one it is refused.
+    pub async fn create_run(&self, run: &NewRun) -> Result<Run, Error> {
+        let request = v1::CreateRunRequest {
+            workspace: self.workspace.clone(),
+            run: Some(run.to_wire(false)),
+            members: run.members.iter().map(crate::RunMember::to_wire).collect(),
+        };
+        let answer = self.catalog.clone().create_run(request).await;
+        Run::from_wire(answer.map_err(self.refused())?.into_inner())
+    }
+
+    /// Changes a run, and answers what it has become.
+    pub async fn update_run(&self, name: &str, change: &RunChange) -> Result<Run, Error> {
+        let request = change.to_wire(&self.workspace, name);
+        let answer = self.catalog.clone().update_run(request).await;
+        Run::from_wire(answer.map_err(self.refused())?.into_inner())
+    }
+
+    /// Deletes a run: its name, labels and note, and no sample. One that streams were recorded for is refused.
+    pub async fn delete_run(&self, name: &str) -> Result<(), Error> {
+        let request = v1::DeleteRunRequest {
+            workspace: self.workspace.clone(),
+            name: name.into(),
+        };
+        let answer = self.catalog.clone().delete_run(request).await;
+        answer.map(|_| ()).map_err(self.refused())
+    }
+
+    /// Makes runs, or adds to those that are there: labels are set, members added, notes and parents set where they are given. All of
+    /// them or none; repeating it changes nothing. A refusal says which one it is about: [`Error::Refused`]'s `entry`. At most 10,000.
+    pub async fn import_runs(&self, runs: &[NewRun]) -> Result<Imported, Error> {
+        let request = v1::ImportRunsRequest {
+            workspace: self.workspace.clone(),
+            runs: runs.iter().map(|run| run.to_wire(true)).collect(),
+        };
+        let answer = self.catalog.clone().import_runs(request).await;
+        let done = answer.map_err(self.refused())?.into_inner();
+        Ok(Imported {
+            created: done.created,
+            changed: done.changed,
+            unchanged: done.unchanged,
+        })
+    }
+
+    /// Adds markers; how many of them were not there yet. At most 1,000.
+    pub async fn add_markers(&self, markers: &[NewMarker]) -> Result<u64, Error> {
+        let request = v1::AddMarkersRequest {
+            workspace: self.workspace.clone(),
+            markers: markers.iter().map(NewMarker::to_wire).collect(),
+        };
+        let answer = self.catalog.clone().add_markers(request).await;
+        Ok(answer.map_err(self.refused())?.into_inner().added)
+    }
+
+    /// The markers of a selection: stream by stream, and at last those that were added. An added one belongs to a device at any time,
+    /// and to a run, a stream or a filter where one of their streams has something of that time.
+    pub async fn markers(&self, selection: &Selection) -> Result<Markers, Error> {
+        let request = v1::ListMarkersRequest {
+            workspace: self.workspace.clone(),
+            selection: Some(selection.to_wire()),
+        };
+        let answer = self.query.clone().list_markers(request).await.map_err(self.refused())?;
+        Ok(Markers(answer.into_inner()))
     }
 
     /// What there is of each stream of a selection, counted from its chunks, and what its agent last said of it. See

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 
+use tonic_types::StatusExt;
 use wavekeep_proto::chunk::BadHeader;
 use wavekeep_proto::codec::CodecError;
 use wavekeep_proto::id::StreamId;
@@ -38,6 +39,8 @@ pub enum Error {
         code: tonic::Code,
         /// For people.
         message: String,
+        /// Of several that were sent together: which one it is about, counted from 0.
+        entry: Option<usize>,
     },
     /// The answer ended in the middle.
     #[error("the answer ended in the middle ({0}): ask again")]
@@ -295,6 +298,7 @@ impl Error {
             _ => Self::Refused {
                 code: status.code(),
                 message: sentence(status),
+                entry: entry(status),
             },
         }
     }
@@ -320,6 +324,7 @@ impl Error {
             None => Self::Refused {
                 code: status.code(),
                 message: sentence(status),
+                entry: entry(status),
             },
         }
     }
@@ -330,4 +335,9 @@ fn sentence(status: &tonic::Status) -> String {
         "" => format!("the server refused: {}", status.code()),
         message => message.into(),
     }
+}
+
+fn entry(status: &tonic::Status) -> Option<usize> {
+    let details = status.get_error_details();
+    details.error_info()?.metadata.get("entry")?.parse().ok()
 }

@@ -31,6 +31,7 @@
 //! | [`Statistics`] | of each signal: mean, energy, percentiles, … |
 //! | [`Comparison`] | of two groups of runs: which takes less, by how much, how sure |
 //! | [`Columns`] | what is drawn of a signal: min, max and mean of so many samples each |
+//! | [`Run`], [`NewRun`], [`NewMarker`] | naming what was recorded, and notes on it, afterwards |
 //! | [`Fault`] | what an answer may be refused for |
 //! | [`reconcile`] | does what was captured add up with what is stored? |
 //! | [`time`] | times as people write them |
@@ -54,7 +55,9 @@ mod integrals;
 mod limits;
 mod listing;
 mod manifest;
+mod markers;
 pub mod reconcile;
+mod runs;
 mod selection;
 mod statistics;
 mod stream_info;
@@ -75,6 +78,8 @@ pub use error::{BadColumns, Error, Fault};
 pub use integrals::{Integral, Integrals, integrates};
 pub use listing::{ChunkInfo, ChunkOrder, Chunks, Device, FirstSamples, Gap, Gaps};
 pub use manifest::StreamManifest;
+pub use markers::{ListedMarker, MarkerOrigin, Markers, NewMarker};
+pub use runs::{Imported, MemberOf, NewRun, Run, RunChange, RunMember};
 pub use selection::{Selection, TimeRange};
 pub use statistics::{Distribution, Histogram, Statistics};
 pub use stream_info::StreamInfo;

@@ -167,17 +167,21 @@ fn check_totals(check: &StreamCheck, stated: &v1::StreamManifest, range: TimeRan
 }
 
 /// Holds a manifest against the streams that came, in the order they came. `Some` when it was the last.
-pub(crate) fn check(
-    checks: &mut [StreamCheck],
-    manifest: &v1::Manifest,
-    range: TimeRange,
-) -> Result<Option<Vec<StreamManifest>>, Error> {
+pub(crate) fn check(checks: &mut [StreamCheck], manifest: &v1::Manifest) -> Result<Option<Vec<StreamManifest>>, Error> {
     let refuted = |stream, fault| Error::Refuted { stream, fault };
     if !is_last(manifest) {
         for stated in &manifest.streams {
-            let known = checks
+            let mut of_stream: Vec<&mut StreamCheck> = checks
                 .iter_mut()
-                .find(|check| check.info.id().as_bytes()[..] == stated.stream_id[..]);
+                .filter(|check| check.info.id().as_bytes()[..] == stated.stream_id[..])
+                .collect();
+            // A stream that came for several ranges is named with where one of them starts.
+            let starts = |check: &&mut StreamCheck| check.cut.is_some_and(|(from, _)| from == stated.from_sample);
+            let at = of_stream
+                .iter()
+                .position(starts)
+                .unwrap_or(of_stream.len().saturating_sub(1));
+            let known = of_stream.get_mut(at);
             let check = known.ok_or(Error::Malformed("a manifest names a stream that did not come"))?;
             take_gaps(check, &stated.gaps)?;
         }
@@ -190,6 +194,7 @@ pub(crate) fn check(
         let stated = stated.next().filter(|stated| stated.stream_id[..] == id.as_bytes()[..]);
         let stated = stated.ok_or_else(|| refuted(id, Fault::ManifestMissing))?;
         take_gaps(check, &stated.gaps)?;
+        let range = check.range;
         let totals = match &check.drawn {
             Some(drawn) if check.is_drawn() => drawn.totals(&check.info, stated, range),
             _ => check_totals(check, stated, range),

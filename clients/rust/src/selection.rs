@@ -80,8 +80,9 @@ impl Selection {
         self
     }
 
-    /// Only streams that match: terms `key=value` joined by commas, where a key is a label, or `device` or `run`. A value
-    /// with a comma or quotes in it stands in double quotes, with `\` before a quote or a `\` inside.
+    /// Only streams that match: terms that must all hold, separated by blanks or commas. `key=value`, `key!=value`, `key~glob`,
+    /// `key!~glob`, where a key is a label, or `device` or `run`, and `*` and `?` of a glob are any text and any character. What has a
+    /// blank, a comma or an operator in it stands in double quotes, with `\` before a quote or a `\` inside. docs/RUNS.md has the rest.
     #[must_use]
     pub fn filter(mut self, expression: impl Into<String>) -> Self {
         self.filter = expression.into();
@@ -91,9 +92,18 @@ impl Selection {
     /// Only streams whose `key` (a label, or `device` or `run`) has this value.
     #[must_use]
     pub fn matching(mut self, key: &str, value: &str) -> Self {
-        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+        let plain = !key.is_empty()
+            && !key
+                .chars()
+                .any(|letter| letter.is_whitespace() || ",=!~\"".contains(letter));
+        let key = if plain {
+            key.to_owned()
+        } else {
+            format!("\"{}\"", escaped(key))
+        };
         let joint = if self.filter.is_empty() { "" } else { "," };
-        self.filter = format!("{}{joint}{key}=\"{value}\"", self.filter);
+        self.filter = format!("{}{joint}{key}=\"{}\"", self.filter, escaped(value));
         self
     }
 
@@ -107,8 +117,34 @@ impl Selection {
             What::Everything => true,
             What::Device(name) => stream.definition.device == *name,
             What::Stream(id) => stream.id() == *id,
-            What::Run(name) => stream.run == *name,
+            // The server knows what was made part of it.
+            What::Run(_) => true,
         }
+    }
+
+    /// What of a stream is asked for, by the server's word. Only a run has other ranges of its own: they lie within the one asked for.
+    pub(crate) fn part(&self, stated: Option<v1::TimeRange>) -> Option<TimeRange> {
+        let Some(stated) = stated else {
+            return Some(self.range);
+        };
+        let stated = TimeRange {
+            from_ns: stated.from_ns,
+            to_ns: stated.to_ns,
+        };
+        let begins = self
+            .range
+            .from_ns
+            .is_none_or(|from| stated.from_ns.is_some_and(|stated| stated >= from));
+        let ends = self
+            .range
+            .to_ns
+            .is_none_or(|to| stated.to_ns.is_some_and(|stated| stated <= to));
+        let is_part = self.is_of_runs() && begins && ends;
+        (stated == self.range || is_part).then_some(stated)
+    }
+
+    pub(crate) fn is_of_runs(&self) -> bool {
+        matches!(self.what, What::Run(_)) || self.filter.contains("run")
     }
 
     /// Are streams read to their own end, whether a successor continues them or not?

@@ -21,7 +21,7 @@ use crate::listing::Gap;
 use crate::stream_info::StreamInfo;
 use crate::verify::{Accepted, StreamCheck};
 use crate::waveform::Block;
-use crate::{Column, Error, Fault, Selection};
+use crate::{Column, Error, Fault, Selection, TimeRange};
 
 /// A place in a stream: after the chunk with this seq.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,14 +92,14 @@ impl Followed {
         let column = |signal: &usize| Column::new(*signal, info.definition.signals[*signal].sample_type);
         Self {
             columns: asked.iter().map(column).collect(),
-            check: StreamCheck::new(info, asked.clone()),
+            check: StreamCheck::new(info, asked.clone(), TimeRange::default()),
             asked,
         }
     }
 
     /// Forgets the chunks before: the next one is held against the cursor alone.
     fn begin_anew(&mut self) {
-        self.check = StreamCheck::new(self.check.info.clone(), self.asked.clone());
+        self.check = StreamCheck::new(self.check.info.clone(), self.asked.clone(), TimeRange::default());
     }
 }
 

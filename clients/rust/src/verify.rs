@@ -18,7 +18,7 @@ use wavekeep_proto::{hash, limits, v1, wire};
 
 use crate::columns::ColumnsCheck;
 use crate::listing::Gap;
-use crate::{Column, Fault, StreamInfo};
+use crate::{Column, Fault, StreamInfo, TimeRange};
 
 /// The samples of a chunk, and when they were taken.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +77,8 @@ struct First {
 #[derive(Debug)]
 pub(crate) struct StreamCheck {
     pub(crate) info: Arc<StreamInfo>,
+    /// What of it is asked for.
+    pub(crate) range: TimeRange,
     /// The signals asked for, as places in the definition.
     asked: Vec<usize>,
     first: Option<First>,
@@ -116,9 +118,10 @@ impl Accepted {
 }
 
 impl StreamCheck {
-    pub(crate) fn new(info: Arc<StreamInfo>, asked: Vec<usize>) -> Self {
+    pub(crate) fn new(info: Arc<StreamInfo>, asked: Vec<usize>, range: TimeRange) -> Self {
         Self {
             info,
+            range,
             asked,
             first: None,
             last: None,

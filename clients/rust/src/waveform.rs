@@ -155,10 +155,8 @@ impl Waveform {
     /// Where the range is open towards the end, a stream must come up to its watermark, or up to where a successor continues it.
     /// Otherwise its last rows are gone, and nothing else would tell.
     async fn require_ends(&self, streams: &[StreamManifest]) -> Result<(), Error> {
-        if self.selection.time_range().to_ns.is_some() {
-            return Ok(());
-        }
-        for (check, manifest) in self.checks.iter().zip(streams) {
+        let open = |(check, _): &(&StreamCheck, &StreamManifest)| check.range.to_ns.is_none();
+        for (check, manifest) in self.checks.iter().zip(streams).filter(open) {
             let (stream, found, watermark) = (manifest.stream, manifest.last_seq, check.info.at.seq);
             if found == watermark {
                 continue;
@@ -192,7 +190,7 @@ impl Waveform {
             Wire::Stream(stream) => self.take_stream(stream),
             Wire::Chunk(chunk) => self.take_chunk(chunk),
             Wire::Manifest(manifest) => {
-                self.manifest = manifest::check(&mut self.checks, &manifest, self.selection.time_range())?;
+                self.manifest = manifest::check(&mut self.checks, &manifest)?;
                 self.complete = self.manifest.is_some();
                 for check in self.checks.iter_mut().filter(|check| check.is_drawn()) {
                     self.ready.extend(check.gaps.drain(..).map(Ready::Gap));
@@ -210,13 +208,28 @@ impl Waveform {
         let names = self.selection.signal_names();
         let drawn = (self.points_max > 0).then(|| ColumnsCheck::new(&info.definition, &asked, names));
         let is_asked = !asked.is_empty() || drawn.as_ref().is_some_and(|drawn| !drawn.is_empty());
-        let known = self.checks.iter().any(|check| check.info.id() == info.id());
-        if !is_asked || known || !self.selection.admits(&info) || self.checks.len() == STREAMS_MAX {
-            return Err(Error::Malformed("a stream that does not belong to the answer"));
+        let malformed = Error::Malformed("a stream that does not belong to the answer");
+        let Some(range) = self.selection.part(stream.range) else {
+            return Err(malformed);
+        };
+        // Of a run, a stream comes once for each range, in order of time.
+        let known = self.checks.iter().rev().find(|check| check.info.id() == info.id());
+        let follows = |known: &StreamCheck| {
+            known
+                .range
+                .to_ns
+                .is_some_and(|end| range.from_ns.is_some_and(|from| end < from))
+        };
+        if !is_asked
+            || known.is_some_and(|known| !follows(known))
+            || !self.selection.admits(&info)
+            || self.checks.len() == STREAMS_MAX
+        {
+            return Err(malformed);
         }
         let column = |signal: &usize| Column::new(*signal, info.definition.signals[*signal].sample_type);
         self.columns = asked.iter().map(column).collect();
-        let mut check = StreamCheck::new(info, asked);
+        let mut check = StreamCheck::new(info, asked, range);
         check.drawn = drawn;
         self.checks.push(check);
         self.ready.push_back(Ready::Stream);
@@ -274,7 +287,7 @@ impl Waveform {
         if self.drawn > COLUMNS_MAX {
             return Err(Error::TooManyColumns(COLUMNS_MAX));
         }
-        let range = self.selection.time_range();
+        let range = check.range;
         let columns = drawn
             .take(&check.info, columns, range, self.points_max)
             .map_err(|fault| Error::Refuted { stream, fault })?;

@@ -294,7 +294,8 @@ async fn a_server_that_is_not_there_is_one_sentence() {
 #[tokio::test]
 async fn help_names_the_variable_of_every_option() {
     for command in [
-        "devices", "streams", "gaps", "chunks", "stats", "compare", "waveform", "export",
+        "devices", "streams", "gaps", "chunks", "tail", "stats", "compare", "waveform", "export", "runs", "mark",
+        "markers",
     ] {
         let ran = run_at("http://127.0.0.1:1", &[command, "--help"]).await;
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));

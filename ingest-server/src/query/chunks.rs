@@ -14,9 +14,11 @@ use super::answer::Parts;
 use super::error::QueryError;
 use super::first_samples::FirstSamples;
 use super::limits;
+use super::locate::Located;
 use super::plan::Asked;
 use super::read::Reader;
-use crate::store::read_chunk::ChunkRow;
+use super::runs::Member;
+use crate::store::read_chunk::{ChunkRow, Place};
 use crate::store::read_stream::StreamRow;
 
 /// Which of the chunks of a selection, in which order, and what of them.
@@ -77,45 +79,71 @@ pub(super) async fn list(
     mut wanted: Wanted,
     parts: Parts<v1::ChunkInfo>,
 ) -> Result<(), QueryError> {
-    let mut streams = reader.streams(&asked).await?;
+    let mut members = reader.members(&asked).await?;
     if wanted.newest_first {
-        streams.sort_by_key(|row| std::cmp::Reverse(row.times_ns.map(|(_, last)| last)));
+        members.sort_by_key(|member| std::cmp::Reverse(member.row.times_ns.map(|(_, last)| last)));
     }
     let mut first_samples = FirstSamples::new(wanted.first_samples);
-    for stream in &streams {
+    for member in &members {
         if wanted.left == 0 {
             break;
         }
-        list_stream(&reader, &asked, stream, &mut wanted, &mut first_samples, &parts).await?;
+        list_stream(&reader, &asked, member, &mut wanted, &mut first_samples, &parts).await?;
     }
     Ok(())
+}
+
+/// The ranges of a stream as seqs (after < seq ≤ last), in the order in which they are listed. A chunk that two of them share is of the
+/// one that comes first.
+fn seqs(located: &[Located], known: u64, newest_first: bool) -> Vec<(Place, u64, u64)> {
+    let mut seqs: Vec<(Place, u64, u64)> = Vec::with_capacity(located.len());
+    for located in located {
+        let before = seqs.last().map_or(0, |(.., last)| *last);
+        let after = (located.span.first_seq - 1).max(known).max(before);
+        seqs.push((located.place, after, located.span.last_seq));
+    }
+    if newest_first {
+        seqs.reverse();
+    }
+    seqs
 }
 
 async fn list_stream(
     reader: &Reader,
     asked: &Asked,
-    stream: &StreamRow,
+    member: &Member,
     wanted: &mut Wanted,
     first_samples: &mut FirstSamples,
     parts: &Parts<v1::ChunkInfo>,
 ) -> Result<(), QueryError> {
+    let stream = &member.row;
     let known = wanted.after.get(&stream.id()).copied().unwrap_or(0);
-    if known >= asked.last_seq(stream) {
+    if known >= member.last_seq {
         return Ok(());
     }
-    let Some(located) = reader.locate(asked, stream).await? else {
-        return Ok(());
-    };
+    for seqs in seqs(&reader.locate(member).await?, known, wanted.newest_first) {
+        list_seqs(reader, asked, (stream, seqs), wanted, first_samples, parts).await?;
+    }
+    Ok(())
+}
+
+/// What is left to give out: after < seq ≤ last.
+async fn list_seqs(
+    reader: &Reader,
+    asked: &Asked,
+    (stream, (place, mut after, mut last)): (&StreamRow, (Place, u64, u64)),
+    wanted: &mut Wanted,
+    first_samples: &mut FirstSamples,
+    parts: &Parts<v1::ChunkInfo>,
+) -> Result<(), QueryError> {
     let places = asked.places(&stream.definition);
-    // What is left to give out: after < seq ≤ last.
-    let (mut after, mut last) = ((located.span.first_seq - 1).max(known), located.span.last_seq);
     while after < last && wanted.left > 0 {
         let seqs = if wanted.newest_first {
             (after + 1, last + 1)
         } else {
             (after, last)
         };
-        let mut page = reader.chunks(located.place, seqs, wanted.newest_first).await?;
+        let mut page = reader.chunks(place, seqs, wanted.newest_first).await?;
         let is_last = page.len() < limits::PAGE_CHUNKS;
         page.truncate(usize::try_from(wanted.left).unwrap_or(usize::MAX));
         let Some((row, _)) = page.last() else {
@@ -139,7 +167,7 @@ async fn list_stream(
             }
             let rows = batch.iter().map(|(row, _)| row.clone()).collect();
             let samples = first_samples
-                .of(reader, located.place, (&stream.definition, &places), rows)
+                .of(reader, place, (&stream.definition, &places), rows)
                 .await?;
             for ((row, column_bytes), samples) in batch.into_iter().zip(samples) {
                 parts.send(chunk_info(stream, row, column_bytes, samples)).await?;

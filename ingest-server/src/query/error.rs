@@ -2,6 +2,7 @@
 
 use wavekeep_proto::id::StreamId;
 
+use super::filter::FilterError;
 use crate::store::StoreError;
 
 /// One sentence that says what to do.
@@ -10,6 +11,9 @@ pub enum QueryError {
     /// The question itself is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// A filter is not understood.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// There is no such device, stream, run, signal or workspace.
     #[error("there is no {kind} {name:?}{}", hint(.nearest, .kind))]
     Unknown {
@@ -64,7 +68,6 @@ fn hint(nearest: &Option<String>, kind: &str) -> String {
         (Some(nearest), _) => format!("; did you mean {nearest:?}?"),
         (None, "signal") => ": `wavekeep streams` lists the signals".into(),
         (None, "workspace") => ": create it with `wavekeep-server workspace create`".into(),
-        (None, "run") => ": `wavekeep streams` lists the runs".into(),
         (None, kind) => format!(": `wavekeep {kind}s` lists them"),
     }
 }

@@ -15,6 +15,7 @@ use super::error::QueryError;
 use super::locate::Located;
 use super::plan::{self, Asked, Span};
 use super::read::Reader;
+use super::runs::Member;
 use super::want::{Want, places};
 use crate::store::read_chunk::ChunkRow;
 use crate::store::read_gap::GapRow;
@@ -22,22 +23,30 @@ use crate::store::read_stream::StreamRow;
 
 /// Lists them stream by stream, in order of samples. Outages follow the stream that crashed.
 pub(super) async fn list(reader: Reader, asked: Asked, parts: Parts<v1::Gap>) -> Result<(), QueryError> {
-    let streams = reader.streams(&asked).await?;
-    for row in &streams {
-        if let Some(located) = reader.locate(&asked, row).await? {
+    let members = reader.members(&asked).await?;
+    let streams: Vec<StreamRow> = members.iter().map(|member| member.row.clone()).collect();
+    for member in &members {
+        let row = &member.row;
+        for located in reader.locate(member).await? {
             list_stream(&reader, &asked, row, &located, &parts).await?;
         }
-        if let Some((from_ns, to_ns)) = plan::outage(row, &streams) {
-            let gap = gap(
-                &row.definition,
-                (row.at.next_sample, 0),
-                Reason::Crashed,
-                (from_ns, to_ns),
-            );
+        if let Some(times_ns) = plan::outage(row, &streams)
+            && is_asked(times_ns, row, &members)
+        {
+            let gap = gap(&row.definition, (row.at.next_sample, 0), Reason::Crashed, times_ns);
             parts.send(gap).await?;
         }
     }
     Ok(())
+}
+
+/// Does any of the ranges of the device have something of that time?
+fn is_asked(times_ns: (i64, i64), row: &StreamRow, members: &[Member]) -> bool {
+    let of_device = members
+        .iter()
+        .filter(|member| member.row.definition.device == row.definition.device);
+    let mut ranges = of_device.flat_map(|member| &member.ranges);
+    ranges.any(|range| range.touches(times_ns))
 }
 
 async fn list_stream(

@@ -32,6 +32,14 @@ pub const NAMES_COMPARED_MAX: usize = 10_000;
 pub const CLOCK_SHIFT_NS_MAX: i64 = 1_000_000_000;
 /// Bytes of a filter.
 pub const FILTER_BYTES_MAX: usize = 4_096;
+/// Terms of a filter.
+pub const FILTER_TERMS_MAX: usize = 64;
+/// Runs of one question.
+pub const RUNS_MAX: usize = 10_000;
+/// Ranges of streams that the runs of one question consist of.
+pub const RUN_RANGES_MAX: usize = 100_000;
+/// Markers that are read at once.
+pub const PAGE_MARKERS: usize = 64;
 /// Chunks whose headers are read at once.
 pub const PAGE_CHUNKS: usize = 64;
 /// Rows of folds that are read at once; of several signals together. A picture of 2,000 points has at most as many of a signal.

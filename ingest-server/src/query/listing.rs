@@ -1,4 +1,4 @@
-//! `ListDevices`, `ListStreams`. `ListChunks` is in `chunks`.
+//! `ListDevices`, `ListStreams`, `ListRuns`. `ListChunks` is in `chunks`.
 
 use prost::Message;
 use wavekeep_proto::{limits as proto_limits, v1, wire};
@@ -8,6 +8,8 @@ use super::filter::Filter;
 use super::limits;
 use super::plan::{Asked, Range, Source};
 use super::read::Reader;
+use super::runs::{Member, Run};
+use crate::store::read_run::{MemberOf, RunMember};
 use crate::store::read_stream::{DeviceRow, StreamRow};
 
 /// A stream as readers see it.
@@ -61,8 +63,67 @@ pub(super) async fn devices(reader: &Reader) -> Result<v1::ListDevicesResponse, 
 }
 
 pub(super) async fn streams(reader: &Reader, asked: &Asked) -> Result<v1::ListStreamsResponse, QueryError> {
-    let streams = reader.streams(asked).await?.iter().map(stream_info).collect();
+    let members = reader.members(asked).await?;
+    let streams = members.iter().map(|member| stream_info(&member.row)).collect();
     fits(v1::ListStreamsResponse { streams })
+}
+
+pub(super) async fn runs(reader: &Reader, filter: &Filter) -> Result<v1::ListRunsResponse, QueryError> {
+    let mut reading = reader.begin().await?;
+    let runs = reader.runs_in(&mut reading, filter).await?;
+    reading.end();
+    fits(v1::ListRunsResponse {
+        runs: runs.iter().map(run).collect(),
+    })
+}
+
+/// The run of this name.
+pub(super) async fn one_run(reader: &Reader, name: &str) -> Result<v1::Run, QueryError> {
+    let mut reading = reader.begin().await?;
+    let runs = reader.runs_in(&mut reading, &Filter::of_run(name)).await?;
+    reading.end();
+    runs.first().map(run).ok_or_else(|| QueryError::Unknown {
+        kind: "run",
+        name: name.to_owned(),
+        nearest: None,
+    })
+}
+
+/// A run as readers see it.
+pub(super) fn run(run: &Run) -> v1::Run {
+    let row = &run.row;
+    let times = run.times_ns();
+    v1::Run {
+        name: row.name.clone(),
+        labels: run.labels.clone(),
+        streams: run.members.len() as u64,
+        parent: row.parent.clone().unwrap_or_default(),
+        note: row.note.clone(),
+        own_labels: row.labels.clone(),
+        members: row.members.iter().map(selection).collect(),
+        devices: run.devices().into_iter().map(str::to_owned).collect(),
+        first_time_ns: times.map(|times| times.0),
+        last_time_ns: times.map(|times| times.1),
+        duration_ns: times.map_or(0, |times| times.2),
+        recorded_streams: row.recorded,
+        created_at_ns: row.created_at_ns,
+        updated_at_ns: row.updated_at_ns,
+    }
+}
+
+fn selection(member: &RunMember) -> v1::Selection {
+    use v1::selection::What;
+    v1::Selection {
+        what: Some(match &member.of {
+            MemberOf::Device(name) => What::Device(name.clone()),
+            MemberOf::Stream(id) => What::StreamId(id.to_vec().into()),
+        }),
+        range: Some(v1::TimeRange {
+            from_ns: member.from_ns,
+            to_ns: member.to_ns,
+        }),
+        ..v1::Selection::default()
+    }
 }
 
 /// Why a selection that must have samples has none.
@@ -77,11 +138,11 @@ pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
         range: Range::default(),
         ..asked.clone()
     };
-    let streams = match reader.streams(&always).await {
-        Ok(streams) => streams,
+    let members = match reader.members(&always).await {
+        Ok(members) => members,
         Err(error) => return error,
     };
-    let times = || streams.iter().filter_map(|row| row.times_ns);
+    let times = || members.iter().flat_map(Member::times_ns);
     let (first, last) = (times().map(|times| times.0).min(), times().map(|times| times.1).max());
     let dropped = match is_dropped(reader, asked).await {
         Ok(dropped) => dropped,
@@ -102,20 +163,23 @@ pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
                 time(last)
             )
         }
-        _ if asked.filter != Filter::default() => format!("nothing is stored of {source} that the filter lets through"),
+        _ if !asked.filter.is_empty() => format!("nothing is stored of {source} that the filter lets through"),
         _ => format!("nothing is stored of {source} yet"),
     })
 }
 
 /// Did any stream capture something at the time asked for, of which the beginning is gone?
 async fn is_dropped(reader: &Reader, asked: &Asked) -> Result<bool, QueryError> {
-    let always = Asked {
-        range: Range::default(),
-        ..asked.clone()
-    };
-    for row in reader.streams(asked).await?.iter().take(limits::STREAMS_LOOKED_AT_MAX) {
-        let located = reader.locate(&always, row).await?;
-        if row.at.seq > 0 && located.is_none_or(|located| located.span.first_seq > 1) {
+    for member in reader
+        .members(asked)
+        .await?
+        .into_iter()
+        .take(limits::STREAMS_LOOKED_AT_MAX)
+    {
+        let ranges = vec![Range::default()];
+        let whole = Member { ranges, ..member };
+        let located = reader.locate(&whole).await?;
+        if whole.row.at.seq > 0 && located.first().is_none_or(|located| located.span.first_seq > 1) {
             return Ok(true);
         }
     }

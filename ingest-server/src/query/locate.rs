@@ -15,6 +15,7 @@ use super::limits;
 use super::plan::{self, Asked, Range, Span};
 use super::read::Reader;
 use super::reading::Reading;
+use super::runs::Member;
 use crate::store::Transaction;
 use crate::store::read_chunk::{self, Around, ChunkRow, Place};
 use crate::store::read_stream::StreamRow;
@@ -23,6 +24,8 @@ use crate::store::read_stream::StreamRow;
 #[derive(Debug, Clone)]
 pub(super) struct Located {
     pub(super) place: Place,
+    /// The time that was looked for.
+    pub(super) range: Range,
     pub(super) span: Span,
     /// The digest before the first chunk; None where retention removed the row that holds it.
     pub(super) digest_before: Option<Hash>,
@@ -38,17 +41,46 @@ struct First {
     before: Option<ChunkRow>,
 }
 
+/// One range of a stream that is looked for.
+#[derive(Debug, Clone, Copy)]
+struct Sought {
+    range: Range,
+    last_seq: u64,
+}
+
+/// Of one stream, in order of samples; those that overlap, as they may where time stepped back, become one: nothing is read twice.
+fn joined(mut all: Vec<Located>) -> Vec<Located> {
+    all.sort_by_key(|located| (located.span.from_sample, located.span.to_sample));
+    let mut joined: Vec<Located> = Vec::with_capacity(all.len());
+    for next in all {
+        match joined.last_mut() {
+            Some(last) if next.span.from_sample < last.span.to_sample => {
+                if next.span.to_sample > last.span.to_sample {
+                    last.span.to_sample = next.span.to_sample;
+                    last.span.last_seq = next.span.last_seq;
+                    last.times_ns.1 = next.times_ns.1;
+                    last.range.to_ns = next.range.to_ns;
+                    last.ends.1 = next.ends.1;
+                }
+            }
+            _ => joined.push(next),
+        }
+    }
+    joined
+}
+
 impl Reader {
-    /// Finds the range asked for in a stream; None where it holds nothing.
-    pub(super) async fn locate(&self, asked: &Asked, row: &StreamRow) -> Result<Option<Located>, QueryError> {
+    /// Finds the ranges of a member in its stream, in order of samples, without those that hold nothing.
+    pub(super) async fn locate(&self, member: &Member) -> Result<Vec<Located>, QueryError> {
         let mut reading = self.begin().await?;
-        let located = self.locate_in(&mut reading, asked, row).await?;
+        let located = self.locate_in(&mut reading, member).await?;
         reading.end();
         Ok(located)
     }
 
     /// The streams asked for that hold something of the range, and where; with the transaction that found them, in which more can be
-    /// read at once, and one beside it where folds are to be read. It must not wait for a caller.
+    /// read at once, and one beside it where folds are to be read. It must not wait for a caller. A stream of a run comes once for each
+    /// of its ranges.
     pub(super) async fn located(
         &self,
         asked: &Asked,
@@ -59,20 +91,42 @@ impl Reader {
         } else {
             self.begin().await?
         };
+        let members = self.members_in(&mut reading, asked).await?;
+        let located = self.located_in(&mut reading, members).await?;
+        Ok((located, reading))
+    }
+
+    /// The same of members that are known.
+    pub(super) async fn located_in(
+        &self,
+        reading: &mut Reading,
+        members: Vec<Member>,
+    ) -> Result<Vec<(StreamRow, Located)>, QueryError> {
         let mut all = Vec::new();
-        for row in self.streams_in(&mut reading, asked).await? {
-            if let Some(located) = self.locate_in(&mut reading, asked, &row).await? {
-                all.push((row, located));
-            }
+        for member in members {
+            let located = self.locate_in(reading, &member).await?;
+            all.extend(located.into_iter().map(|located| (member.row.clone(), located)));
         }
-        Ok((all, reading))
+        Ok(all)
     }
 
     /// The same, in a transaction that is under way.
-    pub(super) async fn locate_in(
+    pub(super) async fn locate_in(&self, reading: &mut Reading, member: &Member) -> Result<Vec<Located>, QueryError> {
+        let mut all = Vec::with_capacity(member.ranges.len());
+        for range in &member.ranges {
+            let sought = Sought {
+                range: *range,
+                last_seq: member.last_seq,
+            };
+            all.extend(self.locate_one(reading, sought, &member.row).await?);
+        }
+        Ok(joined(all))
+    }
+
+    async fn locate_one(
         &self,
         reading: &mut Reading,
-        asked: &Asked,
+        asked: Sought,
         row: &StreamRow,
     ) -> Result<Option<Located>, QueryError> {
         let Some(times_ns) = row.times_ns else {
@@ -105,6 +159,7 @@ impl Reader {
         let span = plan::span(definition, asked.range, &first.header, &last.header);
         Ok(span.map(|span| Located {
             place,
+            range: asked.range,
             span,
             digest_before,
             times_ns: (
@@ -119,11 +174,11 @@ impl Reader {
 /// Both ends, where chunks are in order of time.
 async fn ends(
     tx: &mut Transaction,
-    asked: &Asked,
+    asked: Sought,
     row: &StreamRow,
     place: Place,
 ) -> Result<Option<(First, ChunkRow)>, QueryError> {
-    let (range, last_seq) = (asked.range, asked.last_seq(row));
+    let Sought { range, last_seq } = asked;
     let around = if range.is_open() {
         Around::default()
     } else {
@@ -198,11 +253,11 @@ async fn last_of(
 /// The first and the last chunk that the range touches, where chunks are in any order of time.
 async fn ends_of_all(
     tx: &mut Transaction,
-    asked: &Asked,
+    asked: Sought,
     row: &StreamRow,
     place: Place,
 ) -> Result<Option<(First, ChunkRow)>, QueryError> {
-    let (range, last_seq) = (asked.range, asked.last_seq(row));
+    let Sought { range, last_seq } = asked;
     let connection = tx.connection();
     let within = if range.is_open() {
         None

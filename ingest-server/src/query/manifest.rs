@@ -81,6 +81,7 @@ impl Manifest {
         let with_gaps = self.streams.iter_mut().filter(|stream| !stream.gaps.is_empty());
         let streams = with_gaps.map(|stream| v1::StreamManifest {
             stream_id: stream.stream_id.clone(),
+            from_sample: stream.from_sample,
             gaps: std::mem::take(&mut stream.gaps),
             digest: Bytes::new(),
             ..v1::StreamManifest::default()

@@ -5,7 +5,8 @@
 //! | `plan`, `filter` | pure: from a request to what has to be read |
 //! | `read`, `locate` | streams and chunks from the store, batch by batch; where a range of time lies |
 //! | `answer` | answers of many parts: bounded, cancelled when nobody listens |
-//! | `listing`, `gaps` | devices, streams; what is missing |
+//! | `runs` | from a run's name to its streams and their ranges |
+//! | `listing`, `gaps`, `markers` | devices, streams, runs; what is missing; notes |
 //! | `reconcile` | what there is of each stream, and what its agent says |
 //! | `chunks`, `first_samples` | chunks, and what they start with |
 //! | `waveform`, `manifest` | samples as they are stored, and what proves them |
@@ -41,6 +42,7 @@ pub mod limits;
 mod listing;
 mod locate;
 mod manifest;
+mod markers;
 mod news;
 mod order;
 mod plan;
@@ -49,6 +51,7 @@ mod read;
 mod read_folds;
 mod reading;
 mod reconcile;
+mod runs;
 mod statistics;
 mod tail;
 mod want;
@@ -67,10 +70,11 @@ use wavekeep_proto::v1::query_server::{Query, QueryServer};
 pub use self::answer::Answer;
 use self::answer::Parts;
 pub use self::error::QueryError;
+pub use self::filter::FilterError;
 use self::news::News;
 use self::plan::asked;
 use self::read::Reader;
-use crate::store::Database;
+use crate::store::{Database, Workspace};
 
 /// Answers from one database.
 #[derive(Debug)]
@@ -161,12 +165,27 @@ impl QueryService {
     }
 }
 
-const RUNS: &str = "this version lists no runs: ListStreams names the run of each stream";
+/// A workspace by name; one that is not there is told with the nearest.
+pub(crate) async fn workspace(database: &Database, name: &str) -> Result<Arc<Workspace>, QueryError> {
+    read::workspace(database, name).await
+}
+
+/// One run, as readers see it.
+pub(crate) async fn run(
+    database: &Database,
+    transactions: &Arc<Semaphore>,
+    workspace: &str,
+    name: &str,
+) -> Result<v1::Run, QueryError> {
+    let reader = Reader::new(database, transactions, workspace).await?;
+    listing::one_run(&reader, name).await
+}
 
 #[tonic::async_trait]
 impl Query for QueryService {
     type ListChunksStream = Answer<v1::ChunkInfo>;
     type ListGapsStream = Answer<v1::Gap>;
+    type ListMarkersStream = Answer<v1::ListedMarker>;
     type GetWaveformStream = Answer<v1::WaveformPart>;
     type TailStream = Answer<v1::TailPart>;
     type ReconcileStream = Answer<v1::StreamAccount>;
@@ -207,8 +226,20 @@ impl Query for QueryService {
         Ok(begun.answer(|reader, parts| gaps::list(reader, asked, parts)))
     }
 
-    async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
-        Err(QueryError::Unimplemented(RUNS).into())
+    async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let filter = filter::parse(&request.get_ref().filter).map_err(QueryError::from)?;
+        let answer = answer::within(begun.deadline(), listing::runs(&begun.reader, &filter)).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn list_markers(
+        &self,
+        request: Request<v1::ListMarkersRequest>,
+    ) -> Result<Response<Self::ListMarkersStream>, Status> {
+        let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
+        let asked = asked(request.into_inner().selection)?;
+        Ok(begun.answer(|reader, parts| markers::list(reader, asked, parts)))
     }
 
     async fn get_waveform(

@@ -16,7 +16,7 @@ use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_proto::{limits as proto_limits, v1};
 
 use super::error::QueryError;
-use super::filter::{self, Filter};
+use super::filter::{self, Filter, Key, Term, Test};
 use crate::store::read_stream::{StreamFilter, StreamRow};
 
 /// Whose samples.
@@ -38,6 +38,27 @@ pub(super) struct Range {
 impl Range {
     pub(super) fn is_open(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What lies in both; None where nothing does.
+    pub(super) fn within(self, other: Self) -> Option<Self> {
+        let latest = |one: Option<i64>, other: Option<i64>| one.max(other);
+        let earliest = |one: Option<i64>, other: Option<i64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let range = Self {
+            from_ns: latest(self.from_ns, other.from_ns),
+            to_ns: earliest(self.to_ns, other.to_ns),
+        };
+        let is_empty = matches!((range.from_ns, range.to_ns), (Some(from), Some(to)) if from >= to);
+        (!is_empty).then_some(range)
+    }
+
+    /// Do any of these times belong to it? From ≤ t < to; a moment where both are the same.
+    pub(super) fn touches(self, (from_ns, to_ns): (i64, i64)) -> bool {
+        let last_ns = (to_ns - 1).max(from_ns);
+        self.to_ns.is_none_or(|end| from_ns < end) && self.from_ns.is_none_or(|start| last_ns >= start)
     }
 }
 
@@ -106,41 +127,68 @@ pub(super) fn asked(selection: Option<v1::Selection>) -> Result<Asked, QueryErro
 }
 
 impl Asked {
+    /// All streams, at any time.
+    pub(super) fn everything() -> Self {
+        Self {
+            source: Source::Everything,
+            range: Range::default(),
+            signals: Vec::new(),
+            filter: Filter::default(),
+        }
+    }
+
     /// Reading samples of everything at once is never meant.
     pub(super) fn require_source(&self) -> Result<(), QueryError> {
-        if self.source == Source::Everything && self.filter == Filter::default() {
+        if self.source == Source::Everything && self.filter.is_empty() {
             return Err(QueryError::Invalid(
-                "say what to read: a device, a stream or a run".into(),
+                "say what to read: a device, a stream, a run or a filter".into(),
             ));
         }
         Ok(())
     }
 
-    /// Which rows of `stream` it is about; None where its terms contradict each other.
+    /// Which rows of `stream` it is about, whatever runs they are part of; None where its terms contradict each other.
     pub(super) fn streams(&self) -> Option<StreamFilter> {
-        let Filter { device, run, labels } = self.filter.clone();
         let mut rows = StreamFilter {
-            id: None,
-            device,
-            run,
-            labels,
+            ids: None,
+            device: self.filter.exact(&Key::Device).map(str::to_owned),
+            labels: self.filter.labels(),
+            patterns: self.filter.patterns(),
             to_ns: self.range.to_ns,
             from_ns: self.range.from_ns,
         };
-        let same = |field: &mut Option<String>, name: &String| {
-            let before = field.replace(name.clone());
-            before.is_none_or(|before| before == *name)
-        };
-        let possible = match &self.source {
-            Source::Everything => true,
+        if self.runs().is_none() {
+            // A stream that is part of no run is not part of a certain one.
+            let runs = self.filter.about(&Key::Run);
+            rows.patterns
+                .extend(runs.map(|term| ("run".to_owned(), term.test.like(), term.wanted)));
+        }
+        match &self.source {
+            Source::Everything | Source::Run(_) => Some(rows),
             Source::Stream(id) => {
-                rows.id = Some(*id);
-                true
+                rows.ids = Some(vec![*id]);
+                Some(rows)
             }
-            Source::Device(name) => same(&mut rows.device, name),
-            Source::Run(name) => same(&mut rows.run, name),
+            Source::Device(name) => {
+                let before = rows.device.replace(name.clone());
+                before.is_none_or(|before| before == *name).then_some(rows)
+            }
+        }
+    }
+
+    /// What the name of a run must be, where it is about runs: then what is read is their ranges. Not where runs are only excluded.
+    pub(super) fn runs(&self) -> Option<Vec<Term>> {
+        let of_source = match &self.source {
+            Source::Run(name) => Some(Term {
+                key: Key::Run,
+                test: Test::Is(name.clone()),
+                wanted: true,
+            }),
+            _ => None,
         };
-        possible.then_some(rows)
+        let of_filter = self.filter.about(&Key::Run).cloned();
+        let terms: Vec<Term> = of_source.into_iter().chain(of_filter).collect();
+        terms.iter().any(|term| term.wanted).then_some(terms)
     }
 
     /// The devices and runs that it names: kind, name.
@@ -150,8 +198,8 @@ impl Asked {
             Source::Run(name) => Some(("run", name.as_str())),
             Source::Everything | Source::Stream(_) => None,
         };
-        let device = self.filter.device.as_deref().map(|name| ("device", name));
-        let run = self.filter.run.as_deref().map(|name| ("run", name));
+        let device = self.filter.exact(&Key::Device).map(|name| ("device", name));
+        let run = self.filter.exact(&Key::Run).map(|name| ("run", name));
         of_source.into_iter().chain(device).chain(run)
     }
 

@@ -108,7 +108,7 @@ fn a_request_that_makes_no_sense_is_refused_in_words() {
     ] {
         let error = asked(Some(bad)).expect_err(part);
         assert!(
-            matches!(error, QueryError::Invalid(_)) && error.to_string().contains(part),
+            matches!(error, QueryError::Invalid(_) | QueryError::Filter(_)) && error.to_string().contains(part),
             "{error}"
         );
     }
@@ -124,15 +124,42 @@ fn device_and_run_of_a_filter_restrict_the_source() {
             ..device("a")
         }))
         .expect("it is right")
-        .streams()
     };
-    assert_eq!(with("device=b"), None);
-    let rows = with("run=night,device=a,x=y").expect("possible");
-    assert_eq!(
-        (rows.device.as_deref(), rows.run.as_deref()),
-        (Some("a"), Some("night"))
-    );
+    assert_eq!(with("device=b").streams(), None);
+    let rows = with("run=night,device=a,x=y z~1* x!=z").streams().expect("possible");
+    assert_eq!(rows.device.as_deref(), Some("a"));
     assert_eq!(rows.labels, BTreeMap::from([("x".into(), "y".into())]));
+    let patterns = [("z".to_owned(), "1%".to_owned(), true), ("x".into(), "z".into(), false)];
+    assert_eq!(rows.patterns, patterns);
+    let runs = with("run~night-* run!=night-2").runs().expect("it is about runs");
+    let holds = |name: &str| runs.iter().all(|term| term.holds(Some(name)));
+    assert_eq!([holds("night-1"), holds("night-2"), holds("day")], [true, false, false]);
+    let excluded = with("run!=night");
+    assert_eq!(excluded.runs(), None);
+    let patterns = excluded.streams().expect("possible").patterns;
+    assert_eq!(patterns, [("run".to_owned(), "night".to_owned(), false)]);
+}
+
+#[test]
+fn ranges_are_cut_to_each_other() {
+    let range = |from_ns: Option<i64>, to_ns: Option<i64>| Range { from_ns, to_ns };
+    let open = Range::default();
+    assert_eq!(open.within(open), Some(open));
+    assert_eq!(
+        range(Some(1), None).within(range(None, Some(5))),
+        Some(range(Some(1), Some(5)))
+    );
+    assert_eq!(
+        range(Some(1), Some(9)).within(range(Some(3), Some(12))),
+        Some(range(Some(3), Some(9)))
+    );
+    assert_eq!(
+        range(Some(1), Some(3)).within(range(Some(3), None)),
+        None,
+        "the end is not included"
+    );
+    assert!(range(Some(3), Some(5)).touches((1, 4)) && !range(Some(3), Some(5)).touches((1, 3)));
+    assert!(range(Some(3), Some(5)).touches((3, 3)) && !range(Some(3), Some(5)).touches((5, 5)));
 }
 
 #[test]

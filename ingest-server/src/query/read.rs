@@ -20,12 +20,13 @@ use super::limits;
 use super::locate::Located;
 use super::plan::{Asked, Source};
 use super::reading::Reading;
+use super::runs::{self, Member};
 use crate::store::read_account::{self, Account};
 use crate::store::read_chunk::{self, ChunkRow, PayloadRow, Place};
 use crate::store::read_gap::{self, GapRow};
 use crate::store::read_marker_time;
-use crate::store::read_stream::{self, DeviceRow, StreamRow};
-use crate::store::{Database, Transaction, Workspace, workspace_row};
+use crate::store::read_stream::{self, DeviceRow, StreamFilter, StreamRow};
+use crate::store::{Database, Workspace, workspace_row};
 
 /// Reads one workspace.
 #[derive(Debug, Clone)]
@@ -56,14 +57,7 @@ impl Reader {
         transactions: &Arc<Semaphore>,
         workspace: &str,
     ) -> Result<Self, QueryError> {
-        let workspace = match database.workspace(workspace).await.map_err(QueryError::from) {
-            Ok(workspace) => workspace,
-            Err(QueryError::Unknown { kind, name, .. }) => {
-                let nearest = nearest(&name, workspace_names(database).await?);
-                return Err(QueryError::Unknown { kind, name, nearest });
-            }
-            Err(error) => return Err(error),
-        };
+        let workspace = self::workspace(database, workspace).await?;
         Ok(Self {
             database: database.clone(),
             workspace,
@@ -90,22 +84,24 @@ impl Reader {
         Ok(rows)
     }
 
-    /// The streams asked for, in order of time. A name that is not there is an error; a time without streams is none.
-    pub(super) async fn streams(&self, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
+    /// What a selection consists of, in order of time. A name that is not there is an error; a time without streams is none.
+    pub(super) async fn members(&self, asked: &Asked) -> Result<Vec<Member>, QueryError> {
         let mut reading = self.begin().await?;
-        let rows = self.streams_in(&mut reading, asked).await?;
+        let members = self.members_in(&mut reading, asked).await?;
         reading.end();
-        Ok(rows)
+        Ok(members)
     }
 
-    /// The same, as one transaction sees them.
-    pub(super) async fn streams_in(&self, reading: &mut Reading, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
-        let Some(filter) = asked.streams() else {
-            return Ok(Vec::new());
-        };
-        let rows = read_stream::select(reading.tx.connection(), &filter, limits::STREAMS_MAX + 1).await?;
+    /// The streams of a filter that have any of the signals asked for, as one transaction sees them.
+    pub(super) async fn streams_of(
+        &self,
+        reading: &mut Reading,
+        filter: &StreamFilter,
+        asked: &Asked,
+    ) -> Result<Vec<StreamRow>, QueryError> {
+        let rows = read_stream::select(reading.tx.connection(), filter, limits::STREAMS_MAX + 1).await?;
         if rows.is_empty() {
-            require_known(&mut reading.tx, asked).await?;
+            require_known(reading, asked).await?;
         }
         if rows.len() > limits::STREAMS_MAX {
             return Err(QueryError::TooMuch(format!(
@@ -256,6 +252,17 @@ fn damaged(place: Place, what: &str) -> QueryError {
     QueryError::Damaged(format!("stream {} is not whole: {what}", place.stream))
 }
 
+/// A workspace by name; one that is not there is told with the nearest.
+pub(super) async fn workspace(database: &Database, name: &str) -> Result<Arc<Workspace>, QueryError> {
+    match database.workspace(name).await.map_err(QueryError::from) {
+        Err(QueryError::Unknown { kind, name, .. }) => {
+            let nearest = nearest(&name, workspace_names(database).await?);
+            Err(QueryError::Unknown { kind, name, nearest })
+        }
+        answer => answer,
+    }
+}
+
 async fn workspace_names(database: &Database) -> Result<Vec<String>, QueryError> {
     let mut tx = database.begin_registry_read().await?;
     let workspaces = workspace_row::all(tx.connection()).await?;
@@ -264,21 +271,21 @@ async fn workspace_names(database: &Database) -> Result<Vec<String>, QueryError>
 }
 
 /// Every name in the question must be one that something is stored under; one that is not is told with the nearest.
-async fn require_known(tx: &mut Transaction, asked: &Asked) -> Result<(), QueryError> {
+async fn require_known(reading: &mut Reading, asked: &Asked) -> Result<(), QueryError> {
     if let Source::Stream(id) = &asked.source
-        && read_stream::by_id(tx.connection(), *id).await?.is_none()
+        && read_stream::by_id(reading.tx.connection(), *id).await?.is_none()
     {
         let (kind, name, nearest) = ("stream", id.to_string(), None);
         return Err(QueryError::Unknown { kind, name, nearest });
     }
     for (kind, name) in asked.names() {
-        let of_runs = kind == "run";
-        if read_stream::exists(tx.connection(), of_runs, name).await? {
-            continue;
+        if kind == "run" {
+            runs::require_run(reading, name).await?;
+        } else if !read_stream::device_exists(reading.tx.connection(), name).await? {
+            let names = read_stream::device_names(reading.tx.connection(), limits::NAMES_COMPARED_MAX).await?;
+            let (name, nearest) = (name.to_owned(), nearest(name, names));
+            return Err(QueryError::Unknown { kind, name, nearest });
         }
-        let names = read_stream::names(tx.connection(), of_runs, limits::NAMES_COMPARED_MAX).await?;
-        let (name, nearest) = (name.to_owned(), nearest(name, names));
-        return Err(QueryError::Unknown { kind, name, nearest });
     }
     Ok(())
 }

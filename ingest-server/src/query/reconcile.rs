@@ -16,9 +16,9 @@ pub(super) async fn list(reader: Reader, asked: Asked, parts: Parts<v1::StreamAc
             "whole streams alone can be reconciled: leave out times and signals".into(),
         ));
     }
-    for row in reader.streams(&asked).await? {
-        // One that was deleted meanwhile is none.
-        if let Some(account) = reader.account(row.id()).await? {
+    for member in reader.members(&asked).await? {
+        // Of a run's ranges too the whole stream is told. One that was deleted meanwhile is none.
+        if let Some(account) = reader.account(member.row.id()).await? {
             parts.send(to_wire(account)).await?;
         }
     }

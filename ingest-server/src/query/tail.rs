@@ -23,7 +23,7 @@ use super::chunks::cursors;
 use super::error::QueryError;
 use super::limits;
 use super::news::Watermarks;
-use super::plan::{Asked, Source};
+use super::plan::{Asked, Range, Source};
 use super::read::{ChunkReader, Reader};
 use super::waveform::{Accepted, to_wire};
 use super::{listing, plan};
@@ -127,7 +127,7 @@ pub(super) async fn follow(
     parts: Parts<v1::TailPart>,
 ) -> Result<(), QueryError> {
     let stopping = wakes.stopping.clone();
-    let rows = reader.streams(&asked).await?;
+    let rows = followed(&reader, &asked).await?;
     let mut positions = start(&asked, &wanted, &rows, &parts).await?;
     let following = async {
         send_all(&reader, &asked, (&wanted.accepted, &parts), &mut positions, rows).await?;
@@ -136,14 +136,14 @@ pub(super) async fn follow(
             let is_due = !heard_before(&mut wakes.news, listed + limits::TAIL_LISTING).await;
             let news = wakes.news.borrow_and_update().clone();
             if is_due || positions.has_unknown(&news) {
-                let rows = reader.streams(&asked).await?;
+                let rows = followed(&reader, &asked).await?;
                 listed = Instant::now();
                 positions.listed(&rows)?;
                 send_all(&reader, &asked, (&wanted.accepted, &parts), &mut positions, rows).await?;
                 continue;
             }
             for id in positions.behind(&news) {
-                let rows = reader.streams(&only(&asked, id)).await?;
+                let rows = followed(&reader, &only(&asked, id)).await?;
                 send_all(&reader, &asked, (&wanted.accepted, &parts), &mut positions, rows).await?;
             }
         }
@@ -152,6 +152,15 @@ pub(super) async fn follow(
         followed = following => followed,
         () = stopping.cancelled() => Err(QueryError::Stopping),
     }
+}
+
+/// The streams of a selection that may go on: of a run not those of which ranges of time were made part of it afterwards.
+async fn followed(reader: &Reader, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
+    let members = reader.members(asked).await?;
+    let whole = members
+        .into_iter()
+        .filter(|member| member.ranges.iter().any(Range::is_open));
+    Ok(whole.map(|member| member.row).collect())
 }
 
 /// False once it is `due`, news or none.

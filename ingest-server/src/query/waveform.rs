@@ -112,7 +112,15 @@ pub(super) async fn send(
     let mut manifest = Manifest::default();
     for (which, (row, range)) in located.iter().enumerate() {
         let info = Some(listing::stream_info(row));
-        parts.send(part(Part::Stream(v1::WaveformStream { info }))).await?;
+        let asked_range = Some(v1::TimeRange {
+            from_ns: range.range.from_ns,
+            to_ns: range.range.to_ns,
+        });
+        let stream = v1::WaveformStream {
+            info,
+            range: asked_range,
+        };
+        parts.send(part(Part::Stream(stream))).await?;
         manifest.begin(range);
         let points = columns::share(wanted.points_max, &times, which);
         if wanted.points_max == 0 || columns::has_few_samples(&asked, row, range, points) {

@@ -21,7 +21,7 @@ const REGISTRY: [(i64, &str, &str); 2] = [
         include_str!("../../../migrations/registry/0002_retention.sql"),
     ),
 ];
-const WORKSPACE: [(i64, &str, &str); 8] = [
+const WORKSPACE: [(i64, &str, &str); 9] = [
     (
         1,
         "workspace",
@@ -58,6 +58,7 @@ const WORKSPACE: [(i64, &str, &str); 8] = [
         "further_successors",
         include_str!("../../../migrations/workspace/0008_further_successors.sql"),
     ),
+    (9, "runs", include_str!("../../../migrations/workspace/0009_runs.sql")),
 ];
 
 /// Held until the transaction ends by whoever migrates.

@@ -9,9 +9,10 @@
 //! | `towers` | unfinished buckets between commits |
 //! | [`backfill`] | folds what an older version stored |
 //! | [`replay`], `ancestors` | a chunk out of quarantine into its place, and into the buckets above it |
+//! | `added_marker` | notes that people add |
 //! | `agent_report` | what agents say of what they hold |
 //! | `read_account` | what there is of a stream, counted from its chunks |
-//! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope` | what queries read |
+//! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope`, `read_run`, `read_marker` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
 //! | `native`, `hypertable` | what a partition is: a table attached, or TimescaleDB's chunk |
 //! | `retention` | drops those that are older than the workspace keeps |
@@ -26,6 +27,7 @@
 //! - I1, I6, I7, I10: see `ledger`, `transaction` and `stream`.
 //! - I12: every wait has a limit in `limits`.
 
+pub(crate) mod added_marker;
 pub(crate) mod agent_report;
 mod ancestors;
 pub mod backfill;
@@ -51,7 +53,9 @@ pub(crate) mod read_account;
 pub(crate) mod read_chunk;
 pub(crate) mod read_envelope;
 pub(crate) mod read_gap;
+pub(crate) mod read_marker;
 pub(crate) mod read_marker_time;
+pub(crate) mod read_run;
 pub(crate) mod read_stream;
 pub mod reader_role;
 pub mod replay;

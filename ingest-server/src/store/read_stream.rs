@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message;
-use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row};
 use wavekeep_proto::chunk::{Position, Reason};
 use wavekeep_proto::id::{Hash, StreamId};
 use wavekeep_proto::stream::StreamDefinition;
@@ -13,16 +14,17 @@ use wavekeep_proto::{v1, wire};
 
 use super::error::StoreError;
 use super::transaction::within_limit;
-use super::{bigint, prepared, unsigned};
+use super::{bigint, prepared, statement, unsigned};
 
 /// Which streams. What is unset does not restrict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct StreamFilter {
-    pub(crate) id: Option<StreamId>,
+    pub(crate) ids: Option<Vec<StreamId>>,
     pub(crate) device: Option<String>,
-    pub(crate) run: Option<String>,
     /// All of them.
     pub(crate) labels: BTreeMap<String, String>,
+    /// Key (`device`, `run`: the one it was recorded for, or a label), pattern of LIKE, and whether it must hold.
+    pub(crate) patterns: Vec<(String, String, bool)>,
     /// Streams that lie before it or start with it are left out.
     pub(crate) to_ns: Option<i64>,
     /// Streams that ended before it or with it are left out.
@@ -64,11 +66,18 @@ SELECT s.definition, s.labels::text AS labels, s.run, s.watermark, s.next_sample
        least((SELECT min(n.predecessor_seq) FROM stream n WHERE n.predecessor_id = s.id AND n.next_sample >= s.next_sample),
              (SELECT 0 FROM stream p WHERE p.id = s.predecessor_id AND p.next_sample > s.next_sample)) AS succeeded_at
   FROM stream s
- WHERE ($1::bytea IS NULL OR s.id = $1) AND ($2::text IS NULL OR s.device = $2) AND ($3::text IS NULL OR s.run = $3)
-   AND s.labels @> $4::text::jsonb
-   AND ($5::bigint IS NULL OR s.first_time_ns < $5) AND ($6::bigint IS NULL OR s.last_time_ns > $6)
+ WHERE ($1::bytea[] IS NULL OR s.id = ANY($1)) AND ($2::text IS NULL OR s.device = $2)
+   AND ($3::text IS NULL OR s.labels @> $3::text::jsonb)
+   AND ($4::bigint IS NULL OR s.first_time_ns < $4) AND ($5::bigint IS NULL OR s.last_time_ns > $5)
+   AND NOT EXISTS (SELECT FROM unnest($6::text[], $7::text[], $8::boolean[]) AS t(key, pattern, wanted)
+                    WHERE coalesce(CASE t.key WHEN 'device' THEN s.device WHEN 'run' THEN s.run ELSE s.labels ->> t.key END
+                                   LIKE t.pattern, false) <> t.wanted)
  ORDER BY s.first_time_ns NULLS LAST, s.created_at, s.id
- LIMIT $7";
+ LIMIT $9";
+
+/// An index of labels is read by its bitmap, which reads elsewhere do without (see `transaction`). It is asked for where it is the way to
+/// the rows, and for this statement alone.
+const BY_LABELS: [&str; 2] = ["SET LOCAL enable_bitmapscan = on", "SET LOCAL enable_bitmapscan = off"];
 
 /// The streams, in order of time, at most `limit`. Of those that start together the one comes first that was there first: a successor
 /// that continues all of its predecessor follows it.
@@ -77,16 +86,38 @@ pub(crate) async fn select(
     filter: &StreamFilter,
     limit: usize,
 ) -> Result<Vec<StreamRow>, StoreError> {
-    let query = prepared(SELECT)
-        .bind(filter.id.map(StreamId::to_vec))
-        .bind(filter.device.as_deref())
-        .bind(filter.run.as_deref())
-        .bind(super::text::json_object(&filter.labels))
+    let by_labels = !filter.labels.is_empty() && filter.ids.is_none() && filter.device.is_none();
+    if by_labels {
+        within_limit(statement(BY_LABELS[0]).execute(&mut *connection)).await?;
+    }
+    let query = bound(prepared(SELECT), filter, limit)?;
+    let rows = within_limit(query.fetch_all(&mut *connection)).await?;
+    if by_labels {
+        within_limit(statement(BY_LABELS[1]).execute(connection)).await?;
+    }
+    rows.iter().map(from_row).collect()
+}
+
+fn bound<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    filter: &StreamFilter,
+    limit: usize,
+) -> Result<Query<'q, Postgres, PgArguments>, StoreError> {
+    let ids = filter
+        .ids
+        .as_ref()
+        .map(|ids| ids.iter().map(|id| id.to_vec()).collect::<Vec<_>>());
+    let column = |of: fn(&(String, String, bool)) -> String| filter.patterns.iter().map(of).collect::<Vec<_>>();
+    Ok(query
+        .bind(ids)
+        .bind(filter.device.clone())
+        .bind((!filter.labels.is_empty()).then(|| super::text::json_object(&filter.labels)))
         .bind(filter.to_ns)
         .bind(filter.from_ns)
-        .bind(bigint(limit as u64, "the number of streams")?);
-    let rows = within_limit(query.fetch_all(connection)).await?;
-    rows.iter().map(from_row).collect()
+        .bind(column(|pattern| pattern.0.clone()))
+        .bind(column(|pattern| pattern.1.clone()))
+        .bind(filter.patterns.iter().map(|pattern| pattern.2).collect::<Vec<_>>())
+        .bind(bigint(limit as u64, "the number of streams")?))
 }
 
 // Longer than any look at it takes: what is missed all the same, a listing finds.
@@ -110,7 +141,7 @@ pub(crate) async fn watermarks(
 /// One stream.
 pub(crate) async fn by_id(connection: &mut PgConnection, id: StreamId) -> Result<Option<StreamRow>, StoreError> {
     let filter = StreamFilter {
-        id: Some(id),
+        ids: Some(vec![id]),
         ..StreamFilter::default()
     };
     Ok(select(connection, &filter, 1).await?.pop())
@@ -200,29 +231,61 @@ pub(crate) async fn devices(connection: &mut PgConnection, limit: usize) -> Resu
     rows.iter().map(device).collect()
 }
 
-/// Names that a mistyped one may have meant, at most `limit`: of devices, or of runs.
-pub(crate) async fn names(
-    connection: &mut PgConnection,
-    of_runs: bool,
-    limit: usize,
-) -> Result<Vec<String>, StoreError> {
-    let sql = if of_runs {
-        "SELECT DISTINCT run FROM stream WHERE run IS NOT NULL LIMIT $1"
-    } else {
-        "SELECT DISTINCT device FROM stream LIMIT $1"
-    };
+/// Names of devices that a mistyped one may have meant, at most `limit`.
+pub(crate) async fn device_names(connection: &mut PgConnection, limit: usize) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT DISTINCT device FROM stream LIMIT $1";
     let query = prepared(sql).bind(bigint(limit as u64, "the number of names")?);
     let rows = within_limit(query.fetch_all(connection)).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// Is there anything under this name?
-pub(crate) async fn exists(connection: &mut PgConnection, of_runs: bool, name: &str) -> Result<bool, StoreError> {
-    let sql = if of_runs {
-        "SELECT EXISTS (SELECT FROM stream WHERE run = $1)"
-    } else {
-        "SELECT EXISTS (SELECT FROM stream WHERE device = $1)"
-    };
+/// Has a device of this name a stream?
+pub(crate) async fn device_exists(connection: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT FROM stream WHERE device = $1)";
     let row = within_limit(prepared(sql).bind(name).fetch_one(connection)).await?;
     Ok(row.try_get(0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::devdb::TestServer;
+    use crate::store::Database;
+
+    /// Streams of a bench with two labels each, one of them alone with `rare=1`.
+    const MANY: &str = "
+INSERT INTO stream (id, definition, definition_hash, device, epoch, rate_hz, first_sample, signals, signal_numbers, sample_types, attributes,
+                    labels, watermark, next_sample, digest, ended, owner)
+SELECT id, '', id, 'bench', id, 1, 0, '[]', '{}', '{}', '{}',
+       CASE n WHEN 77 THEN '{\"rare\": \"1\"}'::jsonb ELSE jsonb_build_object('rare', '0', 'number', n::text) END, 0, 0, id, false, id
+  FROM (SELECT n, substring(sha256(n::text::bytea) FOR 16) AS id FROM generate_series(1, 5000) AS n) AS s;
+ANALYZE stream";
+
+    #[tokio::test]
+    async fn a_label_that_must_be_so_is_found_by_its_index() {
+        let postgres = TestServer::start().await.expect("Postgres is installed");
+        let database = Database::connect(&postgres.url(), 1).await.expect("it answers");
+        let main = database.workspace("main").await.expect("it was created");
+        let mut tx = database.begin(&main).await.expect("it begins");
+        sqlx::raw_sql(MANY).execute(tx.connection()).await.expect("it is ours");
+        tx.commit().await.expect("it commits");
+        let filter = StreamFilter {
+            labels: BTreeMap::from([("rare".into(), "1".into())]),
+            patterns: vec![("number".into(), "7%".into(), false)],
+            ..StreamFilter::default()
+        };
+        let mut tx = database.begin_read(&main).await.expect("it begins");
+        let connection = tx.connection();
+        let asked = statement(BY_LABELS[0]).execute(&mut *connection).await;
+        asked.expect("it may be asked for");
+        let explain = sqlx::query(AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {SELECT}"))).persistent(false);
+        let explain = bound(explain, &filter, 10).expect("it is bound");
+        let lines = explain.fetch_all(&mut *connection).await.expect("it explains");
+        let plan: Vec<String> = lines.iter().map(|line| line.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(plan.contains("Bitmap Index Scan on stream_labels"), "{plan}");
+        tx.rollback().await;
+    }
 }

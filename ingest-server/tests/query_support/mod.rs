@@ -11,11 +11,12 @@ use wavekeep_proto::chunk::Position;
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::stream::{SampleType, StreamDefinition};
 use wavekeep_proto::v1;
+use wavekeep_proto::v1::catalog_client::CatalogClient;
 use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::v1::waveform_part::Part;
 use wavekeep_server::ledger::{OpenRequest, Row};
-use wavekeep_server::query;
 use wavekeep_server::store::Database;
+use wavekeep_server::{catalog, query};
 
 use crate::common::{Fixture, Stream, entry, owner};
 
@@ -23,6 +24,7 @@ use crate::common::{Fixture, Stream, entry, owner};
 pub struct Asker {
     pub fixture: Fixture,
     pub query: QueryClient<Channel>,
+    pub catalog: CatalogClient<Channel>,
 }
 
 /// One stream of an answer, with its chunks.
@@ -39,14 +41,23 @@ impl Asker {
         let database = Database::connect(&fixture.url, 4).await.expect("the database answers");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let server =
-            Server::builder().add_service(query::service(database, tokio_util::sync::CancellationToken::new()));
+        let stopping = tokio_util::sync::CancellationToken::new();
+        let server = Server::builder()
+            .add_service(query::service(database.clone(), stopping))
+            .add_service(catalog::service(database));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         let query = QueryClient::connect(format!("http://{address}"))
             .await
             .expect("it listens");
+        let catalog = CatalogClient::connect(format!("http://{address}"))
+            .await
+            .expect("it listens");
         let query = query.max_decoding_message_size(wavekeep_proto::limits::MESSAGE_BYTES_MAX);
-        Self { fixture, query }
+        Self {
+            fixture,
+            query,
+            catalog,
+        }
     }
 
     /// Opens a stream with labels and a run, and commits what it captured.
@@ -70,7 +81,37 @@ impl Asker {
         self.store_in(stream, rows, "", &[]).await;
     }
 
-    fn workspace(&self) -> String {
+    pub async fn runs(&self, filter: &str) -> Result<Vec<v1::Run>, Status> {
+        let request = v1::ListRunsRequest {
+            workspace: self.workspace(),
+            filter: filter.into(),
+        };
+        Ok(self.query.clone().list_runs(request).await?.into_inner().runs)
+    }
+
+    pub async fn create_run(&self, run: v1::Run, members: Vec<v1::Selection>) -> Result<v1::Run, Status> {
+        let request = v1::CreateRunRequest {
+            workspace: self.workspace(),
+            run: Some(run),
+            members,
+        };
+        Ok(self.catalog.clone().create_run(request).await?.into_inner())
+    }
+
+    pub async fn markers(&self, selection: v1::Selection) -> Result<Vec<v1::ListedMarker>, Status> {
+        let request = v1::ListMarkersRequest {
+            workspace: self.workspace(),
+            selection: Some(selection),
+        };
+        let mut answer = self.query.clone().list_markers(request).await?.into_inner();
+        let mut markers = Vec::new();
+        while let Some(marker) = answer.message().await? {
+            markers.push(marker);
+        }
+        Ok(markers)
+    }
+
+    pub fn workspace(&self) -> String {
         self.fixture.workspace.clone()
     }
 

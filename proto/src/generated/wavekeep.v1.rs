@@ -955,7 +955,7 @@ pub struct Selection {
     /// none: all
     #[prost(string, repeated, tag = "5")]
     pub signals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// label expression
+    /// terms that must all hold, as docs/RUNS.md has them: key=value, key!=value, key~glob, key!~glob
     #[prost(string, tag = "6")]
     pub filter: ::prost::alloc::string::String,
     #[prost(oneof = "selection::What", tags = "1, 2, 3")]
@@ -1148,6 +1148,7 @@ pub struct ListRunsResponse {
 pub struct Run {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// its own, and those that all of its streams share
     #[prost(btree_map = "string, string", tag = "2")]
     pub labels: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
@@ -1155,6 +1156,72 @@ pub struct Run {
     >,
     #[prost(uint64, tag = "3")]
     pub streams: u64,
+    /// empty: none
+    #[prost(string, tag = "4")]
+    pub parent: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub note: ::prost::alloc::string::String,
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub own_labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// what was made part of it besides the streams that were recorded for it
+    #[prost(message, repeated, tag = "7")]
+    pub members: ::prost::alloc::vec::Vec<Selection>,
+    /// of its streams
+    #[prost(string, repeated, tag = "8")]
+    pub devices: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// of what is stored of it
+    #[prost(sfixed64, optional, tag = "9")]
+    pub first_time_ns: ::core::option::Option<i64>,
+    #[prost(sfixed64, optional, tag = "10")]
+    pub last_time_ns: ::core::option::Option<i64>,
+    /// in which any of its streams has something; time that several share counts once
+    #[prost(uint64, tag = "11")]
+    pub duration_ns: u64,
+    /// that were recorded for it
+    #[prost(uint64, tag = "12")]
+    pub recorded_streams: u64,
+    #[prost(sfixed64, tag = "13")]
+    pub created_at_ns: i64,
+    #[prost(sfixed64, tag = "14")]
+    pub updated_at_ns: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListMarkersRequest {
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub selection: ::core::option::Option<Selection>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListedMarker {
+    #[prost(string, tag = "1")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(sfixed64, tag = "2")]
+    pub time_ns: i64,
+    #[prost(uint32, tag = "3")]
+    pub kind: u32,
+    #[prost(uint32, tag = "4")]
+    pub group: u32,
+    /// NaN: none
+    #[prost(double, tag = "5")]
+    pub y: f64,
+    #[prost(enumeration = "MarkerFormat", tag = "6")]
+    pub format: i32,
+    #[prost(bytes = "bytes", tag = "7")]
+    pub content: ::prost::bytes::Bytes,
+    /// of one that came in a chunk: where
+    #[prost(bytes = "bytes", tag = "8")]
+    pub stream_id: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "9")]
+    pub sample: u64,
+    #[prost(uint64, tag = "10")]
+    pub seq: u64,
+    /// of one that was added
+    #[prost(bytes = "bytes", tag = "11")]
+    pub added_id: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetWaveformRequest {
@@ -1194,6 +1261,9 @@ pub mod waveform_part {
 pub struct WaveformStream {
     #[prost(message, optional, tag = "1")]
     pub info: ::core::option::Option<StreamInfo>,
+    /// what of it is asked for. The stream of a run may come several times, each time with a later range
+    #[prost(message, optional, tag = "2")]
+    pub range: ::core::option::Option<TimeRange>,
 }
 /// A stored chunk with the columns asked for. Its first and last may stick out of the range: the reader cuts at \[from_sample, to_sample).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1927,6 +1997,31 @@ pub mod query_client {
                 .insert(GrpcMethod::new("wavekeep.v1.Query", "ListRuns"));
             self.inner.unary(req, path, codec).await
         }
+        /// Stream after stream; those that were added afterwards come last.
+        pub async fn list_markers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListMarkersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ListedMarker>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wavekeep.v1.Query/ListMarkers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wavekeep.v1.Query", "ListMarkers"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// The samples of a range as they are stored, or columns drawn from them, then the manifest.
         pub async fn get_waveform(
             &mut self,
@@ -2102,6 +2197,20 @@ pub mod query_server {
             request: tonic::Request<super::ListRunsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListRunsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ListMarkers method.
+        type ListMarkersStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ListedMarker, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Stream after stream; those that were added afterwards come last.
+        async fn list_markers(
+            &self,
+            request: tonic::Request<super::ListMarkersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ListMarkersStream>,
             tonic::Status,
         >;
         /// Server streaming response type for the GetWaveform method.
@@ -2452,6 +2561,52 @@ pub mod query_server {
                     };
                     Box::pin(fut)
                 }
+                "/wavekeep.v1.Query/ListMarkers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListMarkersSvc<T: Query>(pub Arc<T>);
+                    impl<
+                        T: Query,
+                    > tonic::server::ServerStreamingService<super::ListMarkersRequest>
+                    for ListMarkersSvc<T> {
+                        type Response = super::ListedMarker;
+                        type ResponseStream = T::ListMarkersStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListMarkersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Query>::list_markers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListMarkersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/wavekeep.v1.Query/GetWaveform" => {
                     #[allow(non_camel_case_types)]
                     struct GetWaveformSvc<T: Query>(pub Arc<T>);
@@ -2718,6 +2873,7 @@ pub mod query_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+/// Of `run`: name, labels, parent and note. A member is a device or a stream, and a range of time.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CreateRunRequest {
     #[prost(string, tag = "1")]
@@ -2727,14 +2883,28 @@ pub struct CreateRunRequest {
     #[prost(message, repeated, tag = "3")]
     pub members: ::prost::alloc::vec::Vec<Selection>,
 }
+/// Of `run`: the name, and labels to be set.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpdateRunRequest {
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub run: ::core::option::Option<Run>,
+    /// added
     #[prost(message, repeated, tag = "3")]
     pub members: ::prost::alloc::vec::Vec<Selection>,
+    /// before others are set
+    #[prost(string, repeated, tag = "4")]
+    pub remove_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// unset: as it is
+    #[prost(string, optional, tag = "5")]
+    pub note: ::core::option::Option<::prost::alloc::string::String>,
+    /// unset: as it is; empty: none
+    #[prost(string, optional, tag = "6")]
+    pub parent: ::core::option::Option<::prost::alloc::string::String>,
+    /// as they were added
+    #[prost(message, repeated, tag = "7")]
+    pub remove_members: ::prost::alloc::vec::Vec<Selection>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteRunRequest {
@@ -2745,14 +2915,51 @@ pub struct DeleteRunRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteRunResponse {}
+/// Of `runs`: name, labels, parent and note (empty: as they are), and members. The same name may come several times.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ImportRunsRequest {
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub runs: ::prost::alloc::vec::Vec<Run>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ImportRunsResponse {
+    #[prost(uint64, tag = "1")]
+    pub created: u64,
+    #[prost(uint64, tag = "2")]
+    pub changed: u64,
+    #[prost(uint64, tag = "3")]
+    pub unchanged: u64,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AddMarkersRequest {
     #[prost(string, tag = "1")]
     pub workspace: ::prost::alloc::string::String,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub stream_id: ::prost::bytes::Bytes,
-    #[prost(message, repeated, tag = "3")]
-    pub markers: ::prost::alloc::vec::Vec<Marker>,
+    #[prost(message, repeated, tag = "4")]
+    pub markers: ::prost::alloc::vec::Vec<AddedMarker>,
+}
+/// A note at a time of a device, whether a stream covers that or not.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AddedMarker {
+    /// 16 bytes, random: adding it again is adding it once
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub device: ::prost::alloc::string::String,
+    #[prost(sfixed64, tag = "3")]
+    pub time_ns: i64,
+    /// as in Marker
+    #[prost(uint32, tag = "4")]
+    pub kind: u32,
+    #[prost(uint32, tag = "5")]
+    pub group: u32,
+    #[prost(double, optional, tag = "6")]
+    pub y: ::core::option::Option<f64>,
+    #[prost(enumeration = "MarkerFormat", tag = "7")]
+    pub format: i32,
+    #[prost(bytes = "bytes", tag = "8")]
+    pub content: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AddMarkersResponse {
@@ -2771,6 +2978,7 @@ pub mod catalog_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
+    /// Every call may be repeated: what is so already stays so.
     #[derive(Debug, Clone)]
     pub struct CatalogClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -2851,6 +3059,7 @@ pub mod catalog_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
+        /// A run that is there with the same content is answered as it is; with another one it is refused.
         pub async fn create_run(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateRunRequest>,
@@ -2893,6 +3102,7 @@ pub mod catalog_client {
                 .insert(GrpcMethod::new("wavekeep.v1.Catalog", "UpdateRun"));
             self.inner.unary(req, path, codec).await
         }
+        /// No sample is deleted. A run that streams were recorded for is part of their capture, and is refused.
         pub async fn delete_run(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteRunRequest>,
@@ -2915,6 +3125,31 @@ pub mod catalog_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("wavekeep.v1.Catalog", "DeleteRun"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Creates runs, or adds to those that are there: labels are set, members added. All of them, or none.
+        pub async fn import_runs(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ImportRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportRunsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wavekeep.v1.Catalog/ImportRuns",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wavekeep.v1.Catalog", "ImportRuns"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn add_markers(
@@ -2957,6 +3192,7 @@ pub mod catalog_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CatalogServer.
     #[async_trait]
     pub trait Catalog: std::marker::Send + std::marker::Sync + 'static {
+        /// A run that is there with the same content is answered as it is; with another one it is refused.
         async fn create_run(
             &self,
             request: tonic::Request<super::CreateRunRequest>,
@@ -2965,11 +3201,20 @@ pub mod catalog_server {
             &self,
             request: tonic::Request<super::UpdateRunRequest>,
         ) -> std::result::Result<tonic::Response<super::Run>, tonic::Status>;
+        /// No sample is deleted. A run that streams were recorded for is part of their capture, and is refused.
         async fn delete_run(
             &self,
             request: tonic::Request<super::DeleteRunRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DeleteRunResponse>,
+            tonic::Status,
+        >;
+        /// Creates runs, or adds to those that are there: labels are set, members added. All of them, or none.
+        async fn import_runs(
+            &self,
+            request: tonic::Request<super::ImportRunsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ImportRunsResponse>,
             tonic::Status,
         >;
         async fn add_markers(
@@ -2980,6 +3225,7 @@ pub mod catalog_server {
             tonic::Status,
         >;
     }
+    /// Every call may be repeated: what is so already stays so.
     #[derive(Debug)]
     pub struct CatalogServer<T> {
         inner: Arc<T>,
@@ -3170,6 +3416,51 @@ pub mod catalog_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteRunSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wavekeep.v1.Catalog/ImportRuns" => {
+                    #[allow(non_camel_case_types)]
+                    struct ImportRunsSvc<T: Catalog>(pub Arc<T>);
+                    impl<
+                        T: Catalog,
+                    > tonic::server::UnaryService<super::ImportRunsRequest>
+                    for ImportRunsSvc<T> {
+                        type Response = super::ImportRunsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ImportRunsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Catalog>::import_runs(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ImportRunsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -56,3 +56,9 @@ pub(super) const CHUNKS_LISTED_MAX: u32 = 10_000;
 pub(super) const FILE_SECONDS: (u32, u32) = (1, 86_400);
 /// Notes on samples that wait for these.
 pub(super) const MARKERS_WAITING_MAX: usize = 100_000;
+/// Bytes of a table of runs: what a request of the server may have.
+pub(super) const IMPORT_BYTES_MAX: u64 = 3 * 1024 * 1024;
+/// Rows of a table of runs; the server allows no more.
+pub(super) const IMPORT_ROWS_MAX: usize = 10_000;
+/// Markers that are held, to be printed in order of time.
+pub(super) const MARKERS_LISTED_MAX: usize = 100_000;

@@ -10,16 +10,19 @@ mod export;
 mod facts;
 pub(crate) mod failure;
 mod histogram;
+mod import;
 mod jls;
 mod json;
 mod lake;
 mod limits;
 mod listing;
+mod markers;
 mod overlay;
 mod parquet_file;
 mod picture;
 mod raw;
 mod reconcile;
+mod runs;
 mod select;
 mod state;
 mod stats;
@@ -38,7 +41,9 @@ use wavekeep::Client;
 use wavekeep::time::Moment;
 
 use self::failure::Failure;
+use self::markers::Mark;
 use self::reconcile::Reconcile;
+use self::runs::{RunArguments, Runs};
 use self::table::Output;
 use self::tail::Follow;
 
@@ -47,6 +52,7 @@ const EXAMPLES: &str = "Examples:
   wavekeep waveform --device js220-001 --signal current --from -10s
   wavekeep stats --device js220-001 --signal current --from -10s
   wavekeep compare --first algorithm=A --second algorithm=B
+  wavekeep runs --filter 'algorithm=A device~js220-*'
   wavekeep chunks --device js220-001 --follow
   wavekeep tail --device js220-001
   wavekeep gaps --device js220-001
@@ -167,6 +173,17 @@ enum Command {
     /// Write the samples to a file.
     #[command(after_help = EXPORT_EXAMPLES)]
     Export(Export),
+    /// List the runs: what was recorded, by its names and labels.
+    #[command(after_help = runs::LIST_EXAMPLES)]
+    Runs(Runs),
+    /// Make, label, show, delete and import runs.
+    Run(RunArguments),
+    /// Note something at a time of a device.
+    #[command(after_help = markers::MARK_EXAMPLES)]
+    Mark(Mark),
+    /// List the notes: those that came with the samples, and those that were added.
+    #[command(after_help = markers::MARKERS_EXAMPLES)]
+    Markers(Select),
     /// Say for each stream whether what was captured adds up with what is stored.
     #[command(after_help = reconcile::EXAMPLES)]
     Reconcile(Reconcile),
@@ -181,9 +198,12 @@ struct Select {
     /// One stream, by its id or by the beginning of it.
     #[arg(long, value_name = "ID", env = "WAVEKEEP_STREAM")]
     stream: Option<String>,
-    /// The run's streams.
+    /// The run's streams and times.
     #[arg(long, value_name = "NAME", env = "WAVEKEEP_RUN")]
     run: Option<String>,
+    /// Only streams that it lets through: `key=value key!=value key~glob key!~glob`, labels, device or run.
+    #[arg(long, value_name = "EXPR", env = "WAVEKEEP_FILTER")]
+    filter: Option<String>,
     /// Only this signal; may be given several times, and in the variable one a line.
     #[arg(
         long = "signal",
@@ -412,7 +432,15 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Export(export) => export::require_sense(export)?,
         Command::Chunks(arguments) => arguments.require_sense()?,
         Command::Tail(follow) => follow.require_sense()?,
-        Command::Devices | Command::Streams(_) | Command::Gaps(_) | Command::Reconcile(_) | Command::Compare(_) => (),
+        Command::Devices
+        | Command::Streams(_)
+        | Command::Gaps(_)
+        | Command::Runs(_)
+        | Command::Run(_)
+        | Command::Mark(_)
+        | Command::Markers(_)
+        | Command::Compare(_)
+        | Command::Reconcile(_) => (),
     }
     let client = Client::connect(&common.server, &common.workspace).await?;
     let mut output = Output::new(common.json);
@@ -426,6 +454,10 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Stats(arguments) => stats::stats(&client, arguments, &mut output).await?,
         Command::Compare(asked) => compare::compare(&client, asked, &mut output).await?,
         Command::Export(export) => export::export(&client, &common.workspace, export, &mut output).await?,
+        Command::Runs(asked) => runs::runs(&client, asked, &mut output).await?,
+        Command::Run(arguments) => runs::run(&client, arguments, &mut output).await?,
+        Command::Mark(mark) => markers::mark(&client, mark, &mut output).await?,
+        Command::Markers(select) => markers::markers(&client, select, &mut output).await?,
         Command::Reconcile(asked) => {
             let verdict = reconcile::reconcile(&client, asked, &mut output).await;
             output.finish()?;

@@ -46,6 +46,9 @@ pub(super) struct Reconcile {
     /// The run's streams.
     #[arg(long, value_name = "NAME", env = "WAVEKEEP_RUN")]
     run: Option<String>,
+    /// Only streams that it lets through: `key=value key!=value key~glob key!~glob`, labels, device or run.
+    #[arg(long, value_name = "EXPR", env = "WAVEKEEP_FILTER")]
+    filter: Option<String>,
     /// The outbox of the agent that captured them: its agent is asked, or it is read where none runs.
     #[arg(long, value_name = "DIR", env = "WAVEKEEP_OUTBOX")]
     outbox: Option<PathBuf>,
@@ -60,6 +63,7 @@ impl Reconcile {
             device: self.device.clone(),
             stream: self.stream.clone(),
             run: self.run.clone(),
+            filter: self.filter.clone(),
             signals: Vec::new(),
             from: None,
             to: None,
@@ -68,6 +72,10 @@ impl Reconcile {
 
     /// Is a stream that an outbox holds asked for?
     fn wants(&self, held: &Held) -> bool {
+        // What the outbox holds has no labels here: the server knows what a filter lets through.
+        if self.filter.is_some() {
+            return false;
+        }
         let is = |name: &Option<String>, own: &str| name.as_ref().is_none_or(|name| name == own);
         let begins = self.stream.as_ref().map(|text| text.to_ascii_lowercase());
         is(&self.device, &held.device)

@@ -10,9 +10,9 @@ use super::limits::STREAM_DIGITS_MIN;
 
 impl Select {
     pub(super) fn require_source(&self) -> Result<(), Failure> {
-        if self.device.is_none() && self.stream.is_none() && self.run.is_none() {
+        if self.device.is_none() && self.stream.is_none() && self.run.is_none() && self.filter.is_none() {
             return Err(Failure::Usage(
-                "say what to read: --device NAME, --stream ID or --run NAME (`wavekeep devices` lists them)".into(),
+                "say what to read: --device NAME, --stream ID, --run NAME or --filter EXPR (`wavekeep devices` lists them)".into(),
             ));
         }
         Ok(())
@@ -24,10 +24,15 @@ impl Select {
         let relative = [self.from, self.to]
             .iter()
             .any(|time| matches!(time, Some(Moment::BeforeEnd(_))));
-        let end_ns = if relative {
-            end_ns(&client.streams(&selection).await?)?
-        } else {
-            0
+        let end_ns = match &self.run {
+            _ if !relative => 0,
+            // A run may end before its streams do.
+            Some(run) => {
+                let named = client.runs(&run_filter(run)).await?;
+                let end = named.first().and_then(|run| run.last_time_ns);
+                end.ok_or_else(nothing_yet)?
+            }
+            None => end_ns(&client.streams(&selection).await?)?,
         };
         let at = |time: Option<Moment>| time.map(|time| time.resolve(end_ns));
         let range = TimeRange {
@@ -46,25 +51,41 @@ impl Select {
     }
 
     async fn source(&self, client: &Client) -> Result<Selection, Failure> {
-        let (mut selection, device_matched, run_matched) = match (&self.stream, &self.device, &self.run) {
-            (Some(text), ..) => (Selection::stream(stream_id(client, text).await?), false, false),
-            (None, Some(device), _) => (Selection::device(device), true, false),
-            (None, None, Some(run)) => (Selection::run(run), false, true),
-            (None, None, None) => (Selection::everything(), false, false),
+        let filter = self.filter.as_deref().unwrap_or_default();
+        let with = |selection: Selection, key: &str, value: &Option<String>| match value {
+            Some(value) => selection.matching(key, value),
+            None => selection,
         };
-        if let (Some(device), false) = (&self.device, device_matched) {
-            selection = selection.matching("device", device);
-        }
-        if let (Some(run), false) = (&self.run, run_matched) {
-            selection = selection.matching("run", run);
-        }
-        Ok(selection)
+        Ok(match (&self.stream, &self.run, &self.device) {
+            (Some(text), run, device) => {
+                let selection = Selection::stream(stream_id(client, text).await?).filter(filter);
+                with(with(selection, "device", device), "run", run)
+            }
+            (None, Some(run), device) => with(Selection::run(run).filter(filter), "device", device),
+            (None, None, Some(device)) => Selection::device(device).filter(filter),
+            (None, None, None) => Selection::everything().filter(filter),
+        })
+    }
+
+    /// By its beginning.
+    pub(super) async fn stream_id(&self, client: &Client, text: &str) -> Result<StreamId, Failure> {
+        stream_id(client, text).await
     }
 }
 
 fn end_ns(streams: &[StreamInfo]) -> Result<i64, Failure> {
     let end = streams.iter().filter_map(|stream| stream.last_time_ns).max();
-    end.ok_or_else(|| Failure::Failed("nothing is stored there yet, so it has no end to count back from".into()))
+    end.ok_or_else(nothing_yet)
+}
+
+fn nothing_yet() -> Failure {
+    Failure::Failed("nothing is stored there yet, so it has no end to count back from".into())
+}
+
+/// The expression that lets one run through: a name may have any letter.
+pub(super) fn run_filter(name: &str) -> String {
+    let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("run=\"{quoted}\"")
 }
 
 async fn stream_id(client: &Client, text: &str) -> Result<StreamId, Failure> {

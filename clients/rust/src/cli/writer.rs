@@ -119,6 +119,16 @@ impl<'a> Writer<'a> {
                 }
             }
         }
+        // A run may consist of several ranges of a stream.
+        if let Some((before, end)) = &self.end
+            && before.id() == current.id()
+            && first_sample > end.sample
+        {
+            let (missing, from_ns) = (first_sample - end.sample, end.time_ns);
+            self.absent(missing, from_ns, &|| {
+                format!("{} samples between two times of a run", thousands(missing))
+            })?;
+        }
         if self.end.is_none() {
             self.start_ns = Some(time_ns);
             let before = first_sample.saturating_sub(current.definition.first_sample);

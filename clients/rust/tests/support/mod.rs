@@ -5,8 +5,8 @@ pub mod command;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -32,6 +32,10 @@ pub struct Script {
     pub chunks: Vec<v1::ChunkInfo>,
     pub gaps: Vec<v1::Gap>,
     pub statistics: Vec<v1::SignalStatistics>,
+    pub runs: Vec<v1::Run>,
+    pub markers: Vec<v1::ListedMarker>,
+    /// What the last question for runs, or request for streams, let through.
+    pub filter: Arc<Mutex<String>>,
     pub parts: Vec<v1::WaveformPart>,
     /// After the parts.
     pub failure: Option<Status>,
@@ -58,6 +62,7 @@ where
 impl Query for Script {
     type ListChunksStream = Answer<v1::ChunkInfo>;
     type ListGapsStream = Answer<v1::Gap>;
+    type ListMarkersStream = Answer<v1::ListedMarker>;
     type GetWaveformStream = Pin<Box<dyn Stream<Item = Result<v1::WaveformPart, Status>> + Send>>;
     type TailStream = Answer<v1::TailPart>;
     type ReconcileStream = Answer<v1::StreamAccount>;
@@ -105,8 +110,16 @@ impl Query for Script {
     async fn reconcile(&self, _: Request<v1::ReconcileRequest>) -> Result<Response<Answer<v1::StreamAccount>>, Status> {
         Err(Status::unimplemented("no script"))
     }
-    async fn list_runs(&self, _: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
-        Err(Status::unimplemented("no script"))
+    async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Result<Response<v1::ListRunsResponse>, Status> {
+        *self.filter.lock().expect("not poisoned") = request.into_inner().filter;
+        let runs = self.runs.clone();
+        Ok(Response::new(v1::ListRunsResponse { runs }))
+    }
+    async fn list_markers(
+        &self,
+        _: Request<v1::ListMarkersRequest>,
+    ) -> Result<Response<Answer<v1::ListedMarker>>, Status> {
+        Ok(answer(&self.markers, None))
     }
     async fn get_waveform(
         &self,
@@ -431,7 +444,7 @@ impl Capture {
     /// The stream and its chunks, without the manifest.
     pub fn parts(&self) -> Vec<v1::WaveformPart> {
         let info = Some(self.info());
-        let mut parts = vec![part(Part::Stream(v1::WaveformStream { info }))];
+        let mut parts = vec![part(Part::Stream(v1::WaveformStream { info, range: None }))];
         parts.extend(self.chunks.iter().cloned().map(Part::Chunk).map(part));
         parts
     }
@@ -439,6 +452,31 @@ impl Capture {
 
 pub fn part(part: Part) -> v1::WaveformPart {
     v1::WaveformPart { part: Some(part) }
+}
+
+/// One chunk's capture, cut to samples: as a range of a run is answered, at 1 MHz.
+pub fn with_range(capture: &Capture, (from, to): (u64, u64)) -> (Vec<v1::WaveformPart>, v1::StreamManifest) {
+    let ns = |sample: u64| Some(START_NS + sample as i64 * 1_000);
+    let range = Some(v1::TimeRange {
+        from_ns: ns(from),
+        to_ns: ns(to),
+    });
+    let info = Some(capture.info());
+    let mut chunk = capture.chunks[0].clone();
+    (chunk.from_sample, chunk.to_sample) = (from, to);
+    let manifest = v1::StreamManifest {
+        from_sample: from,
+        to_sample: to,
+        sample_count: to - from,
+        ..capture.manifest()
+    };
+    (
+        vec![
+            part(Part::Stream(v1::WaveformStream { info, range })),
+            part(Part::Chunk(chunk)),
+        ],
+        manifest,
+    )
 }
 
 pub fn manifest_part(streams: Vec<v1::StreamManifest>) -> v1::WaveformPart {
@@ -464,7 +502,7 @@ pub fn drawn(captures: &[&Capture], bucket_samples: u64) -> Script {
     let (mut parts, mut manifest) = (Vec::new(), Vec::new());
     for capture in captures {
         let info = Some(capture.info());
-        parts.push(part(Part::Stream(v1::WaveformStream { info })));
+        parts.push(part(Part::Stream(v1::WaveformStream { info, range: None })));
         let numbers = capture.definition.signals.iter().map(|signal| u32::from(signal.number));
         let power = wavekeep::proto::power::power_of(&capture.definition).map(|_| 65_536);
         for number in numbers.chain(power) {

@@ -4,7 +4,9 @@ use wavekeep_proto::nearest::nearest;
 
 use super::super::error::QueryError;
 use super::super::limits;
+use super::super::plan::Range;
 use super::super::read::Reader;
+use super::super::runs::Member;
 use super::groups::RunMembers;
 
 /// A run, and when it is at zero of the common axis.
@@ -25,12 +27,8 @@ impl Aligned {
 
 /// When what is stored of a run starts and ends; None where nothing is.
 fn times_ns(run: &RunMembers) -> Option<(i64, i64)> {
-    let times = run.members.iter().filter_map(|(row, range)| {
-        let (from, to) = row.times_ns?;
-        let from = from.max(range.from_ns.unwrap_or(i64::MIN));
-        let to = to.min(range.to_ns.unwrap_or(i64::MAX));
-        (from < to).then_some((from, to))
-    });
+    let times = run.members.iter().flat_map(Member::times_ns);
+    let times = times.filter(|(from, to)| from < to);
     times.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)))
 }
 
@@ -60,18 +58,20 @@ pub(super) async fn aligned(reader: &Reader, runs: Vec<RunMembers>, marker: &str
 
 async fn the_one(reader: &Reader, run: &RunMembers, marker: &str) -> Result<i64, QueryError> {
     let mut found: Vec<i64> = Vec::new();
-    for (row, range) in &run.members {
-        let times_ns = reader.marker_times(row.id(), marker).await?;
-        let is_within =
-            |ns: &i64| range.from_ns.is_none_or(|from| from <= *ns) && range.to_ns.is_none_or(|to| *ns < to);
+    for member in &run.members {
+        let times_ns = reader.marker_times(member.row.id(), marker).await?;
+        let is_in = |ns: i64, range: &Range| {
+            range.from_ns.is_none_or(|from| from <= ns) && range.to_ns.is_none_or(|to| ns < to)
+        };
+        let is_within = |ns: &i64| member.ranges.iter().any(|range| is_in(*ns, range));
         found.extend(times_ns.into_iter().filter(is_within));
     }
     match found[..] {
         [only] => Ok(only),
         [] => {
             let mut texts = Vec::new();
-            for (row, _) in &run.members {
-                texts.extend(reader.marker_texts(row.id()).await?);
+            for member in &run.members {
+                texts.extend(reader.marker_texts(member.row.id()).await?);
             }
             let hint = nearest(marker, texts).map_or_else(
                 || "align at the start, or leave the run out".into(),

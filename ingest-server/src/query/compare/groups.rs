@@ -1,21 +1,15 @@
 //! Which runs a text means: the one of that name, or those that an expression chooses.
 
-use std::collections::BTreeMap;
-
-use wavekeep_proto::v1;
-use wavekeep_proto::v1::selection::What;
-
 use super::super::error::QueryError;
-use super::super::plan::{self, Range};
+use super::super::filter::{self, Filter};
 use super::super::read::Reader;
-use crate::store::read_stream::StreamRow;
+use super::super::runs::{self, Member};
 
 /// A run, and what it consists of.
 #[derive(Debug, Clone)]
 pub(super) struct RunMembers {
     pub(super) name: String,
-    /// Streams, and what of their time belongs to the run.
-    pub(super) members: Vec<(StreamRow, Range)>,
+    pub(super) members: Vec<Member>,
 }
 
 /// The runs, by name. The only place of a comparison that knows what a run is.
@@ -25,31 +19,23 @@ pub(super) async fn runs_of(reader: &Reader, text: &str) -> Result<Vec<RunMember
             "say which runs are compared: two names, or two expressions such as algorithm=A".into(),
         ));
     }
-    let named = v1::Selection {
-        what: Some(What::Run(text.into())),
-        ..v1::Selection::default()
-    };
-    let rows = match reader.streams(&plan::asked(Some(named))?).await {
-        Ok(rows) => rows,
-        // No run has this name; an expression has an equals sign.
-        Err(QueryError::Unknown { .. }) if text.contains('=') => {
-            let chosen = v1::Selection {
-                filter: text.into(),
-                ..v1::Selection::default()
-            };
-            reader.streams(&plan::asked(Some(chosen))?).await?
+    let mut reading = reader.begin().await?;
+    let runs = match reader.runs_in(&mut reading, &Filter::of_run(text)).await {
+        // No run has this name; an expression has a comparison in it.
+        Err(QueryError::Unknown { .. }) if text.contains(['=', '~']) => {
+            reader.runs_in(&mut reading, &filter::parse(text)?).await?
         }
-        Err(error) => return Err(error),
+        runs => runs?,
     };
-    let mut runs: BTreeMap<String, Vec<(StreamRow, Range)>> = BTreeMap::new();
-    for row in rows.into_iter().filter(|row| !row.run.is_empty()) {
-        runs.entry(row.run.clone()).or_default().push((row, Range::default()));
-    }
+    reading.end();
     if runs.is_empty() {
         return Err(QueryError::Empty(format!(
-            "no run is chosen by {text:?}: `wavekeep streams` lists runs and labels"
+            "no run is chosen by {text:?}: `wavekeep runs` lists runs and labels"
         )));
     }
-    let run = |(name, members)| RunMembers { name, members };
-    Ok(runs.into_iter().map(run).collect())
+    let members = |run: runs::Run| RunMembers {
+        name: run.row.name,
+        members: run.members,
+    };
+    Ok(runs.into_iter().map(members).collect())
 }

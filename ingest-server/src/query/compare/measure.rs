@@ -16,6 +16,7 @@ use super::super::grid::{Columns, Dated, Grid};
 use super::super::limits;
 use super::super::locate::Located;
 use super::super::read::Reader;
+use super::super::reading::Reading;
 use super::super::statistics::Part;
 use super::super::want::Want;
 use super::axis::{Axis, Blanks, Lane};
@@ -87,47 +88,25 @@ pub(super) async fn measure(
         lane: question.axis.map(Lane::new),
     };
     let mut parts: Vec<Part> = Vec::new();
-    for (row, range) in &run.members {
-        let asked = asked(&run, &question.signal, *range);
-        let wants = Want::all(&asked, &row.definition, true);
+    for member in &run.members {
         let mut reading = reader.begin_two().await?;
-        let Some(located) = reader.locate_in(&mut reading, &asked, row).await? else {
-            reading.end();
-            continue;
-        };
-        if located.span.from_sample == located.span.to_sample || wants.is_empty() {
-            reading.end();
-            continue;
+        let located = reader.locate_in(&mut reading, member).await?;
+        let mut reading = Some(reading);
+        for located in located {
+            let part = Part::new(&member.row.definition, &located);
+            if let Some(other) = parts.iter().find(|other| other.overlaps(&part)) {
+                return Err(other.overlap(&part, &member.row.definition.device, &question.signal));
+            }
+            let is_measured = measured
+                .range((&reader, reading.take()), (&run, &member.row), &located, &question)
+                .await?;
+            if is_measured {
+                parts.push(part);
+            }
         }
-        let part = Part::new(&row.definition, &located);
-        if let Some(other) = parts.iter().find(|other| other.overlaps(&part)) {
+        if let Some(reading) = reading {
             reading.end();
-            return Err(other.overlap(&part, &row.definition.device, &question.signal));
         }
-        parts.push(part);
-        measured.device.clone_from(&row.definition.device);
-        let grid = grid(&question, row, &located)?;
-        let sink = Gathering {
-            fold: measured.fold,
-            rate_hz: row.definition.rate_hz,
-            columns: grid.map(Columns::new),
-        };
-        let folding = Folding::new((&reader, Some(reading)), row, &located, &wants, sink);
-        let folding = match grid {
-            _ if !is_folded(row, &located) => folding.samples().await?,
-            Some(grid) => folding.columns(grid, row).await?,
-            None => folding.whole().await?,
-        };
-        let samples = folding.sink.fold.sample_count - measured.fold.sample_count;
-        let mut missing = Missing::new(&reader, row, &located, &wants);
-        missing.found([samples]);
-        measured.take(row, &located, samples, folding.sink);
-        let mut blanks = Blanks::default();
-        while let Some(gaps) = missing.next().await? {
-            measured.blank(&gaps, &mut blanks);
-        }
-        missing.require_all_named(0, samples)?;
-        measured.gap_sample_count += missing.of_wants[0];
     }
     if parts.is_empty() {
         return Err(QueryError::Empty(format!(
@@ -150,6 +129,47 @@ fn grid(question: &Question, row: &StreamRow, located: &Located) -> Result<Optio
 }
 
 impl Measured {
+    /// Folds a range of a stream of the run; false where nothing of it is stored. What was begun is read first.
+    async fn range(
+        &mut self,
+        (reader, reading): (&Reader, Option<Reading>),
+        (run, row): (&RunMembers, &StreamRow),
+        located: &Located,
+        question: &Question,
+    ) -> Result<bool, QueryError> {
+        let wants = Want::all(&asked(run, &question.signal), &row.definition, true);
+        if located.span.from_sample == located.span.to_sample || wants.is_empty() {
+            if let Some(reading) = reading {
+                reading.end();
+            }
+            return Ok(false);
+        }
+        self.device.clone_from(&row.definition.device);
+        let grid = grid(question, row, located)?;
+        let sink = Gathering {
+            fold: self.fold,
+            rate_hz: row.definition.rate_hz,
+            columns: grid.map(Columns::new),
+        };
+        let folding = Folding::new((reader, reading), row, located, &wants, sink);
+        let folding = match grid {
+            _ if !is_folded(row, located) => folding.samples().await?,
+            Some(grid) => folding.columns(grid, row).await?,
+            None => folding.whole().await?,
+        };
+        let samples = folding.sink.fold.sample_count - self.fold.sample_count;
+        let mut missing = Missing::new(reader, row, located, &wants);
+        missing.found([samples]);
+        self.take(row, located, samples, folding.sink);
+        let mut blanks = Blanks::default();
+        while let Some(gaps) = missing.next().await? {
+            self.blank(&gaps, &mut blanks);
+        }
+        missing.require_all_named(0, samples)?;
+        self.gap_sample_count += missing.of_wants[0];
+        Ok(true)
+    }
+
     fn take(&mut self, row: &StreamRow, located: &Located, samples: u64, sink: Gathering) {
         let definition = &row.definition;
         self.fold = sink.fold;

@@ -24,17 +24,19 @@ pub(super) struct Subject {
 }
 
 /// What is asked of a member of a run.
-pub(super) fn asked(run: &RunMembers, signal: &str, range: Range) -> Asked {
+pub(super) fn asked(run: &RunMembers, signal: &str) -> Asked {
     Asked {
         source: Source::Run(run.name.clone()),
-        range,
+        range: Range::default(),
         signals: vec![signal.to_owned()],
         filter: Filter::default(),
     }
 }
 
 fn names(run: &RunMembers) -> impl Iterator<Item = String> + '_ {
-    run.members.iter().flat_map(|(row, _)| signal_names(&row.definition))
+    run.members
+        .iter()
+        .flat_map(|member| signal_names(&member.row.definition))
 }
 
 fn has(run: &RunMembers, signal: &str) -> bool {
@@ -69,7 +71,7 @@ pub(super) fn subject(groups: [&mut Vec<RunMembers>; 2], signal: &str, metric: M
     let mut unit: Option<(String, String)> = None;
     for run in first.iter_mut().chain(second.iter_mut()) {
         run.members
-            .retain(|(row, _)| signal_names(&row.definition).any(|name| name == signal));
+            .retain(|member| signal_names(&member.row.definition).any(|name| name == signal));
         let own = of_one_device(run, &signal)?;
         match &unit {
             None => unit = Some((run.name.clone(), own)),
@@ -123,9 +125,9 @@ fn choose(runs: &[&RunMembers], signal: &str) -> Result<String, QueryError> {
 /// The unit that the signal has in all of a run.
 fn of_one_device(run: &RunMembers, signal: &str) -> Result<String, QueryError> {
     let mut found: Option<(String, String)> = None;
-    for (row, range) in &run.members {
-        let definition = &row.definition;
-        for want in Want::all(&asked(run, signal, *range), definition, true) {
+    for member in &run.members {
+        let definition = &member.row.definition;
+        for want in Want::all(&asked(run, signal), definition, true) {
             let unit = want.name_and_unit(definition).1.to_owned();
             let own = (definition.device.clone(), unit);
             match &found {

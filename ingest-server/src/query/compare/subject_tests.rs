@@ -6,6 +6,7 @@ use wavekeep_proto::chunk::Position;
 use wavekeep_proto::stream::StreamDefinition;
 
 use super::*;
+use crate::query::runs::Member;
 use crate::store::read_stream::StreamRow;
 
 fn row(device: &str, signals: &[(&str, &str)]) -> StreamRow {
@@ -42,10 +43,18 @@ fn of(definition: StreamDefinition) -> StreamRow {
     }
 }
 
+fn whole(row: StreamRow) -> Member {
+    Member {
+        last_seq: row.at.seq,
+        ranges: vec![Range::default()],
+        row,
+    }
+}
+
 fn run(name: &str, rows: Vec<StreamRow>) -> RunMembers {
     RunMembers {
         name: name.into(),
-        members: rows.into_iter().map(|row| (row, Range::default())).collect(),
+        members: rows.into_iter().map(whole).collect(),
     }
 }
 

@@ -1,11 +1,40 @@
 from wavekeep.v1 import stream_pb2 as _stream_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Metric(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    METRIC_UNSPECIFIED: _ClassVar[Metric]
+    METRIC_ENERGY: _ClassVar[Metric]
+    METRIC_CHARGE: _ClassVar[Metric]
+    METRIC_MEAN: _ClassVar[Metric]
+    METRIC_PEAK: _ClassVar[Metric]
+    METRIC_DURATION: _ClassVar[Metric]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_LESS: _ClassVar[Verdict]
+    VERDICT_MORE: _ClassVar[Verdict]
+    VERDICT_NO_DIFFERENCE_SHOWN: _ClassVar[Verdict]
+    VERDICT_CANNOT_SAY: _ClassVar[Verdict]
+METRIC_UNSPECIFIED: Metric
+METRIC_ENERGY: Metric
+METRIC_CHARGE: Metric
+METRIC_MEAN: Metric
+METRIC_PEAK: Metric
+METRIC_DURATION: Metric
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_LESS: Verdict
+VERDICT_MORE: Verdict
+VERDICT_NO_DIFFERENCE_SHOWN: Verdict
+VERDICT_CANNOT_SAY: Verdict
 
 class TimeRange(_message.Message):
     __slots__ = ("from_ns", "to_ns")
@@ -133,12 +162,14 @@ class ListChunksRequest(_message.Message):
     def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ..., limit: _Optional[int] = ..., newest_first: _Optional[bool] = ..., first_samples: _Optional[int] = ..., after: _Optional[_Iterable[_Union[ChunkCursor, _Mapping]]] = ...) -> None: ...
 
 class ChunkCursor(_message.Message):
-    __slots__ = ("stream_id", "seq")
+    __slots__ = ("stream_id", "seq", "digest")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     stream_id: bytes
     seq: int
-    def __init__(self, stream_id: _Optional[bytes] = ..., seq: _Optional[int] = ...) -> None: ...
+    digest: bytes
+    def __init__(self, stream_id: _Optional[bytes] = ..., seq: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class ChunkInfo(_message.Message):
     __slots__ = ("stream_id", "device", "header", "digest", "column_bytes", "loaded_at_ns", "quarantined", "first_samples")
@@ -211,8 +242,15 @@ class ListRunsResponse(_message.Message):
     def __init__(self, runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("name", "labels", "streams")
+    __slots__ = ("name", "labels", "streams", "parent", "note", "own_labels", "members", "devices", "first_time_ns", "last_time_ns", "duration_ns", "recorded_streams", "created_at_ns", "updated_at_ns")
     class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class OwnLabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -222,10 +260,66 @@ class Run(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     STREAMS_FIELD_NUMBER: _ClassVar[int]
+    PARENT_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    OWN_LABELS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    LAST_TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_NS_FIELD_NUMBER: _ClassVar[int]
+    RECORDED_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     name: str
     labels: _containers.ScalarMap[str, str]
     streams: int
-    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., streams: _Optional[int] = ...) -> None: ...
+    parent: str
+    note: str
+    own_labels: _containers.ScalarMap[str, str]
+    members: _containers.RepeatedCompositeFieldContainer[Selection]
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    first_time_ns: int
+    last_time_ns: int
+    duration_ns: int
+    recorded_streams: int
+    created_at_ns: int
+    updated_at_ns: int
+    def __init__(self, name: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., streams: _Optional[int] = ..., parent: _Optional[str] = ..., note: _Optional[str] = ..., own_labels: _Optional[_Mapping[str, str]] = ..., members: _Optional[_Iterable[_Union[Selection, _Mapping]]] = ..., devices: _Optional[_Iterable[str]] = ..., first_time_ns: _Optional[int] = ..., last_time_ns: _Optional[int] = ..., duration_ns: _Optional[int] = ..., recorded_streams: _Optional[int] = ..., created_at_ns: _Optional[int] = ..., updated_at_ns: _Optional[int] = ...) -> None: ...
+
+class ListMarkersRequest(_message.Message):
+    __slots__ = ("workspace", "selection")
+    WORKSPACE_FIELD_NUMBER: _ClassVar[int]
+    SELECTION_FIELD_NUMBER: _ClassVar[int]
+    workspace: str
+    selection: Selection
+    def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ...) -> None: ...
+
+class ListedMarker(_message.Message):
+    __slots__ = ("device", "time_ns", "kind", "group", "y", "format", "content", "stream_id", "sample", "seq", "added_id")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    ADDED_ID_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    time_ns: int
+    kind: int
+    group: int
+    y: float
+    format: _stream_pb2.MarkerFormat
+    content: bytes
+    stream_id: bytes
+    sample: int
+    seq: int
+    added_id: bytes
+    def __init__(self, device: _Optional[str] = ..., time_ns: _Optional[int] = ..., kind: _Optional[int] = ..., group: _Optional[int] = ..., y: _Optional[float] = ..., format: _Optional[_Union[_stream_pb2.MarkerFormat, str]] = ..., content: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., sample: _Optional[int] = ..., seq: _Optional[int] = ..., added_id: _Optional[bytes] = ...) -> None: ...
 
 class GetWaveformRequest(_message.Message):
     __slots__ = ("workspace", "selection", "points_max", "encodings")
@@ -252,24 +346,28 @@ class WaveformPart(_message.Message):
     def __init__(self, stream: _Optional[_Union[WaveformStream, _Mapping]] = ..., chunk: _Optional[_Union[WaveformChunk, _Mapping]] = ..., manifest: _Optional[_Union[Manifest, _Mapping]] = ..., columns: _Optional[_Union[WaveformColumns, _Mapping]] = ...) -> None: ...
 
 class WaveformStream(_message.Message):
-    __slots__ = ("info",)
+    __slots__ = ("info", "range")
     INFO_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
     info: StreamInfo
-    def __init__(self, info: _Optional[_Union[StreamInfo, _Mapping]] = ...) -> None: ...
+    range: TimeRange
+    def __init__(self, info: _Optional[_Union[StreamInfo, _Mapping]] = ..., range: _Optional[_Union[TimeRange, _Mapping]] = ...) -> None: ...
 
 class WaveformChunk(_message.Message):
-    __slots__ = ("stream_id", "chunk", "from_sample", "to_sample", "quarantined")
+    __slots__ = ("stream_id", "chunk", "from_sample", "to_sample", "quarantined", "loaded_at_ns")
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     FROM_SAMPLE_FIELD_NUMBER: _ClassVar[int]
     TO_SAMPLE_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    LOADED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     stream_id: bytes
     chunk: _stream_pb2.Chunk
     from_sample: int
     to_sample: int
     quarantined: bool
-    def __init__(self, stream_id: _Optional[bytes] = ..., chunk: _Optional[_Union[_stream_pb2.Chunk, _Mapping]] = ..., from_sample: _Optional[int] = ..., to_sample: _Optional[int] = ..., quarantined: _Optional[bool] = ...) -> None: ...
+    loaded_at_ns: int
+    def __init__(self, stream_id: _Optional[bytes] = ..., chunk: _Optional[_Union[_stream_pb2.Chunk, _Mapping]] = ..., from_sample: _Optional[int] = ..., to_sample: _Optional[int] = ..., quarantined: _Optional[bool] = ..., loaded_at_ns: _Optional[int] = ...) -> None: ...
 
 class WaveformColumns(_message.Message):
     __slots__ = ("stream_id", "signal", "level", "first_sample", "bucket_samples", "min", "max", "mean", "count", "time_ns", "to_sample")
@@ -330,12 +428,20 @@ class StreamManifest(_message.Message):
     def __init__(self, stream_id: _Optional[bytes] = ..., from_sample: _Optional[int] = ..., to_sample: _Optional[int] = ..., sample_count: _Optional[int] = ..., gap_sample_count: _Optional[int] = ..., first_seq: _Optional[int] = ..., last_seq: _Optional[int] = ..., digest_before: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., chunks: _Optional[int] = ..., gaps: _Optional[_Iterable[_Union[Gap, _Mapping]]] = ...) -> None: ...
 
 class GetStatisticsRequest(_message.Message):
-    __slots__ = ("workspace", "selection")
+    __slots__ = ("workspace", "selection", "percentiles", "histogram_bins", "histogram_from", "histogram_to")
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
     SELECTION_FIELD_NUMBER: _ClassVar[int]
+    PERCENTILES_FIELD_NUMBER: _ClassVar[int]
+    HISTOGRAM_BINS_FIELD_NUMBER: _ClassVar[int]
+    HISTOGRAM_FROM_FIELD_NUMBER: _ClassVar[int]
+    HISTOGRAM_TO_FIELD_NUMBER: _ClassVar[int]
     workspace: str
     selection: Selection
-    def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ...) -> None: ...
+    percentiles: _containers.RepeatedScalarFieldContainer[float]
+    histogram_bins: int
+    histogram_from: float
+    histogram_to: float
+    def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ..., percentiles: _Optional[_Iterable[float]] = ..., histogram_bins: _Optional[int] = ..., histogram_from: _Optional[float] = ..., histogram_to: _Optional[float] = ...) -> None: ...
 
 class GetStatisticsResponse(_message.Message):
     __slots__ = ("signals",)
@@ -344,7 +450,7 @@ class GetStatisticsResponse(_message.Message):
     def __init__(self, signals: _Optional[_Iterable[_Union[SignalStatistics, _Mapping]]] = ...) -> None: ...
 
 class SignalStatistics(_message.Message):
-    __slots__ = ("device", "signal", "unit", "from_ns", "to_ns", "sample_count", "gap_sample_count", "min", "max", "mean", "std", "rms", "integral", "energy_joule", "charge_coulomb", "finite_count")
+    __slots__ = ("device", "signal", "unit", "from_ns", "to_ns", "sample_count", "gap_sample_count", "min", "max", "mean", "std", "rms", "integral", "energy_joule", "charge_coulomb", "finite_count", "duration_s", "gap_s", "percentiles", "histogram")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
     UNIT_FIELD_NUMBER: _ClassVar[int]
@@ -361,6 +467,10 @@ class SignalStatistics(_message.Message):
     ENERGY_JOULE_FIELD_NUMBER: _ClassVar[int]
     CHARGE_COULOMB_FIELD_NUMBER: _ClassVar[int]
     FINITE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    GAP_S_FIELD_NUMBER: _ClassVar[int]
+    PERCENTILES_FIELD_NUMBER: _ClassVar[int]
+    HISTOGRAM_FIELD_NUMBER: _ClassVar[int]
     device: str
     signal: str
     unit: str
@@ -377,43 +487,206 @@ class SignalStatistics(_message.Message):
     energy_joule: float
     charge_coulomb: float
     finite_count: int
-    def __init__(self, device: _Optional[str] = ..., signal: _Optional[str] = ..., unit: _Optional[str] = ..., from_ns: _Optional[int] = ..., to_ns: _Optional[int] = ..., sample_count: _Optional[int] = ..., gap_sample_count: _Optional[int] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., rms: _Optional[float] = ..., integral: _Optional[float] = ..., energy_joule: _Optional[float] = ..., charge_coulomb: _Optional[float] = ..., finite_count: _Optional[int] = ...) -> None: ...
+    duration_s: float
+    gap_s: float
+    percentiles: _containers.RepeatedScalarFieldContainer[float]
+    histogram: Histogram
+    def __init__(self, device: _Optional[str] = ..., signal: _Optional[str] = ..., unit: _Optional[str] = ..., from_ns: _Optional[int] = ..., to_ns: _Optional[int] = ..., sample_count: _Optional[int] = ..., gap_sample_count: _Optional[int] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., rms: _Optional[float] = ..., integral: _Optional[float] = ..., energy_joule: _Optional[float] = ..., charge_coulomb: _Optional[float] = ..., finite_count: _Optional[int] = ..., duration_s: _Optional[float] = ..., gap_s: _Optional[float] = ..., percentiles: _Optional[_Iterable[float]] = ..., histogram: _Optional[_Union[Histogram, _Mapping]] = ...) -> None: ...
+
+class Histogram(_message.Message):
+    __slots__ = ("to", "counts", "below", "above")
+    FROM_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    BELOW_FIELD_NUMBER: _ClassVar[int]
+    ABOVE_FIELD_NUMBER: _ClassVar[int]
+    to: float
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    below: int
+    above: int
+    def __init__(self, to: _Optional[float] = ..., counts: _Optional[_Iterable[int]] = ..., below: _Optional[int] = ..., above: _Optional[int] = ..., **kwargs) -> None: ...
 
 class CompareRunsRequest(_message.Message):
-    __slots__ = ("workspace", "first", "second", "signal")
+    __slots__ = ("workspace", "first", "second", "signal", "metric", "align_marker", "points_max")
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
     FIRST_FIELD_NUMBER: _ClassVar[int]
     SECOND_FIELD_NUMBER: _ClassVar[int]
     SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    ALIGN_MARKER_FIELD_NUMBER: _ClassVar[int]
+    POINTS_MAX_FIELD_NUMBER: _ClassVar[int]
     workspace: str
     first: str
     second: str
     signal: str
-    def __init__(self, workspace: _Optional[str] = ..., first: _Optional[str] = ..., second: _Optional[str] = ..., signal: _Optional[str] = ...) -> None: ...
+    metric: Metric
+    align_marker: str
+    points_max: int
+    def __init__(self, workspace: _Optional[str] = ..., first: _Optional[str] = ..., second: _Optional[str] = ..., signal: _Optional[str] = ..., metric: _Optional[_Union[Metric, str]] = ..., align_marker: _Optional[str] = ..., points_max: _Optional[int] = ...) -> None: ...
 
 class CompareRunsResponse(_message.Message):
-    __slots__ = ("sentence",)
+    __slots__ = ("sentence", "notes", "signal", "unit", "metric", "metric_unit", "first", "second", "difference", "mean_difference", "columns")
     SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    METRIC_UNIT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     sentence: str
-    def __init__(self, sentence: _Optional[str] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    signal: str
+    unit: str
+    metric: Metric
+    metric_unit: str
+    first: RunGroup
+    second: RunGroup
+    difference: Difference
+    mean_difference: Difference
+    columns: ComparedColumns
+    def __init__(self, sentence: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., signal: _Optional[str] = ..., unit: _Optional[str] = ..., metric: _Optional[_Union[Metric, str]] = ..., metric_unit: _Optional[str] = ..., first: _Optional[_Union[RunGroup, _Mapping]] = ..., second: _Optional[_Union[RunGroup, _Mapping]] = ..., difference: _Optional[_Union[Difference, _Mapping]] = ..., mean_difference: _Optional[_Union[Difference, _Mapping]] = ..., columns: _Optional[_Union[ComparedColumns, _Mapping]] = ...) -> None: ...
+
+class RunGroup(_message.Message):
+    __slots__ = ("name", "runs", "mean", "std")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    runs: _containers.RepeatedCompositeFieldContainer[MeasuredRun]
+    mean: float
+    std: float
+    def __init__(self, name: _Optional[str] = ..., runs: _Optional[_Iterable[_Union[MeasuredRun, _Mapping]]] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ...) -> None: ...
+
+class MeasuredRun(_message.Message):
+    __slots__ = ("run", "device", "from_ns", "to_ns", "align_ns", "duration_s", "gap_s", "sample_count", "gap_sample_count", "finite_count", "mean", "min", "peak", "energy_joule", "charge_coulomb", "value")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    FROM_NS_FIELD_NUMBER: _ClassVar[int]
+    TO_NS_FIELD_NUMBER: _ClassVar[int]
+    ALIGN_NS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_S_FIELD_NUMBER: _ClassVar[int]
+    GAP_S_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GAP_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FINITE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    MIN_FIELD_NUMBER: _ClassVar[int]
+    PEAK_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_JOULE_FIELD_NUMBER: _ClassVar[int]
+    CHARGE_COULOMB_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    device: str
+    from_ns: int
+    to_ns: int
+    align_ns: int
+    duration_s: float
+    gap_s: float
+    sample_count: int
+    gap_sample_count: int
+    finite_count: int
+    mean: float
+    min: float
+    peak: float
+    energy_joule: float
+    charge_coulomb: float
+    value: float
+    def __init__(self, run: _Optional[str] = ..., device: _Optional[str] = ..., from_ns: _Optional[int] = ..., to_ns: _Optional[int] = ..., align_ns: _Optional[int] = ..., duration_s: _Optional[float] = ..., gap_s: _Optional[float] = ..., sample_count: _Optional[int] = ..., gap_sample_count: _Optional[int] = ..., finite_count: _Optional[int] = ..., mean: _Optional[float] = ..., min: _Optional[float] = ..., peak: _Optional[float] = ..., energy_joule: _Optional[float] = ..., charge_coulomb: _Optional[float] = ..., value: _Optional[float] = ...) -> None: ...
+
+class Difference(_message.Message):
+    __slots__ = ("absolute", "relative", "interval", "welch", "verdict")
+    ABSOLUTE_FIELD_NUMBER: _ClassVar[int]
+    RELATIVE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    WELCH_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    absolute: float
+    relative: float
+    interval: Interval
+    welch: Welch
+    verdict: Verdict
+    def __init__(self, absolute: _Optional[float] = ..., relative: _Optional[float] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ..., welch: _Optional[_Union[Welch, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ...) -> None: ...
+
+class Interval(_message.Message):
+    __slots__ = ("low", "high", "level")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    level: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., level: _Optional[float] = ...) -> None: ...
+
+class Welch(_message.Message):
+    __slots__ = ("t", "degrees_of_freedom", "p")
+    T_FIELD_NUMBER: _ClassVar[int]
+    DEGREES_OF_FREEDOM_FIELD_NUMBER: _ClassVar[int]
+    P_FIELD_NUMBER: _ClassVar[int]
+    t: float
+    degrees_of_freedom: float
+    p: float
+    def __init__(self, t: _Optional[float] = ..., degrees_of_freedom: _Optional[float] = ..., p: _Optional[float] = ...) -> None: ...
+
+class ComparedColumns(_message.Message):
+    __slots__ = ("from_ns", "column_ns", "first", "second", "difference")
+    FROM_NS_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_NS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    from_ns: int
+    column_ns: int
+    first: GroupColumns
+    second: GroupColumns
+    difference: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, from_ns: _Optional[int] = ..., column_ns: _Optional[int] = ..., first: _Optional[_Union[GroupColumns, _Mapping]] = ..., second: _Optional[_Union[GroupColumns, _Mapping]] = ..., difference: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class GroupColumns(_message.Message):
+    __slots__ = ("min", "max", "mean", "runs")
+    MIN_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    min: _containers.RepeatedScalarFieldContainer[float]
+    max: _containers.RepeatedScalarFieldContainer[float]
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    runs: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, min: _Optional[_Iterable[float]] = ..., max: _Optional[_Iterable[float]] = ..., mean: _Optional[_Iterable[float]] = ..., runs: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TailRequest(_message.Message):
-    __slots__ = ("workspace", "selection", "after_seq")
+    __slots__ = ("workspace", "selection", "after", "from_start", "encodings")
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
     SELECTION_FIELD_NUMBER: _ClassVar[int]
-    AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    FROM_START_FIELD_NUMBER: _ClassVar[int]
+    ENCODINGS_FIELD_NUMBER: _ClassVar[int]
     workspace: str
     selection: Selection
-    after_seq: int
-    def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ..., after_seq: _Optional[int] = ...) -> None: ...
+    after: _containers.RepeatedCompositeFieldContainer[ChunkCursor]
+    from_start: bool
+    encodings: _containers.RepeatedScalarFieldContainer[_stream_pb2.Encoding]
+    def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ..., after: _Optional[_Iterable[_Union[ChunkCursor, _Mapping]]] = ..., from_start: _Optional[bool] = ..., encodings: _Optional[_Iterable[_Union[_stream_pb2.Encoding, str]]] = ...) -> None: ...
 
 class TailPart(_message.Message):
-    __slots__ = ("chunk", "stream")
+    __slots__ = ("chunk", "stream", "start")
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     STREAM_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     chunk: WaveformChunk
     stream: StreamInfo
-    def __init__(self, chunk: _Optional[_Union[WaveformChunk, _Mapping]] = ..., stream: _Optional[_Union[StreamInfo, _Mapping]] = ...) -> None: ...
+    start: TailStart
+    def __init__(self, chunk: _Optional[_Union[WaveformChunk, _Mapping]] = ..., stream: _Optional[_Union[StreamInfo, _Mapping]] = ..., start: _Optional[_Union[TailStart, _Mapping]] = ...) -> None: ...
+
+class TailStart(_message.Message):
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: _containers.RepeatedCompositeFieldContainer[ChunkCursor]
+    def __init__(self, after: _Optional[_Iterable[_Union[ChunkCursor, _Mapping]]] = ...) -> None: ...
 
 class ReconcileRequest(_message.Message):
     __slots__ = ("workspace", "selection")
