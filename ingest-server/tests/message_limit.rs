@@ -30,6 +30,7 @@ use wavekeep_proto::limits::{
     SIGNALS_MAX, WINDOW_BYTES_MIN,
 };
 use wavekeep_proto::stream::{SampleType, Signal, StreamDefinition};
+use wavekeep_proto::v1::catalog_client::CatalogClient;
 use wavekeep_proto::v1::query_client::QueryClient;
 use wavekeep_proto::v1::{self, agent_frame};
 use wavekeep_proto::wire;
@@ -146,7 +147,12 @@ async fn served(fixture: Fixture) -> (Client, Asker) {
     let channel = endpoint.connect().await.expect("it listens");
     // As readers have it.
     let query = QueryClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    (Client::on(channel).await, Asker { fixture, query })
+    let asker = Asker {
+        fixture,
+        query,
+        catalog: CatalogClient::new(channel.clone()),
+    };
+    (Client::on(channel).await, asker)
 }
 
 #[tokio::test]

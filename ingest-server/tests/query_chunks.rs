@@ -164,7 +164,11 @@ async fn i1_a_follower_gets_every_chunk_once() {
             after.retain(|cursor: &v1::ChunkCursor| cursor.stream_id != chunk.stream_id);
             let (stream_id, seq) = (chunk.stream_id.clone(), seqs(std::slice::from_ref(chunk))[0]);
             came.push((stream_id.to_vec(), seq));
-            after.push(v1::ChunkCursor { stream_id, seq });
+            after.push(v1::ChunkCursor {
+                stream_id,
+                seq,
+                ..Default::default()
+            });
         }
     }
     let of = |stream: &Stream| {
@@ -185,6 +189,7 @@ async fn i1_a_follower_gets_every_chunk_once() {
         after: vec![v1::ChunkCursor {
             stream_id: id(&first).into(),
             seq: 9,
+            ..Default::default()
         }],
         limit: 2,
         ..request(by_stream(&first), 0, true)

@@ -206,6 +206,7 @@ mod tests {
         v1::ChunkCursor {
             stream_id: vec![byte; 16].into(),
             seq,
+            ..v1::ChunkCursor::default()
         }
     }
 

@@ -132,7 +132,7 @@ impl<'a> Writer<'a> {
         if self.end.is_none() {
             self.start_ns = Some(time_ns);
             let before = first_sample.saturating_sub(current.definition.first_sample);
-            if self.range.from_ns.is_none() && before > 0 {
+            if self.range.from_ns.is_none() && !self.is_part_of_run(&current) && before > 0 {
                 let from_ns = time_ns.saturating_sub(current.definition.duration_ns(before));
                 self.absent(before, from_ns, &|| {
                     format!("the first {}, which are no longer stored", thousands(before))
@@ -148,6 +148,13 @@ impl<'a> Writer<'a> {
         ));
         self.progress.inc(count);
         Ok(())
+    }
+
+    /// May the run that is exported have only a range of it? Only what was recorded for a run is surely whole.
+    fn is_part_of_run(&self, stream: &StreamInfo) -> bool {
+        let select = &self.export.select;
+        let by_filter = select.filter.as_ref().is_some_and(|filter| filter.contains("run"));
+        by_filter || select.run.as_ref().is_some_and(|run| stream.run != *run)
     }
 
     pub(super) fn samples(&mut self, block: &Block<'_>) -> Result<(), Failure> {

@@ -249,6 +249,7 @@ impl Capture {
             from_sample,
             to_sample,
             quarantined,
+            loaded_at_ns: 0,
         });
     }
 
