@@ -18,7 +18,7 @@ use super::{height, within};
 pub(super) const EXAMPLES: &str = "Examples:
   wavekeep compare night-1 night-2
   wavekeep compare --first algorithm=A --second algorithm=B
-  wavekeep compare --first algorithm=A,firmware=1.4 --second algorithm=B,firmware=1.4 --metric peak --json
+  wavekeep compare --first algorithm=A,firmware=1.4 --second algorithm=B,firmware=1.4 --metric peak
   wavekeep compare night-1 night-2 --signal current --align marker:start
 
 B is held against A. A group is a run's name, or an expression that chooses runs by the labels of their streams. Of at least 5 runs of each
