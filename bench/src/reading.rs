@@ -69,16 +69,7 @@ pub(crate) fn run() -> Result<()> {
             ingested / 1e6,
             whole / second
         );
-        println!("\n| range | statistics of current and power, p50 ms | p99 ms |\n|---|---|---|");
-        for length in &lengths {
-            let (p50, p99) = statistics(&lab, *length).await?;
-            println!("| {length} s | {p50:.1} | {p99:.1} |");
-        }
-        let looked_at = 60.min(seconds);
-        for signal in ["current", "power"] {
-            let speed = distribution(&lab, looked_at, signal).await?;
-            println!("percentiles 1, 50 and 99 and 40 bins of {looked_at} s of {signal}: {speed:.0} M samples/s");
-        }
+        all_statistics(&lab, &lengths, seconds).await?;
         println!(
             "samples to a Rust client, verified: {:.0} M f32/s",
             samples(&lab, 60.min(seconds)).await?
@@ -92,6 +83,20 @@ pub(crate) fn run() -> Result<()> {
         anyhow::Ok(())
     })?;
     lab.stop_server()
+}
+
+async fn all_statistics(lab: &Lab, lengths: &[f64], seconds: u64) -> Result<()> {
+    println!("\n| range | statistics of current and power, p50 ms | p99 ms |\n|---|---|---|");
+    for length in lengths {
+        let (p50, p99) = statistics(lab, *length).await?;
+        println!("| {length} s | {p50:.1} | {p99:.1} |");
+    }
+    let looked_at = 60.min(seconds);
+    for signal in ["current", "power"] {
+        let speed = distribution(lab, looked_at, signal).await?;
+        println!("percentiles 1, 50 and 99 and 40 bins of {looked_at} s of {signal}: {speed:.0} M samples/s");
+    }
+    Ok(())
 }
 
 fn lengths(seconds: u64) -> Vec<f64> {

@@ -152,7 +152,7 @@ pub fn decimated(lab: &Lab, device: &str) -> Result<(f64, Decimated)> {
 pub fn means(seed: u64, first: u64, end: u64, factor: u64) -> Vec<f64> {
     let mut samples = Vec::new();
     Wave::new(seed).analog(first * factor, end * factor, |sample| {
-        samples.push(f64::from(to_f32(sample.i)))
+        samples.push(f64::from(to_f32(sample.i)));
     });
     let means = samples.chunks(factor as usize);
     means

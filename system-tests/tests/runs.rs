@@ -107,8 +107,13 @@ fn runs_are_made_of_what_was_recorded_and_read_as_they_were_made() {
     let table = lab.reader(&["runs"]).unwrap();
     assert!(table.starts_with("RUN") && table.lines().count() == 4, "{table}");
 
+    check_hole(&lab, &start);
+    check_refusals(&lab);
+}
+
+fn check_hole(lab: &Lab, start: &str) {
     // Two times with a hole between them: a file says so, or the export does not happen.
-    let (from, to) = (time(&start, 1_000), time(&start, 1_100));
+    let (from, to) = (time(start, 1_000), time(start, 1_100));
     lab.reader(&[
         "run", "add", "by hand", "--device", "js220-a", "--from", &from, "--to", &to,
     ])
@@ -125,25 +130,27 @@ fn runs_are_made_of_what_was_recorded_and_read_as_they_were_made() {
         "--output",
         file.to_str().unwrap(),
     ];
-    refused(&lab, &export, 1, "1,000 samples between two times of a run");
+    refused(lab, &export, 1, "1,000 samples between two times of a run");
     lab.reader(&[&export[..], &["--gaps", "skip"]].concat()).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().len(), 4 * 5_000);
     let picture = lines(
-        &lab,
+        lab,
         &["waveform", "--run", "by hand", "--signal", "current", "--points", "100"],
     );
     assert_eq!(picture.len(), 1);
+}
 
-    refused(&lab, &["stats", "--run", "by hnad"], 1, "did you mean \"by hand\"?");
+fn check_refusals(lab: &Lab) {
+    refused(lab, &["stats", "--run", "by hnad"], 1, "did you mean \"by hand\"?");
     refused(
-        &lab,
+        lab,
         &["runs", "--filter", "algorithm A"],
         2,
         "\n  algorithm A\n            ^\n",
     );
-    refused(&lab, &["run", "delete", "js220-a"], 1, "part of their capture");
+    refused(lab, &["run", "delete", "js220-a"], 1, "part of their capture");
     lab.reader(&["run", "delete", "by hand"]).unwrap();
-    refused(&lab, &["run", "show", "by hand"], 1, "there is no run \"by hand\"");
+    refused(lab, &["run", "show", "by hand"], 1, "there is no run \"by hand\"");
 }
 
 #[test]

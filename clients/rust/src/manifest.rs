@@ -180,7 +180,7 @@ pub(crate) fn check(checks: &mut [StreamCheck], manifest: &v1::Manifest) -> Resu
             let at = of_stream
                 .iter()
                 .position(starts)
-                .unwrap_or(of_stream.len().saturating_sub(1));
+                .unwrap_or_else(|| of_stream.len().saturating_sub(1));
             let known = of_stream.get_mut(at);
             let check = known.ok_or(Error::Malformed("a manifest names a stream that did not come"))?;
             take_gaps(check, &stated.gaps)?;

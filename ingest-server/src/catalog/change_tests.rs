@@ -86,7 +86,7 @@ fn what_is_no_member_no_label_and_no_name_is_refused_in_words() {
                 request.members = vec![v1::Selection {
                     filter: "a=1".into(),
                     ..selection("a", None, None)
-                }]
+                }];
             },
             "leave out",
         ),

@@ -321,6 +321,9 @@ struct Words<'a> {
     text: &'a str,
 }
 
+/// Makes a test of its value.
+type Testing = fn(String) -> Test;
+
 impl Words<'_> {
     fn error(&self, at: usize, why: &str) -> FilterError {
         FilterError {
@@ -377,11 +380,11 @@ impl Words<'_> {
         })
     }
 
-    fn operator(&mut self) -> Result<(fn(String) -> Test, bool), FilterError> {
+    fn operator(&mut self) -> Result<(Testing, bool), FilterError> {
         let start = self.at;
         let wanted = self.peek() != Some('!');
         self.at += usize::from(!wanted);
-        let test: fn(String) -> Test = match self.peek() {
+        let test: Testing = match self.peek() {
             Some('=') => Test::Is,
             Some('~') => Test::Like,
             _ => return Err(self.error(start, "one of = != ~ !~ follows a key: write it like key=value")),

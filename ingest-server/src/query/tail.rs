@@ -193,7 +193,7 @@ async fn start(
     let mut after = Vec::new();
     for row in rows {
         let named = wanted.after.get(&row.id()).copied();
-        let seq = named.unwrap_or(if wanted.from_start { 0 } else { asked.last_seq(row) });
+        let seq = named.unwrap_or_else(|| if wanted.from_start { 0 } else { asked.last_seq(row) });
         let digest = match seq {
             0 => Some(definition_hash(&row.definition)),
             seq if seq == row.at.seq => Some(row.at.digest),

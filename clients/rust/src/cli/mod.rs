@@ -427,7 +427,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
     match &arguments.command {
         Command::Stats(StatsArguments { select, .. }) | Command::Waveform(Draw { select, .. }) => {
-            select.require_source()?
+            select.require_source()?;
         }
         Command::Export(export) => export::require_sense(export)?,
         Command::Chunks(arguments) => arguments.require_sense()?,

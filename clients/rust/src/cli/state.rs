@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(none, None);
         let cursor = |seq| Cursor {
             seq,
-            digest: (seq > 1).then(|| wavekeep::proto::id::Hash([7; 16])),
+            digest: (seq > 1).then_some(wavekeep::proto::id::Hash([7; 16])),
             next_sample: (seq > 1).then_some(1_000),
         };
         let cursors: Cursors = [(StreamId([1; 16]), cursor(1)), (StreamId([2; 16]), cursor(9))].into();

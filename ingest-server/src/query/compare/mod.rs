@@ -158,7 +158,7 @@ fn answer(
         signal: subject.signal.clone(),
         unit: subject.unit.clone(),
         metric: metric.into(),
-        metric_unit: compared.unit.clone(),
+        metric_unit: compared.unit,
         first: Some(to_wire(first_name, &first)),
         second: Some(to_wire(second_name, &second)),
         difference: Some(difference(&found)),
