@@ -302,14 +302,7 @@ fn sizes(encodings: &[&str], column_bytes: &[u64], count: u64) -> String {
 
 /// Four digits of the largest.
 fn few(values: &[f64], unit: &str) -> String {
-    let finite = values.iter().filter(|value| value.is_finite());
-    let largest = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));
-    let step = if largest > 0.0 {
-        10f64.powf(largest.log10().floor() - 3.0)
-    } else {
-        1.0
-    };
-    Scale::new(values, step).all_with_unit(values, unit)
+    Scale::of_four_digits(values).all_with_unit(values, unit)
 }
 
 #[cfg(test)]

@@ -227,13 +227,7 @@ fn words(extremes: &Extremes) -> String {
     let (Some(mean), Some(min), Some(max)) = (extremes.mean, extremes.min, extremes.max) else {
         return format!("{} NaN", extremes.name);
     };
-    let largest = min.abs().max(max.abs());
-    let step = if largest > 0.0 {
-        10f64.powf(largest.log10().floor() - 3.0)
-    } else {
-        1.0
-    };
-    let scale = Scale::new(&[mean, min, max], step);
+    let scale = Scale::of_four_digits(&[mean, min, max]);
     let mean = scale.with_unit(mean, &extremes.unit);
     format!(
         "{} {mean}, {}",

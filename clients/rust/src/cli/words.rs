@@ -72,6 +72,18 @@ pub(super) struct Scale {
 }
 
 impl Scale {
+    /// For four digits of the largest.
+    pub(super) fn of_four_digits(values: &[f64]) -> Self {
+        let finite = values.iter().filter(|value| value.is_finite());
+        let largest = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));
+        let step = if largest > 0.0 {
+            10f64.powf(largest.log10().floor() - 3.0)
+        } else {
+            1.0
+        };
+        Self::new(values, step)
+    }
+
     /// For numbers as large as these, of which those so far apart shall look different.
     pub(super) fn new(values: &[f64], step: f64) -> Self {
         let finite = values.iter().filter(|value| value.is_finite());
