@@ -133,18 +133,23 @@ async fn times_ns(lab: &Lab) -> Result<(i64, i64)> {
     Ok(sqlx::query_as(sql).bind(DEVICE).fetch_one(&mut connection).await?)
 }
 
+/// Where so many ranges begin: anywhere within the slack, the same each time.
+fn beginnings(first: i64, slack: i64) -> impl Iterator<Item = i64> {
+    let places = std::iter::successors(Some(0x5eed_u64), |place| {
+        let next = place.wrapping_mul(6_364_136_223_846_793_005);
+        Some(next.wrapping_add(1_442_695_040_888_963_407))
+    });
+    let places = places.skip(1).take(ROUNDS);
+    places.map(move |place| first + (place % slack.max(1) as u64) as i64)
+}
+
 /// p50 and p99 in ms, of ranges of this length that begin anywhere.
 async fn pictures(lab: &Lab, length_s: f64) -> Result<(f64, f64)> {
     let (first, last) = times_ns(lab).await?;
     let client = Client::connect(&lab.url(), "main").await?;
     let length = ((length_s * 1e9) as i64).min(last - first);
-    let (mut times_ms, mut place) = (Vec::new(), 0x5eed_u64);
-    for _ in 0..ROUNDS {
-        place = place
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let slack = (last - first - length).max(1) as u64;
-        let from = first + (place % slack) as i64;
+    let mut times_ms = Vec::new();
+    for from in beginnings(first, last - first - length) {
         let since = Instant::now();
         let columns = picture(&client, from, from + length).await?;
         times_ms.push(since.elapsed().as_secs_f64() * 1e3);
@@ -162,12 +167,8 @@ async fn statistics(lab: &Lab, length_s: f64) -> Result<(f64, f64)> {
     let (first, last) = times_ns(lab).await?;
     let client = Client::connect(&lab.url(), "main").await?;
     let length = ((length_s * 1e9) as i64).min(last - first);
-    let (mut times_ms, mut place) = (Vec::new(), 0x5eed_u64);
-    for _ in 0..ROUNDS {
-        place = place
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        let from = first + (place % (last - first - length).max(1) as u64) as i64;
+    let mut times_ms = Vec::new();
+    for from in beginnings(first, last - first - length) {
         let range = TimeRange {
             from_ns: Some(from),
             to_ns: Some(from + length),

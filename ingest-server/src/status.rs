@@ -21,7 +21,6 @@ fn code_and_reason(error: &QueryError) -> (Code, &'static str) {
         QueryError::TooMuch(_) => (Code::FailedPrecondition, "ANSWER_TOO_LARGE"),
         QueryError::Overlap { .. } => (Code::FailedPrecondition, "STREAMS_OVERLAP"),
         QueryError::Busy(_) => (Code::ResourceExhausted, "TOO_MANY_QUESTIONS"),
-        QueryError::Unimplemented(_) => (Code::Unimplemented, "LATER_VERSION"),
         QueryError::Stopping => (Code::Unavailable, "STOPPING"),
         QueryError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
         QueryError::Damaged(_) | QueryError::Store(StoreError::Unexpected(_)) => (Code::DataLoss, "DAMAGED"),

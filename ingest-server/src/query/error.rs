@@ -46,9 +46,6 @@ pub enum QueryError {
     /// Too many questions at a time.
     #[error("the server answers {0} questions already: ask again in a moment")]
     Busy(usize),
-    /// A later version does.
-    #[error("{0}")]
-    Unimplemented(&'static str),
     /// The server drains.
     #[error("the server stops: ask another one, from where you stand")]
     Stopping,
