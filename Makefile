@@ -67,6 +67,14 @@ test-official: build ## JLS files against the official reader and writer, and th
 test-py: build ## the Python client: ruff, mypy, pytest against the real server, the notebook (Python 3.11; ARGS='-k gaps': some of pytest's)
 	@scripts/test-py $(ARGS)
 
+.PHONY: sql-extension
+sql-extension: setup ## builds the Postgres extension that makes rows of samples, for the newest Postgres here or that of PG_CONFIG, and says how to install it
+	@scripts/sql-extension
+
+.PHONY: test-sql
+test-sql: build ## samples in SQL: the extension by itself, then the pages' queries and real recordings through a private Postgres that has it
+	@scripts/test-sql
+
 .PHONY: test-usb220
 test-usb220: build ## the real agent on a real USB bus: Debian's kernel under QEMU, emulated JS220s over USB/IP, SECONDS=60 of one at SCALE=0.25 of its clock (Debian; as root, QEMU is installed)
 	@scripts/test-usb220 $(SECONDS) $(SCALE)
@@ -114,7 +122,7 @@ doc: setup ## the documentation of all crates, as HTML
 	@echo "open $(CARGO_TARGET_DIR)/doc/wavekeep_agent/index.html"
 
 .PHONY: ci
-ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, test-py, simulate, demo, soak (a minute), fuzz (half a minute each), test-deploy; each timed, tests counted
+ci: ## what .ci/run calls: setup, build, lint, test, test-timescale, test-official, test-py, test-sql, simulate, demo, soak (a minute), fuzz (half a minute each), test-deploy; each timed, tests counted
 	@scripts/ci
 
 .PHONY: clean

@@ -1,7 +1,7 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, compare, failover, joulescope
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, compare, failover, joulescope, samples
 
 mod cadence;
 mod codecs;
@@ -17,11 +17,12 @@ mod peers;
 mod processes;
 mod reading;
 mod real_time;
+mod samples;
 
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 11] = [
+const ALL: [&str; 12] = [
     "codecs",
     "outbox",
     "ledger",
@@ -33,6 +34,7 @@ const ALL: [&str; 11] = [
     "compare",
     "failover",
     "joulescope",
+    "samples",
 ];
 
 fn main() -> Result<()> {
@@ -56,6 +58,7 @@ fn main() -> Result<()> {
             "compare" => compare::run()?,
             "failover" => failover::run()?,
             "joulescope" => joulescope::run()?,
+            "samples" => samples::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
         }
     }

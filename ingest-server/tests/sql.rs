@@ -7,28 +7,12 @@ mod query_support;
 use std::path::Path;
 
 use captured::{Captured, Dice};
-use common::{Fixture, NOVEMBER_2026_NS, Stream, entry, owner};
+use common::{Fixture, NOVEMBER_2026_NS, Stream, as_reader, entry, has_samples_extension, owner};
 use query_support::successor;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row as _};
+use sqlx::{AssertSqlSafe, Connection, Row as _};
 use wavekeep_proto::chunk::Reason;
 use wavekeep_server::ledger::Row;
 use wavekeep_server::rollup::Levels;
-
-/// As psql would connect: a role and a database, and nothing else.
-async fn as_reader(fixture: &Fixture) -> PgConnection {
-    let options: PgConnectOptions = fixture.url.parse().expect("a URL");
-    let role = format!("wavekeep_read_{}", fixture.workspace);
-    // Where the database asks for one, as docs/SQL.md says.
-    let password = format!("ALTER ROLE {role} PASSWORD 'a test'");
-    let mut owner = common::connect(&fixture.url, &fixture.workspace).await;
-    sqlx::raw_sql(AssertSqlSafe(password))
-        .execute(&mut owner)
-        .await
-        .expect("its owner may");
-    let options = options.username(&role).password("a test");
-    options.connect().await.expect("the role may log in")
-}
 
 async fn stored(rate_hz: f64, longest: u64, until: u64, seed: u64) -> (Fixture, Captured) {
     let (fixture, mut captured, mut dice) = (Fixture::new().await, Captured::new(rate_hz), Dice(seed));
@@ -432,8 +416,13 @@ async fn the_queries_of_the_page_run() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert!(queries.len() >= 7, "{}", queries.len());
+    assert!(queries.len() >= 9, "{}", queries.len());
+    let has_extension = has_samples_extension(&fixture.url).await;
     for query in queries {
+        // `samples.rs` asks what such a query says where it cannot be answered.
+        if query.contains("sample(") && !has_extension {
+            continue;
+        }
         let rows = sqlx::raw_sql(AssertSqlSafe(query.to_owned()))
             .fetch_all(&mut reader)
             .await;

@@ -175,6 +175,15 @@ pub fn base_level(rate_hz: f64) -> u32 {
         .unwrap_or(0)
 }
 
+/// The time that so many samples of the axis take at a uniform rate, in nanoseconds.
+#[must_use]
+pub fn duration_ns(rate_hz: f64, samples: u64) -> i64 {
+    let whole_s = (samples as f64 / rate_hz).floor();
+    let rest = samples as f64 - whole_s * rate_hz;
+    let ns = whole_s * 1e9 + (rest / rate_hz * 1e9).round();
+    ns.min(i64::MAX as f64) as i64
+}
+
 impl StreamDefinition {
     /// Is this the stream of a file, which can be read again?
     #[must_use]
@@ -237,13 +246,10 @@ impl StreamDefinition {
         16u64.pow(self.base_level())
     }
 
-    /// The time between two samples of the axis, in nanoseconds, for a uniform rate.
+    /// See [`duration_ns`].
     #[must_use]
     pub fn duration_ns(&self, samples: u64) -> i64 {
-        let whole_s = (samples as f64 / self.rate_hz).floor();
-        let rest = samples as f64 - whole_s * self.rate_hz;
-        let ns = whole_s * 1e9 + (rest / self.rate_hz * 1e9).round();
-        ns.min(i64::MAX as f64) as i64
+        duration_ns(self.rate_hz, samples)
     }
 }
 

@@ -21,7 +21,7 @@ const REGISTRY: [(i64, &str, &str); 2] = [
         include_str!("../../../migrations/registry/0002_retention.sql"),
     ),
 ];
-const WORKSPACE: [(i64, &str, &str); 9] = [
+const WORKSPACE: [(i64, &str, &str); 10] = [
     (
         1,
         "workspace",
@@ -59,6 +59,11 @@ const WORKSPACE: [(i64, &str, &str); 9] = [
         include_str!("../../../migrations/workspace/0008_further_successors.sql"),
     ),
     (9, "runs", include_str!("../../../migrations/workspace/0009_runs.sql")),
+    (
+        10,
+        "samples",
+        include_str!("../../../migrations/workspace/0010_samples.sql"),
+    ),
 ];
 
 /// Held until the transaction ends by whoever migrates.

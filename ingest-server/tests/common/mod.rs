@@ -161,6 +161,46 @@ pub async fn connect(url: &str, schema: &str) -> PgConnection {
     options.connect().await.expect("the database answers")
 }
 
+/// As psql would connect: a role and a database, and nothing else.
+pub async fn as_reader(fixture: &Fixture) -> PgConnection {
+    let options: PgConnectOptions = fixture.url.parse().expect("a URL");
+    let role = format!("wavekeep_read_{}", fixture.workspace);
+    // Where the database asks for one, as docs/SQL.md says.
+    let password = format!("ALTER ROLE {role} PASSWORD 'a test'");
+    let mut owner = connect(&fixture.url, &fixture.workspace).await;
+    sqlx::raw_sql(AssertSqlSafe(password))
+        .execute(&mut owner)
+        .await
+        .expect("its owner may");
+    let options = options.username(&role).password("a test");
+    options.connect().await.expect("the role may log in")
+}
+
+/// Is the extension `wavekeep` in this database? It is created where the server has it; `make test-sql` says that it must.
+pub async fn has_samples_extension(url: &str) -> bool {
+    static CREATED: OnceCell<bool> = OnceCell::const_new();
+    let created = CREATED.get_or_init(|| async {
+        let mut owner = connect(url, "public").await;
+        let available = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'wavekeep')";
+        let available = sqlx::query_scalar(available)
+            .fetch_one(&mut owner)
+            .await
+            .expect("it answers");
+        assert!(
+            available || std::env::var_os("WAVEKEEP_SQL_EXTENSION").is_none(),
+            "this Postgres has no extension wavekeep"
+        );
+        if available {
+            sqlx::raw_sql("CREATE EXTENSION IF NOT EXISTS wavekeep")
+                .execute(&mut owner)
+                .await
+                .expect("it is whole");
+        }
+        available
+    });
+    *created.await
+}
+
 /// What an agent would send of one stream.
 #[derive(Debug, Clone)]
 pub struct Stream {
