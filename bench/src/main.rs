@@ -1,7 +1,7 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, compare, failover, joulescope, samples
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, compare, failover, joulescope, samples, tail
 
 mod cadence;
 mod codecs;
@@ -18,11 +18,12 @@ mod processes;
 mod reading;
 mod real_time;
 mod samples;
+mod tail;
 
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 12] = [
+const ALL: [&str; 13] = [
     "codecs",
     "outbox",
     "ledger",
@@ -35,6 +36,7 @@ const ALL: [&str; 12] = [
     "failover",
     "joulescope",
     "samples",
+    "tail",
 ];
 
 fn main() -> Result<()> {
@@ -59,6 +61,7 @@ fn main() -> Result<()> {
             "failover" => failover::run()?,
             "joulescope" => joulescope::run()?,
             "samples" => samples::run()?,
+            "tail" => tail::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
         }
     }
