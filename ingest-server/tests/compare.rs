@@ -3,7 +3,7 @@
 mod common;
 mod query_support;
 
-use common::{NOVEMBER_2026_NS, Stream, random};
+use common::{NOVEMBER_2026_NS, Stream, definition, random};
 use query_support::{Asker, assert_refused, changed};
 use tonic::Code;
 use wavekeep_proto::chunk::{Marker, MarkerFormat, Reason};
@@ -261,7 +261,7 @@ async fn runs_are_laid_over_each_other_at_a_marker() {
     let found = asker.compare(at("start")).await.expect("an answer");
     let columns = found.columns.expect("they were asked for");
     assert_eq!(columns.from_ns, -700_000_000);
-    let run = &found.first.expect("it is there").runs[0];
+    let run = found_run(&found.first);
     assert_eq!(run.align_ns - run.from_ns, 200_000_000);
     let (first, second) = (
         columns.first.expect("it is there"),
@@ -280,6 +280,36 @@ async fn runs_are_laid_over_each_other_at_a_marker() {
         Code::InvalidArgument,
         "has 2 markers \"done\"",
     );
+    let noted = async |run: &v1::MeasuredRun, after_ns: i64, text: &str| {
+        let (ns, device) = (run.from_ns + after_ns, &definition().device);
+        let sql = format!(
+            "INSERT INTO added_marker SELECT decode(md5(random()::text), 'hex'), '{device}', {ns}, 0, 0, 'NaN', 1, '{text}'"
+        );
+        asker.fixture.run(&sql).await;
+    };
+    let (a, b) = (&found_run(&found.first), &found_run(&found.second));
+    noted(a, 300_000_000, "fan on").await;
+    noted(b, 800_000_000, "fan on").await;
+    // Of the same device, but before and after the runs.
+    noted(a, -1, "fan on").await;
+    noted(b, 3_000_000_000, "fan on").await;
+    let found = asker.compare(at("fan on")).await.expect("added ones are markers too");
+    for (group, after_ns) in [(&found.first, 300_000_000), (&found.second, 800_000_000)] {
+        let run = found_run(group);
+        assert_eq!(run.align_ns - run.from_ns, after_ns);
+    }
+    let mistyped = asker.compare(at("fun on")).await;
+    assert_refused(mistyped, Code::InvalidArgument, "did you mean \"fan on\"?");
+    noted(b, 900_000_000, "fan on").await;
+    assert_refused(
+        asker.compare(at("fan on")).await,
+        Code::InvalidArgument,
+        "has 2 markers",
+    );
+}
+
+fn found_run(group: &Option<v1::RunGroup>) -> v1::MeasuredRun {
+    group.as_ref().expect("it is there").runs[0].clone()
 }
 
 #[tokio::test]

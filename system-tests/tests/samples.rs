@@ -79,7 +79,9 @@ fn has_extension(lab: &Lab) -> bool {
 
 /// As psql would connect.
 async fn as_reader(lab: &Lab) -> PgConnection {
-    sqlx::Connection::connect(&lab.readers_url().unwrap()).await.unwrap()
+    <PgConnection as sqlx::Connection>::connect(&lab.readers_url().unwrap())
+        .await
+        .unwrap()
 }
 
 async fn rows(reader: &mut PgConnection, sql: &str) -> Vec<sqlx::postgres::PgRow> {

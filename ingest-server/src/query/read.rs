@@ -153,20 +153,39 @@ impl Reader {
         Ok(rows.into_iter().map(|row| (row.clone(), bytes(&row))).collect())
     }
 
-    /// UTC of the markers of a stream with this text, or of the kind of this number.
-    pub(super) async fn marker_times(&self, stream: StreamId, text: &str) -> Result<Vec<i64>, QueryError> {
-        let mut reading = self.begin().await?;
+    /// UTC of the markers of these members with this text, or of the kind of this number, in order: those that came with the samples, and
+    /// those that were added to the devices.
+    pub(super) async fn marker_times(&self, members: &[Member], text: &str) -> Result<Vec<i64>, QueryError> {
         let limit = limits::MARKERS_LOOKED_AT_MAX;
-        let times = read_marker_time::times_ns(reading.tx.connection(), stream, text, limit).await?;
+        let mut times = Vec::new();
+        let mut within = (Vec::new(), Vec::new(), Vec::new());
+        let mut reading = self.begin().await?;
+        for member in members {
+            let stored: Vec<(i64, i64)> = member.times_ns().collect();
+            let connection = reading.tx.connection();
+            times.extend(read_marker_time::in_chunks(connection, member.row.id(), &stored, text, limit).await?);
+            for (from_ns, to_ns) in stored {
+                within.0.push(Some(member.row.definition.device.clone()));
+                within.1.push(Some(from_ns));
+                within.2.push(Some(to_ns));
+            }
+        }
+        times.extend(read_marker_time::added(reading.tx.connection(), &within, text, limit).await?);
         reading.end();
+        times.sort_unstable();
+        times.dedup();
         Ok(times)
     }
 
-    /// Texts of the markers of a stream.
-    pub(super) async fn marker_texts(&self, stream: StreamId) -> Result<Vec<String>, QueryError> {
-        let mut reading = self.begin().await?;
+    /// Texts of the markers of these members.
+    pub(super) async fn marker_texts(&self, members: &[Member]) -> Result<Vec<String>, QueryError> {
         let limit = limits::MARKERS_LOOKED_AT_MAX;
-        let texts = read_marker_time::texts(reading.tx.connection(), stream, limit).await?;
+        let mut texts = Vec::new();
+        let mut reading = self.begin().await?;
+        for member in members {
+            let of = (member.row.id(), member.row.definition.device.as_str());
+            texts.extend(read_marker_time::texts(reading.tx.connection(), of, limit).await?);
+        }
         reading.end();
         Ok(texts)
     }

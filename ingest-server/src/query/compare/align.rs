@@ -4,7 +4,6 @@ use wavekeep_proto::nearest::nearest;
 
 use super::super::error::QueryError;
 use super::super::limits;
-use super::super::plan::Range;
 use super::super::read::Reader;
 use super::super::runs::Member;
 use super::groups::RunMembers;
@@ -57,22 +56,11 @@ pub(super) async fn aligned(reader: &Reader, runs: Vec<RunMembers>, marker: &str
 }
 
 async fn the_one(reader: &Reader, run: &RunMembers, marker: &str) -> Result<i64, QueryError> {
-    let mut found: Vec<i64> = Vec::new();
-    for member in &run.members {
-        let times_ns = reader.marker_times(member.row.id(), marker).await?;
-        let is_in = |ns: i64, range: &Range| {
-            range.from_ns.is_none_or(|from| from <= ns) && range.to_ns.is_none_or(|to| ns < to)
-        };
-        let is_within = |ns: &i64| member.ranges.iter().any(|range| is_in(*ns, range));
-        found.extend(times_ns.into_iter().filter(is_within));
-    }
+    let found = reader.marker_times(&run.members, marker).await?;
     match found[..] {
         [only] => Ok(only),
         [] => {
-            let mut texts = Vec::new();
-            for member in &run.members {
-                texts.extend(reader.marker_texts(member.row.id()).await?);
-            }
+            let texts = reader.marker_texts(&run.members).await?;
             let hint = nearest(marker, texts).map_or_else(
                 || "align at the start, or leave the run out".into(),
                 |nearest| format!("did you mean {nearest:?}?"),
