@@ -1,8 +1,11 @@
 //! What our command lines have in common (feature `cli`): they are read from the arguments and the environment, in which nothing may be
-//! misspelt, and print numbers alike.
+//! misspelt, complete themselves in shells, and print numbers alike.
+
+use std::io::{self, Write};
 
 use clap::error::ErrorKind;
-use clap::{Command, Parser};
+use clap::{Args, Command, CommandFactory, Parser};
+use clap_complete::Shell;
 
 use crate::nearest::misspelt;
 
@@ -26,6 +29,45 @@ fn variables(command: &Command) -> Vec<String> {
     own.map(str::to_owned)
         .chain(command.get_subcommands().flat_map(variables))
         .collect()
+}
+
+/// What `completions` is told.
+#[derive(Debug, Clone, Args)]
+pub struct Completions {
+    /// The shell that they are for
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Completions {
+    /// Prints what the shell reads to complete commands, options and their values.
+    ///
+    /// # Errors
+    /// Nobody reads standard output.
+    pub fn print<P: CommandFactory>(&self) -> io::Result<()> {
+        io::stdout().write_all(&self.script::<P>())
+    }
+
+    fn script<P: CommandFactory>(&self) -> Vec<u8> {
+        let mut command = P::command();
+        let name = command.get_name().to_owned();
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command, name, &mut script);
+        script
+    }
+
+    /// Where shells look for them, for `--help`.
+    #[must_use]
+    pub fn examples(name: &str) -> String {
+        format!(
+            "Examples:
+  {name} completions bash > ~/.local/share/bash-completion/completions/{name}
+  {name} completions fish > ~/.config/fish/completions/{name}.fish
+  {name} completions zsh > \"${{fpath[1]}}/_{name}\"
+
+A shell that is started afterwards has them."
+        )
+    }
 }
 
 /// `1,200,000`.

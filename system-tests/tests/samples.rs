@@ -142,6 +142,18 @@ fn every_row_is_the_sample_that_is_exported_and_joins_with_its_run() {
     });
 }
 
+/// A file of NumPy's.
+fn npy(integers: &[i64]) -> Vec<u8> {
+    let header = format!(
+        "{{'descr': '<i8', 'fortran_order': False, 'shape': ({},), }}",
+        integers.len()
+    );
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{header:<117}\n").bytes());
+    bytes.extend(integers.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
 #[test]
 fn files_of_every_kind_of_number_are_rows() {
     let lab = lab();
@@ -162,8 +174,7 @@ fn files_of_every_kind_of_number_are_rows() {
         "--format raw --dtype f32 --rate 1000 --encoding pco",
     );
     let integers = [i64::MIN, -1, 0, 9_007_199_254_740_993, i64::MAX];
-    let bytes: Vec<u8> = integers.iter().flat_map(|value| value.to_le_bytes()).collect();
-    of("counter", &bytes, "--format raw --dtype i64 --rate 10 --signal ticks");
+    of("counter", &npy(&integers), "--format npy --rate 10 --signal ticks");
     on_runtime(async {
         let mut reader = as_reader(&lab).await;
         for (device, raw) in [("ppk2", ppk2), ("awkward", awkward)] {

@@ -29,7 +29,7 @@ use wavekeep_agent::admin::AdminError;
 use wavekeep_agent::encode::EncodingChoice;
 use wavekeep_agent::outbox::{Durability, QUOTA_BYTES_MIN, WhenFull};
 use wavekeep_agent::schedule::Schedule;
-use wavekeep_proto::cli;
+use wavekeep_proto::cli::{self, Completions};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -165,6 +165,9 @@ enum Command {
     /// Looks at an outbox, brings to safety what is intact of a damaged one, and repairs it
     #[command(subcommand, after_help = OUTBOX_EXAMPLES)]
     Outbox(outbox::OutboxCommand),
+    /// Prints what a shell needs to complete these commands and options
+    #[command(after_help = Completions::examples("wavekeep-agent"))]
+    Completions(Completions),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -325,6 +328,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Set(args) => set::set(args),
         Command::Status(args) => status::status(&args),
         Command::Outbox(command) => outbox::run(command),
+        Command::Completions(asked) => asked.print::<Cli>().map_err(CliError::failed),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

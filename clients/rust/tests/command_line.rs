@@ -294,8 +294,19 @@ async fn a_server_that_is_not_there_is_one_sentence() {
 #[tokio::test]
 async fn help_names_the_variable_of_every_option() {
     for command in [
-        "devices", "streams", "gaps", "chunks", "tail", "stats", "compare", "waveform", "export", "runs", "mark",
+        "devices",
+        "streams",
+        "gaps",
+        "chunks",
+        "tail",
+        "stats",
+        "compare",
+        "waveform",
+        "export",
+        "runs",
+        "mark",
         "markers",
+        "completions",
     ] {
         let ran = run_at("http://127.0.0.1:1", &[command, "--help"]).await;
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
@@ -316,4 +327,35 @@ async fn a_misspelt_variable_is_not_passed_over() {
         "{}",
         ran.err
     );
+}
+
+/// The completion is asked for as bash does it when somebody presses tab.
+#[tokio::test]
+async fn a_shell_completes_commands_options_and_values() {
+    let nowhere = "http://127.0.0.1:1";
+    let script = run_at(nowhere, &["completions", "bash"]).await;
+    assert_eq!((script.code, script.err.as_str()), (Some(0), ""));
+    for (words, part) in [
+        ("wavekeep expo", "export"),
+        ("wavekeep run rem", "remove"),
+        ("wavekeep compare --al", "--align"),
+        ("wavekeep export --format par", "parquet"),
+    ] {
+        let asked = format!(
+            "{}\nCOMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+            _wavekeep wavekeep \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[@]}}\"",
+            script.out
+        );
+        let ran = finished(tokio::process::Command::new("bash").args(["--norc", "-c", &asked])).await;
+        assert_eq!(ran.out.trim(), part, "{words}: {}", ran.err);
+    }
+    for shell in ["zsh", "fish"] {
+        let ran = run_at(nowhere, &["completions", shell]).await;
+        assert!(
+            ran.code == Some(0) && ran.out.contains("reconcile"),
+            "{shell}: {}",
+            ran.out
+        );
+    }
+    assert_eq!(run_at(nowhere, &["completions", "tcsh"]).await.code, Some(2));
 }

@@ -218,7 +218,7 @@ async fn a_run_is_made_of_a_time_and_changed_by_what_is_named() {
     assert_eq!(updated[1].note, None, "what is not named stays");
     for (arguments, part) in [
         (&["run", "create", "n", "--from", "-1s"][..], "say whose time that is"),
-        (&["run", "add", "n"], "say what to add"),
+        (&["run", "add", "n"], "say of what"),
         (&["run", "label", "n"], "say what to change"),
         (&["run", "label", "n", "a"], "write a label as key=value"),
         (&["mark", "text"], "say which device"),
@@ -234,6 +234,45 @@ async fn a_run_is_made_of_a_time_and_changed_by_what_is_named() {
     }
     let ran = run_at(&server, &["run", "delete", "n"]).await;
     assert_eq!((ran.code, ran.err.as_str()), (Some(1), "error: it was recorded for\n"));
+}
+
+#[tokio::test]
+async fn a_time_is_taken_out_of_a_run_as_it_was_added_or_with_all_of_its_device() {
+    let answer = Script {
+        runs: vec![v1::Run {
+            members: [None, Some(START_NS + 5)]
+                .map(|to_ns| v1::Selection {
+                    range: Some(v1::TimeRange {
+                        from_ns: Some(START_NS),
+                        to_ns,
+                    }),
+                    ..night().members.remove(0)
+                })
+                .into(),
+            ..night()
+        }],
+        ..Script::default()
+    };
+    let seen = Seen::default();
+    let server = serve(answer, seen.clone()).await;
+    let remove = ["run", "remove", "night 1", "--device"];
+    let from = ["--from", "2026-11-23T00:00:00Z"];
+    ok(&run_at(&server, &[&remove[..], &["js220-001"]].concat()).await);
+    ok(&run_at(&server, &[&remove[..], &["js220-001"], &from].concat()).await);
+    let taken: Vec<usize> = take(&seen.updated)
+        .iter()
+        .map(|request| request.remove_members.len())
+        .collect();
+    assert_eq!(taken, [2, 1]);
+    let ran = run_at(&server, &[&remove[..], &["js220-002"], &from].concat()).await;
+    assert_eq!(ran.code, Some(1));
+    for part in [
+        "js220-002, 2026-11-23T00:00:00Z to its end was not added to run night 1",
+        "js220-001, ",
+    ] {
+        assert!(ran.err.contains(part), "{}", ran.err);
+    }
+    assert_eq!(take(&seen.updated).len(), 2, "nothing was asked for");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ mod workspace;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use wavekeep_proto::cli;
+use wavekeep_proto::cli::{self, Completions};
 
 use crate::telemetry::{self, LogFormat};
 
@@ -69,6 +69,9 @@ enum Command {
     ///
     /// Hashes, the chain of digests, the tiling of the sample axis, envelopes against samples. It changes nothing, and works beside servers.
     Scrub(scrub::ScrubArgs),
+    /// Print what a shell needs to complete these commands and options
+    #[command(after_help = Completions::examples("wavekeep-server"))]
+    Completions(Completions),
 }
 
 /// Parses the arguments and does what they say. Usage errors end the process with 2, also those that clap does not find.
@@ -94,6 +97,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Workspace(args) => runtime.block_on(workspace::run(args)),
         Command::Quarantine(args) => runtime.block_on(quarantine::run(args)),
         Command::Scrub(args) => runtime.block_on(scrub::run(args)),
+        Command::Completions(asked) => asked.print::<Cli>().map_err(anyhow::Error::from),
     };
     // Whatever still runs on a blocking thread has nothing more to say.
     runtime.shutdown_background();

@@ -6,10 +6,8 @@
 //! - I12: it keeps a seq for each stream, and a few definitions.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
-use wavekeep::proto::backoff::Backoff;
 use wavekeep::proto::chunk::ColumnContent;
 use wavekeep::proto::id::StreamId;
 use wavekeep::proto::stream::StreamDefinition;
@@ -18,8 +16,9 @@ use wavekeep::{ChunkInfo, ChunkOrder, Client, Error, Selection, StreamInfo};
 use super::ChunkArguments;
 use super::failure::Failure;
 use super::json::{ChunkLine, encodings, end_ns, kind_name};
-use super::limits::{FOLLOW_PERIOD, FOLLOW_WAIT_MAX, STREAMS_FOLLOWED_MAX};
+use super::limits::{FOLLOW_PERIOD, STREAMS_FOLLOWED_MAX};
 use super::listing::{STREAM_DIGITS_SHOWN, say_if_empty, stream_name, time};
+use super::patience::{Patience, Stopped};
 use super::table::{Output, fixed, number, text};
 use super::words::{Scale, thousands};
 
@@ -67,65 +66,21 @@ async fn follow(
         ..ChunkOrder::default()
     };
     let mut left = arguments.limit.filter(|limit| *limit > 0).map_or(u64::MAX, u64::from);
-    let (mut backoff, mut is_lost) = (Backoff::default(), false);
+    let mut patience = Patience::default();
     while left > 0 {
         let came = new_chunks(client, selection, &mut order, &mut left, &mut printer, output).await;
         output.flush()?;
         match came {
             Ok(()) => {
-                if std::mem::take(&mut is_lost) {
-                    output.note("the server answers again");
-                }
-                backoff.reset();
+                patience.answered(output);
                 if left > 0 {
                     tokio::time::sleep(FOLLOW_PERIOD).await;
                 }
             }
-            Err(Stopped::Lost(sentence)) => {
-                if !std::mem::replace(&mut is_lost, true) {
-                    output.note(&format!("{sentence}; trying again until it answers"));
-                }
-                let random = RandomState::new().build_hasher().finish();
-                let wait = backoff.next(random).clamp(FOLLOW_PERIOD, FOLLOW_WAIT_MAX);
-                tokio::time::sleep(wait).await;
-            }
-            Err(Stopped::Failed(failure)) => return Err(failure),
+            Err(stopped) => patience.wait(stopped, output).await?,
         }
     }
     Ok(())
-}
-
-/// Why no more chunks came.
-pub(super) enum Stopped {
-    /// It may pass: the server restarts, or has too much to do.
-    Lost(String),
-    Failed(Failure),
-}
-
-impl Stopped {
-    /// For whoever does not try again.
-    pub(super) fn into_failure(self) -> Failure {
-        match self {
-            Self::Lost(sentence) => Failure::Failed(sentence),
-            Self::Failed(failure) => failure,
-        }
-    }
-}
-
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<Error> for Stopped {
-    fn from(error: Error) -> Self {
-        if error.is_passing() {
-            Self::Lost(error.to_string())
-        } else {
-            Self::Failed(error.into())
-        }
-    }
 }
 
 async fn new_chunks(

@@ -19,6 +19,7 @@ mod listing;
 mod markers;
 mod overlay;
 mod parquet_file;
+mod patience;
 mod picture;
 mod raw;
 mod reconcile;
@@ -38,6 +39,7 @@ use std::path::PathBuf;
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wavekeep::Client;
+use wavekeep::proto::cli::Completions;
 use wavekeep::time::Moment;
 
 use self::failure::Failure;
@@ -187,6 +189,9 @@ enum Command {
     /// Say for each stream whether what was captured adds up with what is stored.
     #[command(after_help = reconcile::EXAMPLES)]
     Reconcile(Reconcile),
+    /// Print what a shell needs to complete these commands and options.
+    #[command(after_help = Completions::examples("wavekeep"))]
+    Completions(Completions),
 }
 
 /// Which streams, signals and time.
@@ -426,6 +431,7 @@ impl Arguments {
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let common = &arguments.common;
     match &arguments.command {
+        Command::Completions(asked) => return Ok(asked.print::<Arguments>()?),
         Command::Stats(StatsArguments { select, .. }) | Command::Waveform(Draw { select, .. }) => {
             select.require_source()?;
         }
@@ -463,6 +469,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
             output.finish()?;
             return verdict;
         }
+        Command::Completions(_) => (), // needed no server
     }
     output.finish()
 }

@@ -1,4 +1,4 @@
-//! `runs`, and `run create|add|label|show|delete|import`.
+//! `runs`, and `run create|add|remove|label|show|delete|import`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +37,13 @@ const CREATE_EXAMPLES: &str = "Examples:
 
 A run names what is stored, and moves nothing. Repeating the command changes nothing.";
 
+const REMOVE_EXAMPLES: &str = "Examples:
+  wavekeep run remove night-1 --device js220-002
+  wavekeep run remove night-1 --device js220-002 --from 2026-03-01T22:00:00Z --to 2026-03-02T06:00:00Z
+
+Without a time, all that was added of the device or stream; else the time as it was added, which `wavekeep run show` lists. What an agent
+recorded for a run (--run) stays in it.";
+
 const IMPORT_EXAMPLES: &str = "Example:
   wavekeep run import runs.csv
 
@@ -67,7 +74,10 @@ enum RunCommand {
     #[command(
         after_help = "Example:\n  wavekeep run add night-1 --device js220-002 --from 2026-03-01T22:00:00Z --to 2026-03-02T06:00:00Z"
     )]
-    Add(Add),
+    Add(Other),
+    /// Take a time out of a run; its samples stay.
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove(Other),
     /// Set and remove labels; also the note and the parent.
     #[command(
         after_help = "Examples:\n  wavekeep run label night-1 algorithm=B firmware=1.4.2 --remove operator\n  wavekeep run label night-1 --note 'the fan was on' --parent week-9"
@@ -129,8 +139,9 @@ struct Create {
     note: Option<String>,
 }
 
+/// A time besides those that a run has.
 #[derive(Debug, Args)]
-struct Add {
+struct Other {
     /// The run.
     name: String,
     #[command(flatten)]
@@ -197,8 +208,7 @@ impl Part {
     }
 
     async fn required(&self, client: &Client) -> Result<RunMember, Failure> {
-        let nothing =
-            "say what to add: --device NAME or --stream ID, and --from and --to (`wavekeep devices` lists them)";
+        let nothing = "say of what: --device NAME or --stream ID, and --from and --to (`wavekeep devices` lists them)";
         self.member(client).await?.ok_or_else(|| Failure::Usage(nothing.into()))
     }
 }
@@ -264,17 +274,23 @@ pub(super) async fn run(client: &Client, arguments: &RunArguments, output: &mut 
             let run = client.update_run(&add.name, &change).await?;
             told(&run, output)
         }
+        RunCommand::Remove(remove) => {
+            let member = remove.part.required(client).await?;
+            let change = RunChange {
+                take_out: meant(&the_run(client, &remove.name).await?, &member)?,
+                ..RunChange::default()
+            };
+            let run = client.update_run(&remove.name, &change).await?;
+            told(&run, output)
+        }
         RunCommand::Label(label) => {
             let change = change(label)?;
             let run = client.update_run(&label.name, &change).await?;
             told(&run, output)
         }
         RunCommand::Show { name } => {
-            let runs = client.runs(&run_filter(name)).await?;
-            let run = runs
-                .first()
-                .ok_or_else(|| Failure::Unknown(format!("there is no run {name:?}")))?;
-            show(client, run, output).await
+            let run = the_run(client, name).await?;
+            show(client, &run, output).await
         }
         RunCommand::Delete { name } => {
             client.delete_run(name).await?;
@@ -285,6 +301,32 @@ pub(super) async fn run(client: &Client, arguments: &RunArguments, output: &mut 
         }
         RunCommand::Import { file } => import::import(client, file, output).await,
     }
+}
+
+async fn the_run(client: &Client, name: &str) -> Result<Run, Failure> {
+    let runs = client.runs(&run_filter(name)).await?;
+    let run = runs.into_iter().next();
+    run.ok_or_else(|| Failure::Unknown(format!("there is no run {name:?} (`wavekeep runs` lists them)")))
+}
+
+/// The times of a run that are meant: the one that was added so, or, without a time, all of the device or stream.
+fn meant(run: &Run, asked: &RunMember) -> Result<Vec<RunMember>, Failure> {
+    let is_any = asked.range == TimeRange::default();
+    let is_meant = |member: &&RunMember| member.of == asked.of && (is_any || member.range == asked.range);
+    let found: Vec<RunMember> = run.members.iter().filter(is_meant).cloned().collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let has: Vec<String> = run.members.iter().map(member_words).collect();
+    let has = match has.len() {
+        0 => "nothing was added to it".into(),
+        _ => format!("added to it are: {}", has.join("; ")),
+    };
+    Err(Failure::Failed(format!(
+        "{} was not added to run {}: {has}",
+        member_words(asked),
+        run.name
+    )))
 }
 
 fn change(label: &Label) -> Result<RunChange, Failure> {

@@ -4,20 +4,18 @@
 //! - I1: each chunk is printed once, in order of its stream, whatever happened to the server in between; with `--state` also across runs of
 //!   this command: the file is written when what it counts was printed, so a kill between the two prints a chunk again, and none is missed.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use wavekeep::proto::backoff::Backoff;
 use wavekeep::proto::chunk::{ChunkKind, Header};
-use wavekeep::{Client, Committed, Error, Tail, TailFrom};
+use wavekeep::{Client, Committed, Tail, TailFrom};
 
 use super::Select;
 use super::failure::Failure;
 use super::json::{CommittedLine, Extremes};
-use super::limits::FOLLOW_WAIT_MAX;
 use super::listing::{stream_name, time};
+use super::patience::{Patience, Stopped};
 use super::state::State;
 use super::table::{Output, fixed, number, text};
 use super::words::{Scale, thousands};
@@ -70,65 +68,34 @@ pub(super) async fn tail(client: &Client, follow: &Follow, output: &mut Output) 
     let mut state = state.map(|(state, _)| state);
     headings(output);
     let mut left = follow.limit.unwrap_or(u64::MAX);
-    let (mut backoff, mut is_lost) = (Backoff::default(), false);
+    let mut patience = Patience::default();
     while left > 0 {
-        let mut tail = match client.tail(&selection, from.clone()).await {
-            Ok(tail) => tail,
-            Err(error) => {
-                wait_or_fail(error, &mut is_lost, &mut backoff, output).await?;
-                continue;
+        let stopped = match client.tail(&selection, from.clone()).await {
+            Ok(mut tail) => {
+                let ended = print_all(&mut tail, &mut left, &mut patience, state.as_mut(), output).await;
+                if !tail.cursors().is_empty() {
+                    from = TailFrom::After(tail.cursors().clone());
+                }
+                ended
             }
+            Err(error) => Err(error.into()),
         };
-        let ended = print_all(
-            &mut tail,
-            &mut left,
-            (&mut is_lost, &mut backoff),
-            state.as_mut(),
-            output,
-        )
-        .await;
-        if !tail.cursors().is_empty() {
-            from = TailFrom::After(tail.cursors().clone());
-        }
-        match ended {
-            Ok(()) => break,
-            Err(Stopped::Failed(failure)) => return Err(failure),
-            Err(Stopped::Broken(error)) => wait_or_fail(error, &mut is_lost, &mut backoff, output).await?,
+        if let Err(stopped) = stopped {
+            patience.wait(stopped, output).await?;
         }
     }
     Ok(())
 }
 
-/// Why no more is printed.
-enum Stopped {
-    Broken(Error),
-    Failed(Failure),
-}
-
-impl From<Failure> for Stopped {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<Error> for Stopped {
-    fn from(error: Error) -> Self {
-        Self::Broken(error)
-    }
-}
-
 async fn print_all(
     tail: &mut Tail,
     left: &mut u64,
-    (is_lost, backoff): (&mut bool, &mut Backoff),
+    patience: &mut Patience,
     mut state: Option<&mut State>,
     output: &mut Output,
 ) -> Result<(), Stopped> {
     tail.begin().await?;
-    if std::mem::take(is_lost) {
-        output.note("the server answers again");
-    }
-    backoff.reset();
+    patience.answered(output);
     if let Some(state) = &mut state {
         state.write(tail.cursors())?;
     }
@@ -140,19 +107,6 @@ async fn print_all(
         }
         *left -= 1;
     }
-    Ok(())
-}
-
-/// Waits where it is worth it.
-async fn wait_or_fail(error: Error, is_lost: &mut bool, backoff: &mut Backoff, output: &Output) -> Result<(), Failure> {
-    if !error.is_passing() {
-        return Err(error.into());
-    }
-    if !std::mem::replace(is_lost, true) {
-        output.note(&format!("{error}; trying again until it answers"));
-    }
-    let random = RandomState::new().build_hasher().finish();
-    tokio::time::sleep(backoff.next(random).min(FOLLOW_WAIT_MAX)).await;
     Ok(())
 }
 

@@ -10,23 +10,21 @@ mod cut;
 mod files;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 
-use wavekeep::proto::backoff::Backoff;
 use wavekeep::proto::id::StreamId;
 use wavekeep::proto::stream::Signal;
 use wavekeep::{ChunkOrder, Client, Gap, Part, Selection, StreamInfo, StreamManifest, TimeRange};
 
 use self::cut::{Cut, Cutter};
 use self::files::{Covered, Lake, Name, Settings};
-use super::chunks::Stopped;
 use super::export::name;
 use super::facts::Facts;
 use super::failure::Failure;
 use super::json::LakeLine;
-use super::limits::{CHUNKS_LISTED_MAX, FOLLOW_PERIOD, FOLLOW_WAIT_MAX, STREAMS_FOLLOWED_MAX};
+use super::limits::{CHUNKS_LISTED_MAX, FOLLOW_PERIOD, STREAMS_FOLLOWED_MAX};
 use super::parquet_file::ParquetFile;
+use super::patience::{Patience, Stopped};
 use super::raw::RawFile;
 use super::table::Output;
 use super::words::{size, thousands};
@@ -106,26 +104,16 @@ pub(super) async fn fill(
         filling.round(selection, output).await.map_err(Stopped::into_failure)?;
         return filling.say(output);
     }
-    let (mut backoff, mut is_lost) = (Backoff::default(), false);
+    let mut patience = Patience::default();
     loop {
         let came = filling.round(selection, output).await;
         output.flush()?;
         match came {
             Ok(()) => {
-                if std::mem::take(&mut is_lost) {
-                    output.note("the server answers again");
-                }
-                backoff.reset();
+                patience.answered(output);
                 tokio::time::sleep(FOLLOW_PERIOD).await;
             }
-            Err(Stopped::Lost(sentence)) => {
-                if !std::mem::replace(&mut is_lost, true) {
-                    output.note(&format!("{sentence}; trying again until it answers"));
-                }
-                let random = RandomState::new().build_hasher().finish();
-                tokio::time::sleep(backoff.next(random).clamp(FOLLOW_PERIOD, FOLLOW_WAIT_MAX)).await;
-            }
-            Err(Stopped::Failed(failure)) => return Err(failure),
+            Err(stopped) => patience.wait(stopped, output).await?,
         }
     }
 }
