@@ -8,8 +8,8 @@ use wavekeep::{Client, Selection, TailFrom};
 use wavekeep_system_tests::lab::{Lab, wait_for};
 use wavekeep_system_tests::process::Process;
 
-/// Recorded time. WAVEKEEP_BENCH_SECONDS changes it.
-const SECONDS: u64 = 60;
+/// Recorded time for each number of followers. WAVEKEEP_BENCH_SECONDS changes it.
+const SECONDS: u64 = 30;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Device, what it is, and its chunk period.
 const DEVICES: [(&str, &str, &str); 4] = [
@@ -18,8 +18,8 @@ const DEVICES: [(&str, &str, &str); 4] = [
     ("slow-250ms", "js220,rate=1000,seed=3", "250ms"),
     ("slow-50ms", "js220,rate=1000,seed=4", "50ms"),
 ];
-/// Followers of each server.
-const FOLLOWERS: usize = 4;
+/// Of each server.
+const FOLLOWERS: [usize; 3] = [1, 4, 16];
 
 /// Records, follows and prints.
 pub(crate) fn run() -> Result<()> {
@@ -27,6 +27,26 @@ pub(crate) fn run() -> Result<()> {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(SECONDS);
+    println!("{DEVICES:?}, {seconds} s; ms from the commit to verified samples at the follower\n");
+    println!("| followers of each server | of the server that | chunks | p50 | p99 | most |\n|---|---|---|---|---|---|");
+    for followers in FOLLOWERS {
+        for (server, mut late_ns) in followed(followers, seconds)? {
+            late_ns.sort_unstable();
+            let at = |share: f64| late_ns[((late_ns.len() - 1) as f64 * share) as usize] as f64 / 1e6;
+            let chunks = late_ns.len();
+            println!(
+                "| {followers} | {server} | {chunks} | {:.0} | {:.0} | {:.0} |",
+                at(0.5),
+                at(0.99),
+                at(1.0)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// How late each chunk came, by the server that was asked.
+fn followed(followers: usize, seconds: u64) -> Result<[(&'static str, Vec<i64>); 2]> {
     let mut lab = Lab::start()?;
     wait_for("the database's URL", PATIENCE, || Ok(lab.database_url().is_ok()))?;
     let mut other = Lab::on(&lab.database_url()?)?;
@@ -35,44 +55,29 @@ pub(crate) fn run() -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let mut followers = Vec::new();
-    for (server, url) in [("that committed it", lab.url()), ("another one", other.url())] {
-        for _ in 0..FOLLOWERS {
-            followers.push((server, runtime.spawn(follow(url.clone()))));
-        }
-    }
+    let start = |url: String| -> Vec<_> {
+        let follow = |_| runtime.spawn(follow(url.clone()));
+        (0..followers).map(follow).collect()
+    };
+    let servers = [start(lab.url()), start(other.url())];
     let duration = format!("{seconds}s");
-    let start = |(device, spec, period): &(&str, &str, &str)| {
+    let record = |(device, spec, period): &(&str, &str, &str)| {
         let options = ["--device", device, "--simulate", spec, "--duration", &duration];
         lab.agent(device, &["run", "--chunk-period", period], &options)
     };
-    let mut agents: Vec<Process> = DEVICES.iter().map(start).collect::<Result<_>>()?;
+    let mut agents: Vec<Process> = DEVICES.iter().map(record).collect::<Result<_>>()?;
     for agent in &mut agents {
         agent.wait_success(Duration::from_secs(seconds) + PATIENCE)?;
     }
-    println!("{DEVICES:?}\n{FOLLOWERS} followers of each server, {seconds} s\n");
-    println!("| the server | chunks | p50 ms | p99 ms | most ms |\n|---|---|---|---|---|");
-    let mut late: Vec<(&str, Vec<i64>)> = Vec::new();
-    for (server, follower) in followers {
-        let came = runtime.block_on(async { tokio::time::timeout(PATIENCE, follower).await })???;
-        match late.last_mut() {
-            Some((last, all)) if *last == server => all.extend(came),
-            _ => late.push((server, came)),
+    let mut late = [("commits", Vec::new()), ("does not", Vec::new())];
+    for (followers, (_, late_ns)) in servers.into_iter().zip(&mut late) {
+        for follower in followers {
+            late_ns.extend(runtime.block_on(async { tokio::time::timeout(PATIENCE, follower).await })???);
         }
     }
-    for (server, mut late_ns) in late {
-        late_ns.sort_unstable();
-        let at = |share: f64| late_ns[((late_ns.len() - 1) as f64 * share) as usize] as f64 / 1e6;
-        println!(
-            "| {server} | {} | {:.0} | {:.0} | {:.0} |",
-            late_ns.len(),
-            at(0.5),
-            at(0.99),
-            at(1.0)
-        );
-    }
     other.stop_server()?;
-    lab.stop_server()
+    lab.stop_server()?;
+    Ok(late)
 }
 
 /// From the start of the transaction that commits a chunk to its verified samples here, in nanoseconds, up to the end of every stream.
