@@ -15,8 +15,9 @@ with wavekeep.Client() as client:
 | `client` | `Client`: one method for each question |
 | `waveform`, `signals` | what was read: streams, and of each signal `Samples` or `Columns` |
 | `listing`, `stream`, `reasons` | devices, streams, gaps, markers, statistics |
+| `selection` | what to read, as it is said and as it is sent |
 | `errors` | one class for each kind of error |
-| `reading`, `verify`, `manifest`, `drawn` | the answer as it arrives, and what proves it |
+| `reading`, `decoding`, `verify`, `manifest`, `drawn` | answers as they arrive, and what proves them |
 
 # Invariants
 - I14: no sample is given out before its frame hash, its column's hash (of the decoded samples) and its place in the stream's digest

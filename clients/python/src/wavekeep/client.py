@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from wavekeep import errors, headers, limits
 from wavekeep.channel import Connection
@@ -22,9 +22,10 @@ from wavekeep.listing import (
     statistics_from_wire,
 )
 from wavekeep.manifest import is_continued
-from wavekeep.moments import Moment, Time, moment
+from wavekeep.moments import Time
 from wavekeep.reading import Question, Reader
-from wavekeep.stream import Stream, stream_from_wire
+from wavekeep.selection import Selector, Source
+from wavekeep.stream import Stream
 from wavekeep.time_axis import duration_ns
 from wavekeep.v1 import query_pb2, stream_pb2
 from wavekeep.waveform import StreamWaveform, Waveform
@@ -32,18 +33,6 @@ from wavekeep.waveform import StreamWaveform, Waveform
 _ENCODINGS = tuple(stream_pb2.Encoding.Name(number) for number in ENCODINGS)
 DEFAULT_URL = "http://127.0.0.1:7460"
 DEFAULT_WORKSPACE = "main"
-
-
-class _Source(NamedTuple):
-    """What to read, as it was asked for."""
-
-    device: str | None = None
-    stream: str | Stream | None = None
-    run: str | None = None
-    signals: Sequence[str] | str | None = None
-    start: Time | None = None
-    end: Time | None = None
-    filter: str = ""
 
 
 class Client:
@@ -69,6 +58,7 @@ class Client:
         self.url = url or os.environ.get("WAVEKEEP_SERVER") or DEFAULT_URL
         self.workspace = workspace or os.environ.get("WAVEKEEP_WORKSPACE") or DEFAULT_WORKSPACE
         self._connection = Connection(self.url, token)
+        self._selector = Selector(self._connection, self.workspace)
         decoders = min(limits.DECODERS_MAX, os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="wavekeep-decoder")
 
@@ -104,7 +94,7 @@ class Client:
         filter: str = "",
     ) -> list[Stream]:
         """Streams in order of time; those that have no sample in the range are not among them. Of nothing, all of the workspace."""
-        return self._streams(self._selection(_Source(device, stream, run, signals, start, end, filter)))
+        return self._selector.streams(self._selector.selection(Source(device, stream, run, signals, start, end, filter)))
 
     def gaps(
         self,
@@ -118,7 +108,7 @@ class Client:
         filter: str = "",
     ) -> list[Gap]:
         """What is missing, and why: gaps, quarantined chunks, absent signals, and outages between epochs."""
-        selection = self._selection(_Source(device, stream, run, signals, start, end, filter))
+        selection = self._selector.selection(Source(device, stream, run, signals, start, end, filter))
         request = query_pb2.ListGapsRequest(workspace=self.workspace, selection=selection)
         return [gap_from_wire(gap) for gap in self._connection.stream("ListGaps", request, query_pb2.Gap)]
 
@@ -133,8 +123,8 @@ class Client:
         filter: str = "",
     ) -> list[Marker]:
         """Notes at samples, of all chunks that have a sample in the range. No sample is fetched."""
-        source = _Source(device, stream, run, None, start, end, filter)
-        return list(self._markers(self._selection(source)))
+        source = Source(device, stream, run, None, start, end, filter)
+        return list(self._markers(self._selector.selection(source)))
 
     def statistics(
         self,
@@ -148,8 +138,8 @@ class Client:
         filter: str = "",
     ) -> list[Statistics]:
         """Of each signal, exact for any range: folded by the server over every sample, without fetching one."""
-        source = self._require_source(_Source(device, stream, run, signals, start, end, filter))
-        request = query_pb2.GetStatisticsRequest(workspace=self.workspace, selection=self._selection(source))
+        source = Source(device, stream, run, signals, start, end, filter).require_some()
+        request = query_pb2.GetStatisticsRequest(workspace=self.workspace, selection=self._selector.selection(source))
         answer = self._connection.ask("GetStatistics", request, query_pb2.GetStatisticsResponse)
         return [statistics_from_wire(one) for one in answer.signals]
 
@@ -172,12 +162,12 @@ class Client:
         """
         if points is not None and not 0 < points <= limits.POINTS_MAX:
             raise errors.InvalidQuestion(f"points={points}: ask for 1 to {limits.POINTS_MAX:,}, or leave it out for samples")
-        source = self._require_source(_Source(device, stream, run, signals, start, end, filter))
-        selection = self._selection(source)
+        source = Source(device, stream, run, signals, start, end, filter).require_some()
+        selection = self._selector.selection(source)
         request = query_pb2.GetWaveformRequest(
             workspace=self.workspace, selection=selection, points_max=points or 0, encodings=_ENCODINGS
         )
-        reader = Reader(_question(selection, points or 0), self._decoders)
+        reader = Reader(Question(selection, points or 0), self._decoders)
         try:
             for part in self._connection.stream("GetWaveform", request, query_pb2.WaveformPart):
                 reader.take(part)
@@ -190,19 +180,8 @@ class Client:
 
     # What is behind them.
 
-    @staticmethod
-    def _require_source(source: _Source) -> _Source:
-        if source.device is None and source.stream is None and source.run is None:
-            raise errors.InvalidQuestion("say what to read: device=, stream= or run= (client.devices() lists them)")
-        return source
-
-    def _streams(self, selection: query_pb2.Selection) -> list[Stream]:
-        request = query_pb2.ListStreamsRequest(workspace=self.workspace, selection=selection)
-        answer = self._connection.ask("ListStreams", request, query_pb2.ListStreamsResponse)
-        return [stream_from_wire(info) for info in answer.streams]
-
     def _markers(self, selection: query_pb2.Selection) -> Iterator[Marker]:
-        rates = {stream.id: stream.rate_hz for stream in self._streams(selection)}
+        rates = {stream.id: stream.rate_hz for stream in self._selector.streams(selection)}
         request = query_pb2.ListChunksRequest(workspace=self.workspace, selection=selection)
         for chunk in self._connection.stream("ListChunks", request, query_pb2.ChunkInfo):
             header = stream_pb2.ChunkHeader.FromString(chunk.header)
@@ -213,70 +192,13 @@ class Client:
                 after = duration_ns(max(0, marker.sample - header.first_sample), rates[stream])
                 yield marker_from_wire(stream, marker, header.utc_ns + after)
 
-    def _selection(self, source: _Source) -> query_pb2.Selection:
-        """As the wire has it. Asks the server where it has to: for the end of what is stored, or the rest of an id."""
-        signals = [source.signals] if isinstance(source.signals, str) else list(source.signals or ())
-        selection = query_pb2.Selection(signals=signals, filter=source.filter)
-        terms = {"device": source.device, "run": source.run}
-        if source.stream is not None:
-            selection.stream_id = bytes.fromhex(self._stream_id(source.stream))
-        elif source.device is not None:
-            selection.device = source.device
-            del terms["device"]
-        elif source.run is not None:
-            selection.run = source.run
-            del terms["run"]
-        for key, value in terms.items():
-            if value is not None:
-                quoted = value.replace("\\", "\\\\").replace('"', '\\"')
-                selection.filter += f'{"," if selection.filter else ""}{key}="{quoted}"'
-        start = None if source.start is None else moment(source.start)
-        end = None if source.end is None else moment(source.end)
-        relative = any(time is not None and time.before_end for time in (start, end))
-        end_ns = self._end_ns(selection) if relative else 0
-        self._set_range(selection, start, end, end_ns)
-        return selection
-
-    @staticmethod
-    def _set_range(selection: query_pb2.Selection, start: Moment | None, end: Moment | None, end_ns: int) -> None:
-        if start is not None:
-            selection.range.from_ns = start.resolve(end_ns)
-        if end is not None:
-            selection.range.to_ns = end.resolve(end_ns)
-        if start is not None and end is not None and selection.range.from_ns >= selection.range.to_ns:
-            raise errors.InvalidQuestion("end is not after start: exchange them")
-
-    def _end_ns(self, selection: query_pb2.Selection) -> int:
-        ends = [stream.last_time_ns for stream in self._streams(selection) if stream.last_time_ns is not None]
-        if not ends:
-            raise errors.NothingStored("nothing is stored there yet, so it has no end to count back from")
-        return max(ends)
-
-    def _stream_id(self, stream: str | Stream) -> str:
-        if isinstance(stream, Stream):
-            return stream.id
-        digits = stream.lower()
-        is_hexadecimal = all(digit in "0123456789abcdef" for digit in digits)
-        if is_hexadecimal and len(digits) == 32:
-            return digits
-        if not is_hexadecimal or not limits.STREAM_DIGITS_MIN <= len(digits) < 32:
-            raise errors.InvalidQuestion(
-                f"{stream!r} is not a stream id: give its 32 hexadecimal digits, or at least the first {limits.STREAM_DIGITS_MIN}"
-            )
-        matching = [one.id for one in self.streams() if one.id.startswith(digits)]
-        if not matching:
-            raise errors.NothingStored(f"no stream begins with {stream}: client.streams() lists them")
-        if len(matching) > 1:
-            raise errors.InvalidQuestion(f"several streams begin with {stream}: give more digits")
-        return matching[0]
-
     def _require_ends(self, selection: query_pb2.Selection, waveform: Waveform) -> None:
-        """Where the range is open towards the end, a stream must come up to its watermark, or up to where a successor continues
+        """Where its range is open towards the end, a stream must come up to its watermark, or up to where a successor continues
         it. Otherwise its last rows are gone, and nothing else would tell."""
-        if selection.range.HasField("to_ns"):
-            return
         came = [one.stream for one in waveform]
         for one in waveform:
+            if one.asked.to_ns is not None:
+                continue
             found, watermark = one.manifest.last_seq, one.stream.watermark
             if found != watermark and not self._is_succeeded(selection, one, came):
                 fault = f"it is damaged: its last chunk is seq {found}, but it was committed up to seq {watermark}"
@@ -288,22 +210,3 @@ class Client:
         seq = one.manifest.last_seq
         # A successor of which nothing is stored yet is no part of the answer.
         return is_continued(one.stream.id, seq, came) or is_continued(one.stream.id, seq, self.streams(device=one.stream.device))
-
-
-def _question(selection: query_pb2.Selection, points: int) -> Question:
-    what = selection.WhichOneof("what")
-
-    def admits(stream: Stream) -> bool:
-        if what == "device":
-            return stream.device == selection.device
-        # What belongs to a run, the server knows alone.
-        return what != "stream_id" or stream.id == selection.stream_id.hex()
-
-    times = selection.range
-    return Question(
-        names=tuple(selection.signals),
-        from_ns=times.from_ns if times.HasField("from_ns") else None,
-        to_ns=times.to_ns if times.HasField("to_ns") else None,
-        points=points,
-        admits=admits,
-    )

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from wavekeep.waveform import StreamWaveform
+    from wavekeep.waveform import StreamPart
 
 
 def _pandas() -> Any:
@@ -39,7 +40,7 @@ def _arrow() -> Any:
     return pyarrow
 
 
-def to_pandas(stream: StreamWaveform) -> pd.DataFrame:
+def to_pandas(stream: StreamPart) -> pd.DataFrame:
     """See `Waveform.to_pandas`."""
     pandas = _pandas()
     frames = [_frame(pandas, signal) for signal in stream.signals.values()]
@@ -60,7 +61,20 @@ def joined(frames: list[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
     return frame
 
 
-def _facts(stream: StreamWaveform) -> dict[str, Any]:
+def of_runs(names: Sequence[str], rows: Sequence[tuple[Any, ...]], about: dict[str, str]) -> pd.DataFrame:
+    """See `Comparison.to_pandas`."""
+    pandas = _pandas()
+    frame: pd.DataFrame = pandas.DataFrame(rows, columns=list(names))
+    for name in [name for name in names if name.endswith("_ns")]:
+        frame[name] = pandas.to_datetime(frame[name], unit="ns", utc=True)
+    # A sum of what is None everywhere would be of objects.
+    optional = dict.fromkeys(("energy_joule", "charge_coulomb"), "float64")
+    frame = frame.astype(optional).rename(columns=lambda name: name.removesuffix("_ns")).set_index(["group", "run"])
+    frame.attrs.update(about)
+    return frame
+
+
+def _facts(stream: StreamPart) -> dict[str, Any]:
     about = stream.stream
     return {"stream": about.id, "device": about.device, "run": about.run, "labels": dict(about.labels), "rate_hz": about.rate_hz}
 
@@ -82,7 +96,7 @@ def _frame(pandas: Any, signal: Samples | Columns) -> Any:
     return pandas.DataFrame({signal.name: values}, index=index)
 
 
-def to_arrow(stream: StreamWaveform) -> pa.Table:
+def to_arrow(stream: StreamPart) -> pa.Table:
     """See `Waveform.to_arrow`."""
     pyarrow = _arrow()
     names: list[str] = ["time"]

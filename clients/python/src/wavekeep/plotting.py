@@ -51,7 +51,8 @@ class _Trace(NamedTuple):
     mean: NDArray[np.float64]
 
 
-def _pyplot() -> Any:
+def load_pyplot() -> Any:
+    """Matplotlib, where it is installed."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
@@ -67,7 +68,7 @@ def plot(
     label: str | None,
 ) -> Figure:
     """See `Waveform.plot`."""
-    pyplot = _pyplot()
+    pyplot = load_pyplot()
     there = list(dict.fromkeys(name for stream in waveform for name in stream.signals))
     drawn = list(names) if names is not None else there
     unknown = [name for name in drawn if name not in there]
@@ -75,20 +76,23 @@ def plot(
         raise UnknownSignal(
             f"there is no signal {', '.join(unknown) or 'at all'} in this answer: it has {', '.join(there) or 'none'}"
         )
-    rows = _rows(pyplot, drawn, axes)
+    rows = rows_for(pyplot, drawn, axes)
+    of_several = len({stream.stream.id for stream in waveform}) > 1
     start_ns = min(int(stream.time_ns[0]) for stream in waveform if len(stream.time_ns))
     for row, name in zip(rows, drawn, strict=True):
         unit = ""
+        colors: dict[str, Any] = {}
         for stream in waveform:
             if name in stream:
-                signal = stream[name]
+                signal, of = stream[name], stream.stream.id
                 unit = unit or signal.unit
-                # Of several streams each has its color, so that nobody takes one for the other.
-                of_several = stream.stream.id[:8] if len(waveform) > 1 else None
-                _draw(row, stream, signal, start_ns, label or of_several)
+                # Of several streams each has its color, so that nobody takes one for the other; times of a stream share one.
+                again = of in colors
+                called = None if again else label or (of[:8] if of_several else None)
+                colors[of] = _draw(row, stream, signal, start_ns, (called, colors.get(of)))
         _shade(row, waveform, name, start_ns)
         _mark(row, markers, start_ns, with_text=row is rows[0])
-        _dress(row, name, unit)
+        dress(row, name, unit)
     rows[-1].set_xlabel(f"time after {rfc3339(start_ns)}")
     devices = ", ".join(dict.fromkeys(stream.stream.device for stream in waveform))
     if axes is None:
@@ -97,7 +101,8 @@ def plot(
     return figure
 
 
-def _rows(pyplot: Any, names: Sequence[str], axes: Axes | Sequence[Axes] | None) -> list[Any]:
+def rows_for(pyplot: Any, names: Sequence[str], axes: Axes | Sequence[Axes] | None) -> list[Any]:
+    """Axes for each of these signals: those given, or new ones below each other."""
     if axes is None:
         size = (11, 1.2 + 2.4 * len(names))
         figure, rows = pyplot.subplots(len(names), 1, sharex=True, squeeze=False, figsize=size, layout="constrained")
@@ -114,20 +119,25 @@ def _seconds(time_ns: Any, start_ns: int) -> Any:
     return (np.asarray(time_ns) - start_ns) / 1e9
 
 
-def _draw(axes: Any, stream: StreamWaveform, signal: Samples | Columns, start_ns: int, label: str | None) -> None:
+def _draw(
+    axes: Any, stream: StreamWaveform, signal: Samples | Columns, start_ns: int, label_and_color: tuple[str | None, Any]
+) -> Any:
+    """Answers with which color."""
+    label, color = label_and_color
     if isinstance(signal, Samples) and len(signal) <= limits.DOTTED_SAMPLES:
         values = signal.samples
         if values.dtype.names:
             values = values["high"] * 2.0**64 + values["low"]
         heights = np.ma.filled(values.astype(np.float64), np.nan)
-        axes.plot(_seconds(signal.time_ns, start_ns), heights, linewidth=1, marker=".", markersize=4, label=label)
-        return
+        look = {"linewidth": 1, "marker": ".", "markersize": 4, "label": label, "color": color}
+        return axes.plot(_seconds(signal.time_ns, start_ns), heights, **look)[0].get_color()
     trace = _trace(stream, signal, start_ns)
     # Two points for each column: its band has its width, and what is NaN breaks it.
     across = np.stack([trace.start_s, trace.end_s], axis=1).ravel()
     low, high, mean = (np.repeat(values, 2) for values in (trace.low, trace.high, trace.mean))
-    line = axes.plot(across, mean, linewidth=0.9, label=label)[0]
-    axes.fill_between(across, low, high, alpha=0.35, linewidth=0.4, color=line.get_color())
+    used = axes.plot(across, mean, linewidth=0.9, label=label, color=color)[0].get_color()
+    axes.fill_between(across, low, high, alpha=0.35, linewidth=0.4, color=used)
+    return used
 
 
 def _trace(stream: StreamWaveform, signal: Samples | Columns, start_ns: int) -> _Trace:
@@ -186,7 +196,8 @@ def _mark(axes: Any, markers: Sequence[Marker], start_ns: int, *, with_text: boo
             )
 
 
-def _dress(axes: Any, name: str, unit: str) -> None:
+def dress(axes: Any, name: str, unit: str) -> None:
+    """Names, units and a legend, after all was drawn."""
     from matplotlib.ticker import EngFormatter
 
     axes.set_ylabel(name if not unit or unit in _BASE_UNITS else f"{name} [{unit}]")

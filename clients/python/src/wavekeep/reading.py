@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wavekeep import codec, errors, headers, limits, memory
+from wavekeep import errors, headers, limits, memory
 from wavekeep import manifest as manifests
+from wavekeep.decoding import decode_chunk
 from wavekeep.drawn import DrawnCheck
 from wavekeep.listing import Gap, Marker, marker_from_wire
 from wavekeep.reasons import Reason
+from wavekeep.selection import Span, admits, part
 from wavekeep.signals import Columns, Samples
 from wavekeep.stream import Signal, Stream, stream_from_wire
 from wavekeep.time_axis import Piece, TimeAxis, duration_ns
 from wavekeep.v1 import query_pb2
-from wavekeep.verify import Accepted, Present, StreamCheck
+from wavekeep.verify import Accepted, StreamCheck
 from wavekeep.waveform import StreamWaveform, Waveform
 
 
@@ -33,14 +35,14 @@ from wavekeep.waveform import StreamWaveform, Waveform
 class Question:
     """What was asked for."""
 
-    names: tuple[str, ...]
-    """Of signals; none for all."""
-    from_ns: int | None
-    to_ns: int | None
+    selection: query_pb2.Selection
     points: int
     """0: the samples."""
-    admits: Callable[[Stream], bool]
-    """Is such a stream part of the answer?"""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of signals; none for all."""
+        return self.selection.signals
 
 
 class _Sink:
@@ -64,14 +66,16 @@ class _Sink:
 
 
 class _Assembly:
-    """One stream of the answer."""
+    """One stream of the answer, or one range of a run's stream."""
 
-    def __init__(self, stream: Stream, asked: Sequence[int], question: Question) -> None:
+    def __init__(self, stream: Stream, asked: Sequence[int], question: Question, span: Span) -> None:
         self.stream = stream
+        self.span = span
+        """What of it is asked for."""
         self.check = StreamCheck(stream, asked)
         self.drawn = DrawnCheck(stream, asked, question.names, question.points) if question.points else None
         self.axis = TimeAxis(stream.rate_hz)
-        capacity = _capacity(stream, question)
+        capacity = _capacity(stream, question.points, span)
         self.sinks = {place: _Sink(stream.signals[place], capacity) for place in asked}
         self.gaps: list[Gap] = []
         self.markers: list[Marker] = []
@@ -96,17 +100,17 @@ class _Assembly:
                 signals[signal.name] = Samples(
                     signal.name, signal.unit, signal.sample_type, self.axis, span, sink.array[: sink.used], sink.runs, gaps
                 )
-        return StreamWaveform(self.stream, signals, tuple(self.gaps), tuple(self.markers), manifest, self.end)
+        return StreamWaveform(self.stream, signals, tuple(self.gaps), tuple(self.markers), self.end, manifest, self.span)
 
 
-def _capacity(stream: Stream, question: Question) -> int:
+def _capacity(stream: Stream, points: int, span: Span) -> int:
     """Samples to come, as far as the stream's description tells: of what lies in the range, at the stream's rate."""
-    if question.points:
-        return min(stream.sample_count, question.points)
+    if points:
+        return min(stream.sample_count, points)
     if stream.first_time_ns is None or stream.last_time_ns is None:
         return 0
-    from_ns = stream.first_time_ns if question.from_ns is None else max(question.from_ns, stream.first_time_ns)
-    to_ns = stream.last_time_ns if question.to_ns is None else min(question.to_ns, stream.last_time_ns)
+    from_ns = stream.first_time_ns if span.from_ns is None else max(span.from_ns, stream.first_time_ns)
+    to_ns = stream.last_time_ns if span.to_ns is None else min(span.to_ns, stream.last_time_ns)
     in_range = int(max(0, to_ns - from_ns) / 1e9 * stream.rate_hz) + 2
     return min(stream.sample_count, in_range)
 
@@ -122,6 +126,8 @@ class Reader:
         self._decoding: deque[Future[None]] = deque()
         self._bytes = 0
         self._columns = 0
+        self._ranges: dict[str, Span] = {}
+        """Of each stream, the range that came last."""
 
     def take(self, part: query_pb2.WaveformPart) -> None:
         """Takes the next part in."""
@@ -156,12 +162,17 @@ class Reader:
     def _take_stream(self, wire: query_pb2.WaveformStream) -> None:
         stream, question = stream_from_wire(wire.info), self.question
         asked = [place for place, signal in enumerate(stream.signals) if not question.names or signal.name in question.names]
-        known = any(assembly.stream.id == stream.id for assembly in self.assemblies)
-        if known or not question.admits(stream) or len(self.assemblies) == limits.STREAMS_MAX:
+        stated = Span.from_wire(wire.range) if wire.HasField("range") else Span.from_wire(question.selection.range)
+        span = part(question.selection, stated)
+        # Of a run, a stream comes once for each range, in order of time.
+        known = self._ranges.get(stream.id)
+        belongs = span is not None and (known is None or span.is_after(known)) and admits(question.selection, stream)
+        if span is None or not belongs or len(self.assemblies) == limits.STREAMS_MAX:
             raise errors.Malformed("a stream that does not belong to the answer")
+        self._ranges[stream.id] = span
         widths = sum(stream.signals[place].sample_type.dtype.itemsize for place in asked)
-        self._require_memory(widths * _capacity(stream, question))
-        assembly = _Assembly(stream, asked, question)
+        self._require_memory(widths * _capacity(stream, question.points, span))
+        assembly = _Assembly(stream, asked, question, span)
         if not asked and not (assembly.drawn and assembly.drawn.signals):
             raise errors.Malformed("a stream without a signal that was asked for")
         self.assemblies.append(assembly)
@@ -185,7 +196,7 @@ class Reader:
         if self._columns > limits.COLUMNS_MAX:
             advice = "ask for fewer points, for fewer signals or for a shorter time"
             raise errors.TooMuch(f"that would be more than {limits.COLUMNS_MAX:,} columns: {advice}")
-        assembly.drawn.take(wire, self.question.from_ns, self.question.to_ns)
+        assembly.drawn.take(wire, *assembly.span)
 
     def _take_chunk(self, wire: query_pb2.WaveformChunk) -> None:
         assembly, points = self._current(wire.stream_id), self.question.points
@@ -199,10 +210,12 @@ class Reader:
         assembly.axis.append(Piece(chunk.from_sample, chunk.to_sample, header.first_sample, header.utc_ns))
         assembly.gaps.extend(chunk.gaps)
         if not chunk.quarantined:
-            rate_hz = assembly.stream.rate_hz
+            rate_hz, whole = assembly.stream.rate_hz, Span.from_wire(self.question.selection.range)
             for marker in header.markers:
                 time_ns = header.utc_ns + duration_ns(max(0, marker.sample - header.first_sample), rate_hz)
-                assembly.markers.append(marker_from_wire(assembly.stream.id, marker, time_ns))
+                # Two times of a run may share a chunk: its markers are of one of them, or of none.
+                if assembly.span == whole or assembly.span.has(time_ns):
+                    assembly.markers.append(marker_from_wire(assembly.stream.id, marker, time_ns))
             if header.kind == headers.END:
                 assembly.end = Reason(header.reason)
         columns = [(present, self._place(assembly.sinks[present.place], chunk)) for present in chunk.present]
@@ -211,7 +224,7 @@ class Reader:
         while len(self._decoding) >= limits.CHUNKS_DECODING_MAX:
             self._decoding.popleft().result()
         # Of all columns at once: handing a column alone to another thread takes as long as decoding a short one.
-        self._decoding.append(self._decoders.submit(_decode_chunk, assembly.stream, chunk, columns))
+        self._decoding.append(self._decoders.submit(decode_chunk, assembly.stream, chunk, columns))
 
     def _place(self, sink: _Sink, chunk: Accepted) -> NDArray[Any]:
         if sink.used + chunk.count > len(sink.array):
@@ -228,13 +241,10 @@ class Reader:
             self._decoding.popleft().result()
 
     def _take_manifest(self, wire: query_pb2.Manifest) -> None:
-        question, assemblies = self.question, self.assemblies
+        assemblies = self.assemblies
         if not manifests.is_last(wire):
-            by_id = {assembly.stream.id: assembly for assembly in assemblies}
             for early in wire.streams:
-                assembly = by_id.get(early.stream_id.hex())
-                if assembly is None:
-                    raise errors.Malformed("a manifest names a stream that did not come")
+                assembly = self._named(early)
                 manifests.take_gaps(assembly.check, assembly.drawn, early.gaps)
             return
         for at, assembly in enumerate(assemblies):
@@ -244,32 +254,17 @@ class Reader:
                 raise errors.ManifestWrong(assembly.stream.id, fault)
             manifests.take_gaps(assembly.check, assembly.drawn, stated.gaps)
             if assembly.drawn is not None and assembly.check.chunks == 0:
-                assembly.manifest = manifests.check_drawn(assembly.drawn, stated, question.from_ns, question.to_ns)
+                assembly.manifest = manifests.check_drawn(assembly.drawn, stated, *assembly.span)
             else:
-                assembly.manifest = manifests.check_samples(assembly.check, stated, question.from_ns, question.to_ns)
+                assembly.manifest = manifests.check_samples(assembly.check, stated, *assembly.span)
         if len(wire.streams) > len(assemblies):
             raise errors.Malformed("the manifest names a stream that did not come")
         self.is_complete = True
 
-
-def _decode_chunk(stream: Stream, chunk: Accepted, columns: Sequence[tuple[Present, NDArray[Any]]]) -> None:
-    for present, out in columns:
-        _decode_column(stream.id, stream.signals[present.place], chunk, present, out)
-
-
-def _decode_column(stream: str, signal: Signal, chunk: Accepted, present: Present, out: NDArray[Any]) -> None:
-    """Of the whole chunk, proven whole; what lies in the cut goes into `out`."""
-    header, seq = chunk.header, chunk.header.seq
-    skip, count = chunk.from_sample - header.first_sample, header.count
-    is_whole = skip == 0 and len(out) == count
-    whole = out if is_whole else np.empty(count, out.dtype)
-    try:
-        codec.decode(signal.number, signal.sample_type, present.encoding, present.encoded, present.hash, whole)
-    except codec.Altered as error:
-        fault = f"signal {signal.name} of seq {seq} does not decode to the samples that were captured: {error}"
-        raise errors.ColumnAltered(stream, fault, seq=seq, signal=signal.name) from error
-    except codec.CodecError as error:
-        fault = f"signal {signal.name} of seq {seq} cannot be decoded: {error}"
-        raise errors.ColumnUndecodable(stream, fault, seq=seq, signal=signal.name) from error
-    if not is_whole:
-        out[:] = whole[skip : skip + len(out)]
+    def _named(self, early: query_pb2.StreamManifest) -> _Assembly:
+        """What a manifest of gaps is about: of a stream that came for several ranges, the one that starts where it says."""
+        of_stream = [assembly for assembly in self.assemblies if assembly.stream.id == early.stream_id.hex()]
+        if not of_stream:
+            raise errors.Malformed("a manifest names a stream that did not come")
+        starts = [assembly for assembly in of_stream if assembly.check.cut and assembly.check.cut[0] == early.from_sample]
+        return starts[0] if starts else of_stream[-1]

@@ -1,4 +1,8 @@
-"""What was read: streams in order of time, each with its signals, gaps, markers and what proves it."""
+"""What was read: streams in order of time, each with its signals, gaps, markers and what proves it.
+
+# Invariants
+- Nothing is joined that was not captured together: not two streams, and not two times of one stream that a run has.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,9 @@ from numpy.typing import NDArray
 from wavekeep import errors, exporting, frames, plotting
 from wavekeep.listing import Gap, Marker
 from wavekeep.manifest import StreamManifest
+from wavekeep.moments import rfc3339
 from wavekeep.reasons import Reason
+from wavekeep.selection import Span
 from wavekeep.signals import Columns, Samples, as_datetime, power_of
 from wavekeep.stream import Stream
 
@@ -23,8 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class StreamWaveform:
-    """What was read of one stream."""
+class StreamPart:
+    """Signals of one stream over one range of its samples."""
 
     def __init__(
         self,
@@ -32,7 +38,6 @@ class StreamWaveform:
         signals: Mapping[str, Samples | Columns],
         gaps: tuple[Gap, ...],
         markers: tuple[Marker, ...],
-        manifest: StreamManifest,
         end: Reason | None,
     ) -> None:
         self.stream = stream
@@ -41,8 +46,8 @@ class StreamWaveform:
         self.gaps = gaps
         """What is missing in the range, in order."""
         self.markers = markers
-        """Notes on samples of the chunks that came. What was drawn has none: see `Client.markers`."""
-        self.manifest = manifest
+        """Notes on samples of the chunks that came; of a run's own time, those in it. What was drawn has none: see
+        `Client.markers`."""
         self.end = end
         """Why the stream ended, where its end came."""
 
@@ -58,11 +63,6 @@ class StreamWaveform:
 
     def __repr__(self) -> str:
         return f"<{self.stream}: {', '.join(map(repr, self.signals.values()))}>"
-
-    @property
-    def is_drawn(self) -> bool:
-        """Are these columns, or samples?"""
-        return any(isinstance(signal, Columns) for signal in self.signals.values())
 
     @property
     def time_ns(self) -> NDArray[np.int64]:
@@ -90,8 +90,33 @@ class StreamWaveform:
         return frames.to_arrow(self)
 
 
+class StreamWaveform(StreamPart):
+    """What was read of one stream; of a run that has several times of a stream, of one of them."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        signals: Mapping[str, Samples | Columns],
+        gaps: tuple[Gap, ...],
+        markers: tuple[Marker, ...],
+        end: Reason | None,
+        manifest: StreamManifest,
+        asked: Span,
+    ) -> None:
+        super().__init__(stream, signals, gaps, markers, end)
+        self.manifest = manifest
+        self.asked = asked
+        """What of the stream was asked for, by the run where it has times of its own: `from_ns` and `to_ns`, UTC in nanoseconds
+        since 1970; None is open."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Are these columns, or samples?"""
+        return any(isinstance(signal, Columns) for signal in self.signals.values())
+
+
 class Waveform:
-    """What was read: streams in order of time."""
+    """What was read: streams in order of time. A stream of which a run has several times is there once for each of them."""
 
     def __init__(self, streams: tuple[StreamWaveform, ...]) -> None:
         self.streams = streams
@@ -103,13 +128,24 @@ class Waveform:
         return len(self.streams)
 
     def __repr__(self) -> str:
-        return f"<Waveform of {len(self)} streams: {', '.join(map(repr, self.streams))}>"
+        parts = "" if len(self) == self._stream_count else f" in {len(self)} parts"
+        return f"<Waveform of {self._stream_count} streams{parts}: {', '.join(map(repr, self.streams))}>"
+
+    @property
+    def _stream_count(self) -> int:
+        return len({one.stream.id for one in self.streams})
 
     @property
     def stream(self) -> StreamWaveform:
-        """The one stream that it has. Streams are never joined: where there are several, say which."""
+        """The one stream that it has. Streams are never joined, nor are times of one: where there are several, say which."""
         if len(self.streams) == 1:
             return self.streams[0]
+        if self._stream_count == 1:
+            times = "; ".join(f"{rfc3339(int(one.time_ns[0]))}, {len(one.time_ns):,}" for one in self if len(one.time_ns))
+            raise errors.SeveralStreams(
+                f"one time of a stream was meant, and the run has {len(self)} of {self.streams[0].stream}: go through them, or say "
+                f"start= and end= (they start at, and have rows: {times})"
+            )
         found = "; ".join(str(one.stream) for one in self.streams) or "none"
         raise errors.SeveralStreams(f"one stream was meant, and there are {len(self)}: go through them, or name one ({found})")
 
