@@ -14,6 +14,7 @@ with wavekeep.Client() as client:
 |---|---|
 | `client` | `Client`: one method for each question |
 | `waveform`, `signals` | what was read: streams, and of each signal `Samples` or `Columns` |
+| `runs`, `comparison` | runs, and which of two groups of them takes less |
 | `listing`, `stream`, `reasons` | devices, streams, gaps, markers, statistics |
 | `selection` | what to read, as it is said and as it is sent |
 | `errors` | one class for each kind of error |
@@ -28,9 +29,11 @@ with wavekeep.Client() as client:
 
 from wavekeep import errors
 from wavekeep.client import Client
+from wavekeep.comparison import Comparison, Metric, Verdict
 from wavekeep.errors import Refused, Refuted, WavekeepError
 from wavekeep.listing import Device, Gap, Marker, Statistics
 from wavekeep.reasons import Reason
+from wavekeep.runs import Run
 from wavekeep.sample_types import I128, SampleType
 from wavekeep.signals import Columns, Samples, Segment
 from wavekeep.stream import Signal, Stream
@@ -40,12 +43,15 @@ __all__ = [
     "I128",
     "Client",
     "Columns",
+    "Comparison",
     "Device",
     "Gap",
     "Marker",
+    "Metric",
     "Reason",
     "Refused",
     "Refuted",
+    "Run",
     "SampleType",
     "Samples",
     "Segment",
@@ -53,6 +59,7 @@ __all__ = [
     "Statistics",
     "Stream",
     "StreamWaveform",
+    "Verdict",
     "Waveform",
     "WavekeepError",
     "errors",

@@ -11,6 +11,7 @@ from typing import Self
 from wavekeep import errors, headers, limits
 from wavekeep.channel import Connection
 from wavekeep.codec import ENCODINGS
+from wavekeep.comparison import Comparison, Metric, align_to_wire, comparison_from_wire, metric_to_wire
 from wavekeep.listing import (
     Device,
     Gap,
@@ -24,6 +25,7 @@ from wavekeep.listing import (
 from wavekeep.manifest import is_continued
 from wavekeep.moments import Time
 from wavekeep.reading import Question, Reader
+from wavekeep.runs import Run, run_from_wire
 from wavekeep.selection import Selector, Source
 from wavekeep.stream import Stream
 from wavekeep.time_axis import duration_ns
@@ -177,6 +179,44 @@ class Client:
             raise
         self._require_ends(selection, waveform)
         return waveform
+
+    def runs(self, filter: str = "") -> list[Run]:
+        """Runs by name, those that the filter lets through: of their names, their labels, and the devices of their streams."""
+        request = query_pb2.ListRunsRequest(workspace=self.workspace, filter=filter)
+        answer = self._connection.ask("ListRuns", request, query_pb2.ListRunsResponse)
+        return [run_from_wire(run) for run in answer.runs]
+
+    def compare(
+        self,
+        first: str | Run,
+        second: str | Run,
+        *,
+        signal: str | None = None,
+        metric: Metric | str | None = None,
+        align: str | None = None,
+        points: int = 1_000,
+    ) -> Comparison:
+        """Which of two groups of runs takes less, by how much, and how sure that is: the second group is held against the first.
+
+        A group is a run, or an expression that chooses runs: `algorithm=A,firmware=1.4`. `signal` is power where every run has it,
+        else current; `metric` is energy of a signal in W, charge of one in A, else the mean (see `Metric`). Of at least 5 runs of
+        each group the difference has an interval; docs/COMPARE.md says how, and when it is not given.
+
+        Both come on one axis too, of at most `points` columns; with `points=0` they do not. Runs are laid over each other at their
+        starts, or with `align="marker:TEXT"` at the marker with this text; that moves the columns and nothing else.
+        """
+        if not 0 <= points <= limits.COMPARED_POINTS_MAX:
+            raise errors.InvalidQuestion(f"points={points}: ask for at most {limits.COMPARED_POINTS_MAX:,}, or for 0")
+        request = query_pb2.CompareRunsRequest(
+            workspace=self.workspace,
+            first=first.name if isinstance(first, Run) else first,
+            second=second.name if isinstance(second, Run) else second,
+            signal=signal or "",
+            metric=metric_to_wire(metric),
+            align_marker=align_to_wire(align),
+            points_max=points,
+        )
+        return comparison_from_wire(self._connection.ask("CompareRuns", request, query_pb2.CompareRunsResponse))
 
     # What is behind them.
 

@@ -5,9 +5,16 @@
 
 from __future__ import annotations
 
+_PASSING_CODES = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED")
+
 
 class WavekeepError(Exception):
     """The base of every error of this package."""
+
+    @property
+    def is_passing(self) -> bool:
+        """May the same question be answered a while later? The server restarts, or has too much to do."""
+        return isinstance(self, (Unreachable, Interrupted, TimedOut))
 
 
 class AddressError(WavekeepError, ValueError):
@@ -94,6 +101,11 @@ class Refused(WavekeepError):
         self.reason = reason
         """Wavekeep's: `UNKNOWN_NAME`. Empty where the server gave none."""
 
+    @property
+    def is_passing(self) -> bool:
+        """May the same question be answered a while later? By the server's word: gRPC itself has these codes for other things."""
+        return bool(self.reason) and self.code in _PASSING_CODES
+
 
 class UnknownName(Refused, LookupError):
     """There is no device, stream, run, signal or workspace of that name."""
@@ -108,6 +120,15 @@ class UnknownName(Refused, LookupError):
 
 class InvalidRequest(Refused, InvalidQuestion):
     """The server does not understand the question as it stands."""
+
+
+class InvalidFilter(InvalidRequest):
+    """The server does not understand the filter."""
+
+    filter: str = ""
+    """As it was given."""
+    characters_before: int = 0
+    """So many characters of it are understood: the next one is wrong."""
 
 
 class NothingStored(Refused, LookupError):

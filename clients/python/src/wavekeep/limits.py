@@ -29,6 +29,10 @@ ANSWER_SECONDS_MAX: Final = 300.0
 """For an answer of one message: the server's own limit."""
 KEEP_ALIVE_SECONDS: Final = 20
 """A connection on which nothing comes is asked whether it is still there."""
+BACKOFF_MS_MIN: Final = 100
+"""The longest first wait before a server that went away is asked again; it doubles with each failure."""
+BACKOFF_MS_MAX: Final = 5_000
+"""The longest of these waits."""
 STREAMS_MAX: Final = 100_000
 """Streams of one answer."""
 GAPS_PENDING_MAX: Final = 20_000
@@ -37,6 +41,8 @@ COLUMNS_MAX: Final = 4_000_000
 """Columns of one answer."""
 POINTS_MAX: Final = 100_000
 """Points of one question: the server's own limit."""
+COMPARED_POINTS_MAX: Final = 20_000
+"""Columns of a comparison: the server's own limit."""
 CHUNKS_DECODING_MAX: Final = 16
 """Chunks that wait to be decoded, or are: at most 64 MiB encoded."""
 DECODERS_MAX: Final = 8
@@ -49,5 +55,7 @@ DRAWN_POINTS: Final = 2_000
 """Columns that a plot folds samples to; there are no more pixels."""
 DOTTED_SAMPLES: Final = 400
 """Up to so many samples are drawn one by one, with dots: one between two gaps is seen."""
+TITLE_LETTERS: Final = 150
+"""So many fit above a picture."""
 EXPORT_SAMPLES: Final = 65_536
 """Samples that are turned into text at once."""

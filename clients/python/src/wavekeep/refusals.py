@@ -15,6 +15,7 @@ _DOMAIN = "wavekeep"
 _DETAILS = "grpc-status-details-bin"
 _CLASSES: dict[str, type[errors.Refused]] = {
     "INVALID_QUESTION": errors.InvalidRequest,
+    "INVALID_FILTER": errors.InvalidFilter,
     "UNKNOWN_NAME": errors.UnknownName,
     "NOTHING_STORED": errors.NothingStored,
     "ANSWER_TOO_LARGE": errors.AnswerTooLarge,
@@ -105,4 +106,8 @@ def from_grpc(error: grpc.RpcError, server: str, *, began: bool = False) -> erro
     if isinstance(refused, errors.UnknownName):
         refused.kind, refused.name = about.get("kind", ""), about.get("name", "")
         refused.nearest = about.get("nearest")
+    if isinstance(refused, errors.InvalidFilter):
+        refused.filter = about.get("filter", "")
+        before = about.get("characters_before", "")
+        refused.characters_before = int(before) if before.isdecimal() else 0
     return refused

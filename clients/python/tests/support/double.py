@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ class Script:
     chunks: Sequence[query_pb2.ChunkInfo] = ()
     failure: tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]] | None = None
     """Instead of an answer, or after its parts."""
+    tails: list[Sequence[query_pb2.TailPart]] = field(default_factory=list)
+    """What one question after the other is answered; after the last of them nothing comes, until whoever asks goes."""
+    comparison: query_pb2.CompareRunsResponse = field(default_factory=query_pb2.CompareRunsResponse)
     asked: list[Any] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
 
@@ -54,6 +58,22 @@ class Script:
         yield from self.parts
         self._fail(context)
 
+    def tail(self, request: Any, context: Any) -> Iterator[Any]:
+        self._note(request, context)
+        if not self.tails:
+            self._fail(context)
+        yield from self.tails.pop(0)
+        if self.tails:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "broken pipe")
+        self._fail(context)
+        gone = threading.Event()
+        if context.add_callback(gone.set):
+            gone.wait()
+
+    def compare(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        return self.comparison
+
 
 @contextmanager
 def serving(script: Script) -> Iterator[str]:
@@ -63,6 +83,8 @@ def serving(script: Script) -> Iterator[str]:
         "ListDevices": ask(script.devices, query_pb2.ListDevicesRequest.FromString, _bytes),
         "ListStreams": ask(script.list_streams, query_pb2.ListStreamsRequest.FromString, _bytes),
         "ListChunks": stream(script.list_chunks, query_pb2.ListChunksRequest.FromString, _bytes),
+        "CompareRuns": ask(script.compare, query_pb2.CompareRunsRequest.FromString, _bytes),
+        "Tail": stream(script.tail, query_pb2.TailRequest.FromString, _bytes),
         "GetWaveform": stream(script.waveform, query_pb2.GetWaveformRequest.FromString, _bytes),
     }
     server = grpc.server(ThreadPoolExecutor(2))

@@ -1,0 +1,45 @@
+"""A picture of two groups of runs, laid over each other.
+
+# Invariants
+- A column that no run has samples in is not drawn, and no line or band crosses it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wavekeep import limits, plotting
+from wavekeep.errors import InvalidQuestion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from wavekeep.comparison import Comparison
+
+
+def plot(comparison: Comparison, axes: Axes | None) -> Figure:
+    """See `Comparison.plot`."""
+    pyplot = plotting.load_pyplot()
+    columns = comparison.columns
+    if columns is None:
+        raise InvalidQuestion("the comparison came without columns: ask for some, as in compare(…, points=1_000)")
+    row: Any = plotting.rows_for(pyplot, [comparison.signal], axes)[0]
+    edges = np.append(columns.start_s, (columns.from_ns + len(columns) * columns.column_ns) / 1e9)
+    # Two points for each column: its band has its width, and what is NaN breaks it.
+    across = np.stack([edges[:-1], edges[1:]], axis=1).ravel()
+    for group, drawn in zip(comparison, (columns.first, columns.second), strict=True):
+        low, high, mean = (np.repeat(values, 2) for values in (drawn.min, drawn.max, drawn.mean))
+        count = len(group.runs)
+        line = row.plot(across, mean, linewidth=0.9, label=f"{group.name}: {count:,} {'run' if count == 1 else 'runs'}")[0]
+        row.fill_between(across, low, high, alpha=0.25, linewidth=0.4, color=line.get_color())
+    plotting.dress(row, comparison.signal, comparison.unit)
+    row.set_xlabel("time after the moment that is laid over each other")
+    if axes is None:
+        # Above the legend, which is as high as a line of it.
+        row.set_title(textwrap.fill(comparison.sentence, limits.TITLE_LETTERS), loc="left", fontsize="small", pad=22)
+    figure: Figure = row.figure
+    return figure
