@@ -14,11 +14,12 @@ with wavekeep.Client() as client:
 |---|---|
 | `client` | `Client`: one method for each question |
 | `waveform`, `signals` | what was read: streams, and of each signal `Samples` or `Columns` |
+| `tail`, `committed`, `cursors` | chunks as they are committed, and where a reader stands |
 | `runs`, `comparison` | runs, and which of two groups of them takes less |
 | `listing`, `stream`, `reasons` | devices, streams, gaps, markers, statistics |
 | `selection` | what to read, as it is said and as it is sent |
 | `errors` | one class for each kind of error |
-| `reading`, `decoding`, `verify`, `manifest`, `drawn` | answers as they arrive, and what proves them |
+| `reading`, `following`, `decoding`, `verify`, `manifest`, `drawn` | answers as they arrive, and what proves them |
 
 # Invariants
 - I14: no sample is given out before its frame hash, its column's hash (of the decoded samples) and its place in the stream's digest
@@ -29,6 +30,7 @@ with wavekeep.Client() as client:
 
 from wavekeep import errors
 from wavekeep.client import Client
+from wavekeep.committed import Committed
 from wavekeep.comparison import Comparison, Metric, Verdict
 from wavekeep.errors import Refused, Refuted, WavekeepError
 from wavekeep.listing import Device, Gap, Marker, Statistics
@@ -37,12 +39,14 @@ from wavekeep.runs import Run
 from wavekeep.sample_types import I128, SampleType
 from wavekeep.signals import Columns, Samples, Segment
 from wavekeep.stream import Signal, Stream
+from wavekeep.tail import Tail
 from wavekeep.waveform import StreamWaveform, Waveform
 
 __all__ = [
     "I128",
     "Client",
     "Columns",
+    "Committed",
     "Comparison",
     "Device",
     "Gap",
@@ -59,6 +63,7 @@ __all__ = [
     "Statistics",
     "Stream",
     "StreamWaveform",
+    "Tail",
     "Verdict",
     "Waveform",
     "WavekeepError",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
 from google.protobuf.message import Message
 
 from wavekeep import limits, refusals
-from wavekeep.errors import AddressError
+from wavekeep.errors import AddressError, Interrupted
 
 _Answer = TypeVar("_Answer", bound=Message)
 
@@ -43,11 +43,36 @@ def parse(url: str, token: str | None) -> tuple[str, bool]:
     return f"{name}:{port or (443 if is_encrypted else 80)}", is_encrypted
 
 
+class Parts(Generic[_Answer]):
+    """The messages of an answer as they come. Any thread may end it."""
+
+    def __init__(self, call: Any, url: str) -> None:
+        self._call = call
+        self._url = url
+        self._began = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> _Answer:
+        try:
+            one: _Answer = next(self._call)
+        except grpc.RpcError as error:
+            raise refusals.from_grpc(error, self._url, began=self._began) from error
+        self._began = True
+        return one
+
+    def cancel(self) -> None:
+        """Whoever waits for the next message learns that there is none."""
+        self._call.cancel()
+
+
 class Connection:
     """A channel, made at the first question and closed by `close`. Threads may share it."""
 
     def __init__(self, url: str, token: str | None) -> None:
         self.url = url
+        self.is_closed = False
         target, is_encrypted = parse(url, token)
         options: list[tuple[str, Any]] = [
             ("grpc.max_receive_message_length", limits.MESSAGE_BYTES_MAX),
@@ -55,6 +80,12 @@ class Connection:
             ("grpc.keepalive_timeout_ms", limits.KEEP_ALIVE_SECONDS * 1000),
             # The first connection is given up after so long, and tried again as soon.
             ("grpc.min_reconnect_backoff_ms", limits.CONNECT_SECONDS_MAX * 1000),
+            # A server that was away is found again soon, not after the two minutes that gRPC grows to.
+            ("grpc.initial_reconnect_backoff_ms", limits.BACKOFF_MS_MIN),
+            ("grpc.max_reconnect_backoff_ms", limits.BACKOFF_MS_MAX),
+            # Who follows says nothing for hours, and must learn soon all the same that the server is gone.
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.http2.ping_timeout_ms", limits.KEEP_ALIVE_SECONDS * 1000),
             # Two clients of one process do not share a connection, or what one of them closed.
             ("grpc.use_local_subchannel_pool", 1),
         ]
@@ -68,6 +99,7 @@ class Connection:
 
     def close(self) -> None:
         """Ends what is under way."""
+        self.is_closed = True
         self._channel.close()
 
     def ask(self, method: str, request: Message, answer: type[_Answer]) -> _Answer:
@@ -81,17 +113,21 @@ class Connection:
 
     def stream(self, method: str, request: Message, part: type[_Answer]) -> Iterator[_Answer]:
         """Many messages for one. Whoever stops early ends the call."""
-        parse_part: Callable[[bytes], _Answer] = part.FromString
-        call = self._channel.unary_stream(_SERVICE + method, _serialize, parse_part)(request, metadata=self._metadata)
-        began = False
+        parts = self.open(method, request, part)
         try:
-            for one in call:
-                began = True
-                yield one
-        except grpc.RpcError as error:
-            raise refusals.from_grpc(error, self.url, began=began) from error
+            yield from parts
         finally:
-            call.cancel()  # type: ignore[no-untyped-call]
+            parts.cancel()
+
+    def open(self, method: str, request: Message, part: type[_Answer]) -> Parts[_Answer]:
+        """The same, for whoever ends the call himself."""
+        parse_part: Callable[[bytes], _Answer] = part.FromString
+        call = self._channel.unary_stream(_SERVICE + method, _serialize, parse_part)
+        try:
+            return Parts(call(request, metadata=self._metadata), self.url)
+        except ValueError as error:
+            # gRPC's word for a channel that another thread has closed.
+            raise Interrupted(str(error)) from error
 
 
 def _serialize(message: Message) -> bytes:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from wavekeep import errors, headers, limits
+from wavekeep import cursors, errors, headers, limits
 from wavekeep.channel import Connection
 from wavekeep.codec import ENCODINGS
 from wavekeep.comparison import Comparison, Metric, align_to_wire, comparison_from_wire, metric_to_wire
@@ -28,6 +28,7 @@ from wavekeep.reading import Question, Reader
 from wavekeep.runs import Run, run_from_wire
 from wavekeep.selection import Selector, Source
 from wavekeep.stream import Stream
+from wavekeep.tail import Tail
 from wavekeep.time_axis import duration_ns
 from wavekeep.v1 import query_pb2, stream_pb2
 from wavekeep.waveform import StreamWaveform, Waveform
@@ -217,6 +218,36 @@ class Client:
             points_max=points,
         )
         return comparison_from_wire(self._connection.ask("CompareRuns", request, query_pb2.CompareRunsResponse))
+
+    def tail(
+        self,
+        *,
+        device: str | None = None,
+        stream: str | Stream | None = None,
+        run: str | None = None,
+        signals: Sequence[str] | str | None = None,
+        filter: str = "",
+        from_start: bool = False,
+        cursor: str | None = None,
+        patience_s: float | None = None,
+    ) -> Tail:
+        """Chunks as they are committed, by any server, each one verified. Of nothing, all of the workspace.
+
+        ```python
+        with client.tail(device="js220-001", cursor=stored_cursor) as tail:
+            for chunk in tail:
+                store(chunk["current"].samples, chunk.time, tail.cursor)   # one transaction, and nothing is missed or repeated
+        ```
+
+        What is committed from now on, and streams that begin later whole; with `from_start` all that is stored first; with `cursor`
+        (what `tail.cursor` said before) what came since then, and streams whole that it does not know. A server that goes away is
+        asked again until it answers, or for `patience_s` seconds. It ends by `close()`, from any thread, or an interrupt. At the
+        first question the server must be there: an address or a name that is wrong is raised at once.
+        """
+        selection = self._selector.selection(Source(device, stream, run, signals, filter=filter))
+        request = query_pb2.TailRequest(workspace=self.workspace, selection=selection, encodings=_ENCODINGS)
+        stood = None if cursor is None else cursors.load(cursor)
+        return Tail(self._connection, request, stood, from_start, patience_s)
 
     # What is behind them.
 

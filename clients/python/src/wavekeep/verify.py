@@ -182,15 +182,10 @@ class StreamCheck:
         self.cut = (self.cut[0] if self.cut else chunk.from_sample, chunk.to_sample)
 
     def _count(self, chunk: Accepted) -> None:
-        header, absent = chunk.header, dict[Reason, list[str]]()
+        header = chunk.header
         present: list[tuple[int, stream_pb2.ColumnHeader]] = []
         if chunk.has_samples:
-            for place in self.asked:
-                column = header.columns[place]
-                if column.absent_reason:
-                    absent.setdefault(Reason(column.absent_reason), []).append(self.stream.signals[place].name)
-                else:
-                    present.append((place, column))
+            present = [(place, header.columns[place]) for place in self.asked if not header.columns[place].absent_reason]
         if len(chunk.columns) != len(present):
             fault = f"seq {header.seq} came with {len(chunk.columns)} columns instead of {len(present)}"
             raise errors.ColumnsWrong(self.stream.id, fault, seq=header.seq)
@@ -201,15 +196,23 @@ class StreamCheck:
         # Of an encoding that is no number here, the header was refused.
         columns = zip(present, chunk.columns, strict=True)
         chunk.present = [Present(place, column.encoding, column.hash, encoded) for (place, column), encoded in columns]
-        if chunk.count == 0 or header.kind == headers.END:
-            return
-        if chunk.quarantined:
-            chunk.gaps = [self._gap(chunk, Reason.QUARANTINED)]
-        elif header.kind == headers.GAP:
-            chunk.gaps = [self._gap(chunk, Reason(header.reason))]
-        else:
-            chunk.gaps = [self._gap(chunk, reason, names) for reason, names in absent.items()]
+        chunk.gaps = self.gaps_of(chunk)
         self.gaps_pending.extend(chunk.gaps)
+
+    def gaps_of(self, chunk: Accepted) -> list[Gap]:
+        """What is missing in a chunk, within its cut: all of it, or the signals of each reason."""
+        header, absent = chunk.header, dict[Reason, list[str]]()
+        if chunk.count == 0 or header.kind == headers.END:
+            return []
+        if chunk.quarantined:
+            return [self._gap(chunk, Reason.QUARANTINED)]
+        if header.kind == headers.GAP:
+            return [self._gap(chunk, Reason(header.reason))]
+        for place in self.asked:
+            reason = header.columns[place].absent_reason
+            if reason:
+                absent.setdefault(Reason(reason), []).append(self.stream.signals[place].name)
+        return [self._gap(chunk, reason, names) for reason, names in absent.items()]
 
     def _gap(self, chunk: Accepted, reason: Reason, signals: Sequence[str] = ()) -> Gap:
         header, rate_hz = chunk.header, self.stream.rate_hz

@@ -58,17 +58,30 @@ class Lab:
         self.url = f"http://127.0.0.1:{free_port()}"
         self._http = f"127.0.0.1:{free_port()}"
         self._log: IO[bytes] = (self.folder / "server.log").open("wb")
+        self._outboxes = 0
+        self.start()
+
+    def start(self) -> None:
+        """The server, at the same address and on the same data as before."""
         grpc = self.url.removeprefix("http://")
         arguments = ["dev", "--data-dir", str(self.folder / "server"), "--listen", grpc, "--http", self._http]
         self._server = subprocess.Popen(
             [binary("wavekeep-server"), *arguments], env=environment(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
         )
-        self._outboxes = 0
         try:
             self._wait_ready()
         except BaseException:
             self.close()
             raise
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """The server alone: by default it drains, and stops its Postgres."""
+        self._server.send_signal(how)
+        try:
+            self._server.wait(60)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.wait()
 
     def _wait_ready(self) -> None:
         end = time.monotonic() + READY_SECONDS
@@ -84,12 +97,7 @@ class Lab:
 
     def close(self) -> None:
         """Drains the server, which stops its Postgres, and removes everything."""
-        self._server.send_signal(signal.SIGTERM)
-        try:
-            self._server.wait(60)
-        except subprocess.TimeoutExpired:
-            self._server.kill()
-            self._server.wait()
+        self.stop()
         self._log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
