@@ -14,11 +14,11 @@ from tests.support.double import read
 from tests.support.lab import DATA, START, Lab
 from wavekeep import Client, Columns, Samples, errors
 from wavekeep.moments import rfc3339
-from wavekeep.v1 import query_pb2
+from wavekeep.v1 import query_pb2, stream_pb2
 
 TRACE = DATA / "mlperf_tiny_js110/arty-a7-100t_ic_RN07/trace1-energy.bin"
 DEVICE = "of-runs"
-# Seconds after the start. Both lie in one chunk, with markers in and around them.
+# Seconds after the start, with markers in and around them.
 TIMES = ((1.0, 4.0), (6.5, 12.25))
 NS = 10**9
 
@@ -104,7 +104,6 @@ def test_each_time_of_a_run_comes_by_itself(client: Client, start_ns: int) -> No
         assert isinstance(found, Samples)
         assert found.stored.tobytes() == energy.stored[rows].tobytes()
         assert np.array_equal(part.time_ns, whole.time_ns[rows])
-        # A chunk that both share came twice; its markers belong to one.
         assert repr(part.markers) == repr(tuple(one for one in whole.markers if span[0] <= one.time_ns < span[1]))
     assert len(whole.markers) > len(waveform.markers) > 0
     table = waveform.to_pandas()
@@ -176,6 +175,15 @@ def test_an_honest_answer_about_two_times_is_understood(capture: Capture) -> Non
         list(range(10, 20)),
         list(range(50, 90)),
     ]
+
+
+def test_markers_of_a_chunk_that_two_times_share_belong_to_one_of_them() -> None:
+    marked = Capture()
+    notes = [stream_pb2.Marker(sample=at, format="MARKER_FORMAT_TEXT", content=b"%d" % at) for at in (5, 15, 20, 60)]
+    marked.samples(PLAIN, np.zeros(100, "<f4"), np.zeros(100, "<f4"), markers=notes)
+    waveform = read(two_times(marked, [(10, 20), (50, 90)]), device=None, run="night")
+    assert [[str(marker) for marker in part.markers] for part in waveform] == [["15"], ["60"]]
+    assert [str(marker) for marker in waveform.markers] == ["15", "60"]
 
 
 def overlapping(parts: Parts) -> None:
