@@ -26,7 +26,7 @@ mod student;
 mod subject;
 mod verdict;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::task::{JoinSet, spawn_blocking};
 use wavekeep_proto::v1;
@@ -87,11 +87,12 @@ struct MeasuredGroup {
 
 async fn measured(reader: &Reader, runs: Vec<Aligned>, question: &Question) -> Result<MeasuredGroup, QueryError> {
     let mut overlay = question.axis.as_ref().map(Overlay::new);
-    let mut found: Vec<Option<Measured>> = runs.iter().map(|_| None).collect();
     let mut waiting: VecDeque<(usize, Aligned)> = runs.into_iter().enumerate().collect();
+    let mut found = Vec::with_capacity(waiting.len());
+    let mut early = BTreeMap::new();
     let mut under_way = JoinSet::new();
     loop {
-        while under_way.len() < limits::RUNS_MEASURED
+        while under_way.len() + early.len() < limits::RUNS_MEASURED
             && let Some((at, Aligned { run, align_ns, .. })) = waiting.pop_front()
         {
             let (reader, question) = (reader.clone(), question.clone());
@@ -105,16 +106,17 @@ async fn measured(reader: &Reader, runs: Vec<Aligned>, question: &Question) -> R
             break;
         };
         // Dropping the others stops them.
-        let (at, mut measured) = done.expect("measuring does not panic")?;
-        if let (Some(overlay), Some(lane)) = (&mut overlay, measured.lane.take()) {
-            overlay.add(&lane);
+        let (at, measured): (usize, Measured) = done.expect("measuring does not panic")?;
+        early.insert(at, measured);
+        // A sum depends on its order, and the same question has the same answer: each in its turn.
+        while let Some(mut measured) = early.remove(&found.len()) {
+            if let (Some(overlay), Some(lane)) = (&mut overlay, measured.lane.take()) {
+                overlay.add(&lane);
+            }
+            found.push(measured);
         }
-        found[at] = Some(measured);
     }
-    Ok(MeasuredGroup {
-        runs: found.into_iter().flatten().collect(),
-        overlay,
-    })
+    Ok(MeasuredGroup { runs: found, overlay })
 }
 
 fn answer(
