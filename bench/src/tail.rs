@@ -19,7 +19,7 @@ const DEVICES: [(&str, &str, &str); 4] = [
     ("slow-50ms", "js220,rate=1000,seed=4", "50ms"),
 ];
 /// Of each server.
-const FOLLOWERS: [usize; 3] = [1, 4, 16];
+const FOLLOWERS: [usize; 2] = [1, 4];
 
 /// Records, follows and prints.
 pub(crate) fn run() -> Result<()> {
@@ -28,7 +28,9 @@ pub(crate) fn run() -> Result<()> {
         .and_then(|text| text.parse().ok())
         .unwrap_or(SECONDS);
     println!("{DEVICES:?}, {seconds} s; ms from the commit to verified samples at the follower\n");
-    println!("| followers of each server | of the server that | chunks | p50 | p99 | most |\n|---|---|---|---|---|---|");
+    println!(
+        "| followers of each server | of the server that | chunks | p50 | p99 | most |\n|---|---|---|---|---|---|"
+    );
     for followers in FOLLOWERS {
         for (server, mut late_ns) in followed(followers, seconds)? {
             late_ns.sort_unstable();

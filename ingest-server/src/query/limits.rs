@@ -16,8 +16,10 @@ pub const STREAMS_MAX: usize = 10_000;
 pub const TAILS_MAX: usize = 64;
 /// Between two looks at what moves in a workspace: how late those who follow hear of it.
 pub const NEWS_INTERVAL: Duration = Duration::from_millis(25);
-/// As many times as long as a look took passes until the next one.
-pub const NEWS_REST: u32 = 19;
+/// As many times as long as a look took passes until the next one, where it was quick.
+pub const NEWS_REST: u32 = 4;
+/// As long at most, unless the look itself took longer: a database that is busy for a moment is no reason to be late for a second.
+pub const NEWS_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Between two listings of what is followed, where no unknown stream moves.
 pub const TAIL_LISTING: Duration = Duration::from_secs(5);
 /// Streams with a commit in a minute that are looked at; those who follow others hear of them by a listing.

@@ -336,7 +336,7 @@ impl ChunkReader {
 
     /// The chunks of a stream with `after < seq ≤ last`, as far as retention has left them; None where it has none.
     pub(super) async fn between(
-        reader: &Reader,
+        (reader, reading): (&Reader, &mut Reading),
         row: &StreamRow,
         signals: Vec<u16>,
         (after, last): (u64, u64),
@@ -348,9 +348,7 @@ impl ChunkReader {
             stream: row.id(),
             times_ns,
         };
-        let mut reading = reader.begin().await?;
         let page = read_chunk::page(reading.tx.connection(), place, (after, last), limits::PAGE_CHUNKS).await?;
-        reading.end();
         let Some(first) = page.first() else {
             return Ok(None);
         };
@@ -371,6 +369,19 @@ impl ChunkReader {
             return Ok(None);
         }
         let mut reading = self.reader.begin().await?;
+        let batch = self.next_batch_in(&mut reading).await?;
+        reading.end();
+        Ok(batch)
+    }
+
+    /// The same, in a transaction that is under way.
+    pub(super) async fn next_batch_in(
+        &mut self,
+        reading: &mut Reading,
+    ) -> Result<Option<Vec<StoredChunk>>, QueryError> {
+        if self.after >= self.last {
+            return Ok(None);
+        }
         if self.page.is_empty() {
             let seqs = (self.after, self.last);
             self.page = read_chunk::page(reading.tx.connection(), self.place, seqs, limits::PAGE_CHUNKS)
@@ -384,7 +395,6 @@ impl ChunkReader {
         } else {
             read_chunk::payloads(reading.tx.connection(), self.place, &self.signals, range).await?
         };
-        reading.end();
         self.after = range.1;
         Ok(Some(join(self.place, &self.signals, rows, payloads)?))
     }

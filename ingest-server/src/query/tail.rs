@@ -25,6 +25,7 @@ use super::limits;
 use super::news::Watermarks;
 use super::plan::{Asked, Range, Source};
 use super::read::{ChunkReader, Reader};
+use super::reading::Reading;
 use super::waveform::{Accepted, to_wire};
 use super::{listing, plan};
 use crate::store::read_stream::StreamRow;
@@ -143,8 +144,7 @@ pub(super) async fn follow(
                 continue;
             }
             for id in positions.behind(&news) {
-                let rows = followed(&reader, &only(&asked, id)).await?;
-                send_all(&reader, &asked, (&wanted.accepted, &parts), &mut positions, rows).await?;
+                send_moved(&reader, &asked, (&wanted.accepted, &parts), &mut positions, id).await?;
             }
         }
     };
@@ -154,9 +154,16 @@ pub(super) async fn follow(
     }
 }
 
-/// The streams of a selection that may go on: of a run not those of which ranges of time were made part of it afterwards.
 async fn followed(reader: &Reader, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
-    let members = reader.members(asked).await?;
+    let mut reading = reader.begin().await?;
+    let rows = followed_in(reader, &mut reading, asked).await?;
+    reading.end();
+    Ok(rows)
+}
+
+/// The streams of a selection that may go on: of a run not those of which ranges of time were made part of it afterwards.
+async fn followed_in(reader: &Reader, reading: &mut Reading, asked: &Asked) -> Result<Vec<StreamRow>, QueryError> {
+    let members = reader.members_in(reading, asked).await?;
     let whole = members
         .into_iter()
         .filter(|member| member.ranges.iter().any(Range::is_open));
@@ -218,44 +225,73 @@ fn part(part: Part) -> v1::TailPart {
 async fn send_all(
     reader: &Reader,
     asked: &Asked,
-    (accepted, parts): (&Accepted, &Parts<v1::TailPart>),
+    to: (&Accepted, &Parts<v1::TailPart>),
     positions: &mut Positions,
     rows: Vec<StreamRow>,
 ) -> Result<(), QueryError> {
     for row in rows {
-        if let Some(position) = positions.known.get_mut(&row.id()) {
-            send(reader, asked, (accepted, parts), position, &row).await?;
+        if let Some(position) = positions.known.get_mut(&row.id())
+            && position.seq < asked.last_seq(&row)
+        {
+            let reading = reader.begin().await?;
+            send((reader, reading), asked, to, position, &row).await?;
         }
     }
     Ok(())
 }
 
-async fn send(
+/// What the caller lacks of a stream that moved. Where it is a chunk or two, one transaction does: this is what many followers of many
+/// streams cost.
+async fn send_moved(
     reader: &Reader,
+    asked: &Asked,
+    to: (&Accepted, &Parts<v1::TailPart>),
+    positions: &mut Positions,
+    id: StreamId,
+) -> Result<(), QueryError> {
+    let mut reading = reader.begin().await?;
+    let rows = followed_in(reader, &mut reading, &only(asked, id)).await?;
+    match (rows.first(), positions.known.get_mut(&id)) {
+        (Some(row), Some(position)) if position.seq < asked.last_seq(row) => {
+            send((reader, reading), asked, to, position, row).await
+        }
+        _ => {
+            reading.end();
+            Ok(())
+        }
+    }
+}
+
+/// The chunks of a stream after the position; the first ones are read in the transaction that is given, which ends before the caller is
+/// waited for.
+async fn send(
+    (reader, mut reading): (&Reader, Reading),
     asked: &Asked,
     (accepted, parts): (&Accepted, &Parts<v1::TailPart>),
     position: &mut Position,
     row: &StreamRow,
 ) -> Result<(), QueryError> {
-    let last = asked.last_seq(row);
-    if position.seq >= last {
-        return Ok(());
-    }
     let places = asked.places(&row.definition);
     let numbers = places.iter().map(|place| row.definition.signals[*place].number);
-    let Some(mut chunks) = ChunkReader::between(reader, row, numbers.collect(), (position.seq, last)).await? else {
+    let seqs = (position.seq, asked.last_seq(row));
+    let chunks = ChunkReader::between((reader, &mut reading), row, numbers.collect(), seqs).await?;
+    let Some(mut chunks) = chunks else {
+        reading.end();
         return Ok(());
     };
+    let mut batch = chunks.next_batch_in(&mut reading).await?;
+    reading.end();
     if !std::mem::replace(&mut position.is_told, true) {
         parts.send(part(Part::Stream(listing::stream_info(row)))).await?;
     }
-    while let Some(batch) = chunks.next_batch().await? {
-        for chunk in batch {
+    while let Some(chunks_read) = batch {
+        for chunk in chunks_read {
             accepted.require_all(&chunk, &places)?;
             let (seq, range) = (chunk.row.header.seq, plan::whole(&chunk.row.header));
             parts.send(part(Part::Chunk(to_wire(row, chunk, range)))).await?;
             position.seq = seq;
         }
+        batch = chunks.next_batch().await?;
     }
     Ok(())
 }
