@@ -152,6 +152,8 @@ fn i1_a_directory_that_is_followed_holds_every_sample_once_whatever_kills_the_ex
         Ok(streams.iter().all(ends))
     })
     .unwrap();
+    // All of it may have been there before this one began.
+    wait_for("it follows", PATIENCE, || Ok(export.log().contains("is kept current"))).unwrap();
     export.signal(Signal::SIGINT).unwrap();
     export.wait_success(PATIENCE).unwrap();
 

@@ -23,12 +23,15 @@ fn main() -> ExitCode {
         Err(error) => return report(&Failure::Failed(format!("cannot start: {error}"))),
     };
     let outcome = runtime.block_on(async {
-        let mut terminated = signal(SignalKind::terminate())
-            .map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
+        // Before anything is begun, so that there is no moment at which a signal ends us without a word.
+        let wait_for =
+            |kind| signal(kind).map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")));
+        let (mut interrupted, mut terminated) =
+            (wait_for(SignalKind::interrupt())?, wait_for(SignalKind::terminate())?);
         tokio::select! {
             outcome = cli::run(&arguments) => outcome,
             // Dropping the run removes what it has half written.
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupted.recv() => {
                 if arguments.ends_by_interrupt() {
                     Ok(())
                 } else {

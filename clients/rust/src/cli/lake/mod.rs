@@ -104,6 +104,11 @@ pub(super) async fn fill(
         filling.round(selection, output).await.map_err(Stopped::into_failure)?;
         return filling.say(output);
     }
+    output.note(&format!(
+        "{} is kept current until this is interrupted; {} files are there already",
+        export.output.display(),
+        thousands(filling.lake.found)
+    ));
     let mut patience = Patience::default();
     loop {
         let came = filling.round(selection, output).await;
