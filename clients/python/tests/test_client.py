@@ -12,7 +12,7 @@ from tests.support.capture import PLAIN, START_NS, Capture, answer, definition
 from tests.support.double import Script, serving
 from tests.support.lab import free_port
 from wavekeep import Client, errors
-from wavekeep.v1 import query_pb2, stream_pb2
+from wavekeep.v1 import query_pb2
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -145,11 +145,22 @@ def test_what_is_asked_is_what_is_sent() -> None:
             client.waveform(stream="0303")
 
 
-def test_markers_are_listed_without_samples() -> None:
-    capture = Capture()
-    note = stream_pb2.Marker(sample=2, kind=1, format="MARKER_FORMAT_TEXT", content=b"boot")
-    capture.samples(PLAIN, np.zeros(4, "<f4"), np.zeros(4, "<f4"), markers=[note])
-    listed = query_pb2.ChunkInfo(stream_id=bytes([1] * 16), header=capture.chunks[0].chunk.header)
-    with serving(Script(streams=[capture.info()], chunks=[listed])) as url, Client(url) as client:
+def test_markers_are_those_of_chunks_and_those_that_were_added() -> None:
+    text, form = b'{"fan": "on"}', "MARKER_FORMAT_JSON"
+    in_chunk = query_pb2.ListedMarker(
+        device="js220-001",
+        stream_id=bytes([1] * 16),
+        sample=2,
+        time_ns=START_NS + 2_000,
+        format="MARKER_FORMAT_TEXT",
+        content=b"boot",
+    )
+    added = query_pb2.ListedMarker(device="js220-001", added_id=bytes([2] * 16), time_ns=START_NS, format=form, content=text)
+    broken = query_pb2.ListedMarker(device="js220-001", added_id=bytes([3] * 16), format=form, content=b"{")
+    with serving(Script(markers=[in_chunk, added, broken])) as url, Client(url) as client:
         markers = client.markers(device="js220-001")
-    assert [(marker.sample, marker.time_ns, str(marker)) for marker in markers] == [(2, START_NS + 2_000, "boot")]
+    assert [(marker.stream, marker.sample, marker.time_ns, marker.content) for marker in markers] == [
+        ("01" * 16, 2, START_NS + 2_000, "boot"),
+        (None, None, START_NS, {"fan": "on"}),
+        (None, None, 0, b"{"),
+    ]

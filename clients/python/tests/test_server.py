@@ -279,6 +279,14 @@ def test_windows_are_those_of_the_benchmark(lab: Lab, client: Client, folder: Pa
         assert one.integral * 1e3 == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_what_people_add_is_a_marker_too(lab: Lab, client: Client, whole: str) -> None:
+    at = int(client.streams(device=whole)[0].first_time_ns or 0) + 1_000_000_000
+    lab.command_line("mark", "--device", whole, "--time", str(np.datetime64(at, "ns")) + "Z", "fan on")
+    marker = client.markers(device=whole)[-1]
+    assert (marker.device, marker.stream, marker.sample, marker.time_ns, str(marker)) == (whole, None, None, at, "fan on")
+    assert client.markers(device=whole, end=at) == []
+
+
 def test_recordings_of_a_device_are_kept_apart(lab: Lab, client: Client) -> None:
     for seed in (1, 2):
         lab.simulate("twice", f"js110,rate=1000,seed={seed}", "1s", "--label", f"seed={seed}")

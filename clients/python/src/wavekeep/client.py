@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from wavekeep import cursors, errors, headers, limits
+from wavekeep import cursors, errors, limits
 from wavekeep.channel import Connection
 from wavekeep.codec import ENCODINGS
 from wavekeep.comparison import Comparison, Metric, align_to_wire, comparison_from_wire, metric_to_wire
@@ -19,7 +19,7 @@ from wavekeep.listing import (
     Statistics,
     device_from_wire,
     gap_from_wire,
-    marker_from_wire,
+    listed_marker_from_wire,
     statistics_from_wire,
 )
 from wavekeep.manifest import is_continued
@@ -29,7 +29,6 @@ from wavekeep.runs import Run, run_from_wire
 from wavekeep.selection import Selector, Source
 from wavekeep.stream import Stream
 from wavekeep.tail import Tail
-from wavekeep.time_axis import duration_ns
 from wavekeep.v1 import query_pb2, stream_pb2
 from wavekeep.waveform import StreamWaveform, Waveform
 
@@ -125,9 +124,12 @@ class Client:
         end: Time | None = None,
         filter: str = "",
     ) -> list[Marker]:
-        """Notes at samples, of all chunks that have a sample in the range. No sample is fetched."""
+        """Notes in the range: those that came with samples, stream by stream, and then those that people added to devices. No
+        sample is fetched."""
         source = Source(device, stream, run, None, start, end, filter)
-        return list(self._markers(self._selector.selection(source)))
+        request = query_pb2.ListMarkersRequest(workspace=self.workspace, selection=self._selector.selection(source))
+        listed = self._connection.stream("ListMarkers", request, query_pb2.ListedMarker)
+        return [listed_marker_from_wire(marker) for marker in listed]
 
     def statistics(
         self,
@@ -250,18 +252,6 @@ class Client:
         return Tail(self._connection, request, stood, from_start, patience_s)
 
     # What is behind them.
-
-    def _markers(self, selection: query_pb2.Selection) -> Iterator[Marker]:
-        rates = {stream.id: stream.rate_hz for stream in self._selector.streams(selection)}
-        request = query_pb2.ListChunksRequest(workspace=self.workspace, selection=selection)
-        for chunk in self._connection.stream("ListChunks", request, query_pb2.ChunkInfo):
-            header = stream_pb2.ChunkHeader.FromString(chunk.header)
-            stream = chunk.stream_id.hex()
-            if chunk.quarantined or stream not in rates or headers.unknown(header) is not None:
-                continue
-            for marker in header.markers:
-                after = duration_ns(max(0, marker.sample - header.first_sample), rates[stream])
-                yield marker_from_wire(stream, marker, header.utc_ns + after)
 
     def _require_ends(self, selection: query_pb2.Selection, waveform: Waveform) -> None:
         """Where its range is open towards the end, a stream must come up to its watermark, or up to where a successor continues

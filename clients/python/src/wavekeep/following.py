@@ -166,8 +166,6 @@ def _markers(stream: Stream, chunk: Accepted) -> tuple[Marker, ...]:
     if chunk.quarantined:
         return ()
     return tuple(
-        marker_from_wire(
-            stream.id, marker, header.utc_ns + duration_ns(max(0, marker.sample - header.first_sample), stream.rate_hz)
-        )
+        marker_from_wire(stream, marker, header.utc_ns + duration_ns(max(0, marker.sample - header.first_sample), stream.rate_hz))
         for marker in header.markers
     )

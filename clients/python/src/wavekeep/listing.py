@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavekeep.reasons import Reason
-from wavekeep.stream import reason_from_wire
+from wavekeep.stream import Stream, reason_from_wire
 from wavekeep.v1 import query_pb2, stream_pb2
 
 
@@ -63,10 +63,13 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A note at a sample."""
+    """A note: at a sample, as it came in a chunk, or at a time of a device, as somebody added it."""
 
-    stream: str
-    sample: int
+    device: str
+    stream: str | None
+    """None where it was added."""
+    sample: int | None
+    """On the stream's axis; None where it was added."""
     time_ns: int
     """UTC, in nanoseconds since 1970."""
     kind: int
@@ -155,17 +158,29 @@ def gap_from_wire(wire: query_pb2.Gap) -> Gap:
     )
 
 
-def marker_from_wire(stream: str, wire: stream_pb2.Marker, time_ns: int) -> Marker:
-    """From a header that was checked. Text that is not UTF-8, and JSON that is none, stay bytes."""
-    content: Any = wire.content
+def marker_from_wire(stream: Stream, wire: stream_pb2.Marker, time_ns: int) -> Marker:
+    """From a header that was checked."""
+    content = _content(wire.format, wire.content)
+    return Marker(stream.device, stream.id, wire.sample, time_ns, wire.kind, wire.group, wire.y, content)
+
+
+def listed_marker_from_wire(wire: query_pb2.ListedMarker) -> Marker:
+    """From an answer."""
+    content = _content(wire.format, wire.content)
+    stream, sample = (None, None) if wire.added_id else (wire.stream_id.hex(), wire.sample)
+    return Marker(wire.device, stream, sample, wire.time_ns, wire.kind, wire.group, wire.y, content)
+
+
+def _content(form: int, content: bytes) -> Any:
+    """Text that is not UTF-8, and JSON that is none, stay bytes."""
     try:
-        if wire.format == stream_pb2.MARKER_FORMAT_TEXT:
-            content = wire.content.decode()
-        elif wire.format == stream_pb2.MARKER_FORMAT_JSON:
-            content = json.loads(wire.content)
+        if form == stream_pb2.MARKER_FORMAT_TEXT:
+            return content.decode()
+        if form == stream_pb2.MARKER_FORMAT_JSON:
+            return json.loads(content)
     except ValueError:
         pass
-    return Marker(stream, wire.sample, time_ns, wire.kind, wire.group, wire.y, content)
+    return content
 
 
 def statistics_from_wire(wire: query_pb2.SignalStatistics) -> Statistics:

@@ -215,7 +215,7 @@ class Reader:
                 time_ns = header.utc_ns + duration_ns(max(0, marker.sample - header.first_sample), rate_hz)
                 # Two times of a run may share a chunk: its markers are of one of them, or of none.
                 if assembly.span == whole or assembly.span.has(time_ns):
-                    assembly.markers.append(marker_from_wire(assembly.stream.id, marker, time_ns))
+                    assembly.markers.append(marker_from_wire(assembly.stream, marker, time_ns))
             if header.kind == headers.END:
                 assembly.end = Reason(header.reason)
         columns = [(present, self._place(assembly.sinks[present.place], chunk)) for present in chunk.present]

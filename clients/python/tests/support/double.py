@@ -21,7 +21,7 @@ class Script:
 
     parts: Sequence[query_pb2.WaveformPart] = ()
     streams: Sequence[query_pb2.StreamInfo] = ()
-    chunks: Sequence[query_pb2.ChunkInfo] = ()
+    markers: Sequence[query_pb2.ListedMarker] = ()
     failure: tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]] | None = None
     """Instead of an answer, or after its parts."""
     tails: list[Sequence[query_pb2.TailPart]] = field(default_factory=list)
@@ -49,9 +49,9 @@ class Script:
         self._note(request, context)
         return query_pb2.ListStreamsResponse(streams=self.streams)
 
-    def list_chunks(self, request: Any, context: Any) -> Iterator[Any]:
+    def list_markers(self, request: Any, context: Any) -> Iterator[Any]:
         self._note(request, context)
-        yield from self.chunks
+        yield from self.markers
 
     def waveform(self, request: Any, context: Any) -> Iterator[Any]:
         self._note(request, context)
@@ -82,7 +82,7 @@ def serving(script: Script) -> Iterator[str]:
     handlers = {
         "ListDevices": ask(script.devices, query_pb2.ListDevicesRequest.FromString, _bytes),
         "ListStreams": ask(script.list_streams, query_pb2.ListStreamsRequest.FromString, _bytes),
-        "ListChunks": stream(script.list_chunks, query_pb2.ListChunksRequest.FromString, _bytes),
+        "ListMarkers": stream(script.list_markers, query_pb2.ListMarkersRequest.FromString, _bytes),
         "CompareRuns": ask(script.compare, query_pb2.CompareRunsRequest.FromString, _bytes),
         "Tail": stream(script.tail, query_pb2.TailRequest.FromString, _bytes),
         "GetWaveform": stream(script.waveform, query_pb2.GetWaveformRequest.FromString, _bytes),
