@@ -31,11 +31,15 @@ fn samples(stream: &mut Stream, values: impl IntoIterator<Item = f32>) -> Row {
 
 /// With a marker at its first sample.
 fn marked(stream: &mut Stream, values: &[f32], text: &str) -> Row {
+    marked_at(stream, values, text, 0)
+}
+
+fn marked_at(stream: &mut Stream, values: &[f32], text: &str, place: u64) -> Row {
     let before = stream.clone();
     let row = samples(stream, values.iter().copied());
     let mut header = row.chunk.header;
     header.markers.push(Marker {
-        sample: header.first_sample,
+        sample: header.first_sample + place,
         kind: 0,
         group: 0,
         y: f64::NAN,
@@ -250,6 +254,8 @@ async fn runs_are_laid_over_each_other_at_a_marker() {
             marked(&mut stream, &[3.0; 10_000], "start"),
             marked(&mut stream, &[1.0; 10], "done"),
             marked(&mut stream, &[1.0; 10], "done"),
+            // Right after the last sample, where an agent puts what comes as it ends.
+            marked_at(&mut stream, &[1.0; 10], "stop", 10),
         ];
         asker.store_in(&stream, rows, name, &[]).await;
     }
@@ -270,6 +276,8 @@ async fn runs_are_laid_over_each_other_at_a_marker() {
     assert_eq!(first.runs[..4], [0; 4], "A starts later: {first:?}");
     let rises = |group: &v1::GroupColumns| group.max.iter().position(|value| *value == 9.0);
     assert_eq!(rises(&first), rises(&second), "both rise at the marker");
+    let stopped = found_run(&asker.compare(at("stop")).await.expect("an answer").second);
+    assert_eq!(stopped.align_ns, stopped.to_ns);
     assert_refused(
         asker.compare(at("strat")).await,
         Code::InvalidArgument,

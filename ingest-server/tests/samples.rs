@@ -7,7 +7,7 @@ mod query_support;
 
 use captured::{Captured, Dice};
 use common::{Fixture, NOVEMBER_2026_NS, Stream, as_reader, entry, has_samples_extension, owner};
-use query_support::successor;
+use query_support::{changed, successor};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 use wavekeep_proto::chunk::Reason;
@@ -128,6 +128,52 @@ async fn i4_every_sample_is_a_row_and_no_gap_is() {
         let row = sqlx::query(open).fetch_one(&mut reader).await.expect("it reads");
         let counts: (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
         assert_eq!(counts, (all.len() as i64, 0, "V".into()));
+    }
+}
+
+/// Above 1 MHz the database's microseconds round more away than a sample is long.
+#[tokio::test]
+async fn i4_a_range_of_a_fast_recording_begins_with_its_first_sample() {
+    for rate_hz in [2e6, 1e9, 1e10, 1e12] {
+        let fixture = Fixture::new().await;
+        let (mut stream, owner) = (changed(|definition| definition.rate_hz = rate_hz), owner());
+        stream.utc_ns = NOVEMBER_2026_NS + 900;
+        fixture.open(&stream, owner).await;
+        let before = stream.at;
+        let bits: Vec<u32> = (0..65_536).map(|at| (at as f32).to_bits()).collect();
+        let rows = vec![stream.samples(&bits), stream.samples(&bits[..4])];
+        assert_eq!(fixture.commit(&[entry(&stream, owner, before, rows)]).await, [true]);
+        if !is_installed(&fixture).await {
+            return;
+        }
+        let mut reader = as_reader(&fixture).await;
+        let all = read(&mut reader, (0, 1_000_000_000)).await.expect("it reads");
+        assert_eq!(all.len(), 65_540);
+        for sample in [0, 40_000, 65_535, 65_536, 65_539] {
+            let at_ns = (all[sample].1 - NOVEMBER_2026_NS) / 1_000 * 1_000;
+            for from_ns in [at_ns, at_ns + 1_000] {
+                let found = read(&mut reader, (from_ns, 1_000_000_000)).await.expect("it reads");
+                let expected = all.iter().filter(|(_, ns, ..)| *ns >= NOVEMBER_2026_NS + from_ns);
+                assert_eq!(found.len(), expected.count(), "{rate_hz} Hz, sample {sample}");
+            }
+        }
+        for (from, to, count) in [
+            ("-infinity", "infinity", 65_540),
+            ("0001-01-01", "9999-01-01", 65_540),
+            ("2300-01-01", "infinity", 0),
+            ("-infinity", "0001-01-01", 0),
+            ("infinity", "-infinity", 0),
+        ] {
+            for sql in [
+                format!("SELECT count(*) FROM sample('js220-001', '{from}', '{to}')"),
+                format!("SELECT count(*) FROM signal_sample('js220-001', 'current', '{from}', '{to}')"),
+            ] {
+                let found = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql))
+                    .fetch_one(&mut reader)
+                    .await;
+                assert_eq!(found.expect("it reads"), count, "{from} to {to}");
+            }
+        }
     }
 }
 

@@ -23,8 +23,8 @@ CREATE FUNCTION wavekeep_digits(signal integer, sample_type smallint, encoding s
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$ BEGIN PERFORM samples_need_extension(); END $$;
 
 -- Both are seen through by the planner, which is why their bodies are text: so the functions above are looked up when they are called.
--- Tables are named with their schema, so that the caller's search path does not matter. An end of time that is NULL reaches as far as i64
--- nanoseconds do. Several sets in one SELECT advance together, and one that is shorter or NULL, as of an absent column, is filled with
+-- Tables are named with their schema, and so may the function be: whose search path lacks the schema needs the extension. An end of time
+-- that is NULL reaches as far as i64 nanoseconds do. A chunk's start is rounded to microseconds, and so is how long it lasts at most: 2 us. Several sets in one SELECT advance together, and one that is shorter or NULL, as of an absent column, is filled with
 -- NULL: the places decide how many rows there are. What is computed from a place is outside, for those who ask for it. LIMIT 1 keeps a
 -- chunk's rows looked up by index. OFFSET 0: once for each stream, or chunk.
 DO $migration$
@@ -48,13 +48,15 @@ SELECT p.stream_id, p.device, p.run, p.rate_hz, p.utc_ns, p.first_sample, genera
                        (SELECT (e ->> 'number')::integer FROM jsonb_array_elements(signals) AS e WHERE e ->> 'name' = 'current' AND e ->> 'unit' = 'A') AS i_number,
                        (SELECT (e ->> 'number')::integer FROM jsonb_array_elements(signals) AS e WHERE e ->> 'name' = 'voltage' AND e ->> 'unit' = 'V') AS v_number
                   FROM %1$I.stream
-                 CROSS JOIN LATERAL (SELECT (extract(epoch FROM greatest(from_time, '1677-09-22 00:00:00+00')) * 1000000)::bigint * 1000 AS from_ns,
-                                            (extract(epoch FROM least(to_time, '2262-04-11 00:00:00+00')) * 1000000)::bigint * 1000 AS to_ns) AS t
-                 WHERE device = of_device AND first_time_ns < t.to_ns AND last_time_ns > t.from_ns) AS s
+                 CROSS JOIN LATERAL (SELECT least(greatest(from_time, '1677-09-22 00:00:00+00'), '2262-04-11 00:00:00+00') AS from_time,
+                                            greatest(least(to_time, '2262-04-11 00:00:00+00'), '1677-09-22 00:00:00+00') AS to_time) AS a
+                 CROSS JOIN LATERAL (SELECT (extract(epoch FROM a.from_time) * 1000000)::bigint * 1000 AS from_ns,
+                                            (extract(epoch FROM a.to_time) * 1000000)::bigint * 1000 AS to_ns) AS t
+                 WHERE device = of_device AND first_time_ns < t.to_ns AND last_time_ns >= t.from_ns) AS s
          CROSS JOIN LATERAL (SELECT %1$I.kept_seq(s.stream_id) AS seq OFFSET 0) AS kept
           JOIN %1$I.chunk c ON c.stream_id = s.stream_id AND c.kind = 1 AND NOT c.quarantined AND c.seq <= kept.seq
                AND c.start_time > greatest(from_time, '1677-09-22 00:00:00+00') - interval '3601 s'
-               AND c.start_time > greatest(from_time, '1677-09-22 00:00:00+00') - %1$I.chunk_lasts_at_most(s.rate_hz)
+               AND c.start_time > greatest(from_time, '1677-09-22 00:00:00+00') - %1$I.chunk_lasts_at_most(s.rate_hz) - interval '2 us'
                AND c.start_time < least(to_time, '2262-04-11 00:00:00+00')
           LEFT JOIN LATERAL (SELECT sample_type, encoding, hash, payload FROM %1$I.chunk_signal g
                               WHERE g.stream_id = c.stream_id AND g.signal = s.i_number AND g.seq = c.seq AND g.start_time = c.start_time
@@ -85,13 +87,15 @@ SELECT p.stream_id, p.device, p.run, p.signal, p.unit, p.rate_hz, p.utc_ns, p.fi
                        (e ->> 'number')::integer AS number
                   FROM %1$I.stream
                  CROSS JOIN LATERAL jsonb_array_elements(signals) AS e
-                 CROSS JOIN LATERAL (SELECT (extract(epoch FROM greatest(from_time, '1677-09-22 00:00:00+00')) * 1000000)::bigint * 1000 AS from_ns,
-                                            (extract(epoch FROM least(to_time, '2262-04-11 00:00:00+00')) * 1000000)::bigint * 1000 AS to_ns) AS t
-                 WHERE device = of_device AND e ->> 'name' = of_signal AND first_time_ns < t.to_ns AND last_time_ns > t.from_ns) AS s
+                 CROSS JOIN LATERAL (SELECT least(greatest(from_time, '1677-09-22 00:00:00+00'), '2262-04-11 00:00:00+00') AS from_time,
+                                            greatest(least(to_time, '2262-04-11 00:00:00+00'), '1677-09-22 00:00:00+00') AS to_time) AS a
+                 CROSS JOIN LATERAL (SELECT (extract(epoch FROM a.from_time) * 1000000)::bigint * 1000 AS from_ns,
+                                            (extract(epoch FROM a.to_time) * 1000000)::bigint * 1000 AS to_ns) AS t
+                 WHERE device = of_device AND e ->> 'name' = of_signal AND first_time_ns < t.to_ns AND last_time_ns >= t.from_ns) AS s
          CROSS JOIN LATERAL (SELECT %1$I.kept_seq(s.stream_id) AS seq OFFSET 0) AS kept
           JOIN %1$I.chunk c ON c.stream_id = s.stream_id AND c.kind = 1 AND NOT c.quarantined AND c.seq <= kept.seq
                AND c.start_time > greatest(from_time, '1677-09-22 00:00:00+00') - interval '3601 s'
-               AND c.start_time > greatest(from_time, '1677-09-22 00:00:00+00') - %1$I.chunk_lasts_at_most(s.rate_hz)
+               AND c.start_time > greatest(from_time, '1677-09-22 00:00:00+00') - %1$I.chunk_lasts_at_most(s.rate_hz) - interval '2 us'
                AND c.start_time < least(to_time, '2262-04-11 00:00:00+00')
          CROSS JOIN LATERAL (SELECT sample_type, encoding, hash, payload FROM %1$I.chunk_signal g
                               WHERE g.stream_id = c.stream_id AND g.signal = s.number AND g.seq = c.seq AND g.start_time = c.start_time
@@ -101,4 +105,4 @@ SELECT p.stream_id, p.device, p.run, p.signal, p.unit, p.rate_hz, p.utc_ns, p.fi
 $body$ $function$, current_schema());
 END $migration$;
 COMMENT ON FUNCTION sample(text, timestamptz, timestamptz) IS 'Every sample of current (A) and voltage (V) of a device with from_time <= time < to_time, exactly as it was captured. What is missing has no row; a signal that is missing alone is NULL.';
-COMMENT ON FUNCTION signal_sample(text, text, timestamptz, timestamptz) IS 'Every sample of any signal of a device with from_time <= time < to_time. exact is set where value, a double precision number, may not be: for i64, u64 and i128.';
+COMMENT ON FUNCTION signal_sample(text, text, timestamptz, timestamptz) IS 'Every sample of any captured signal of a device with from_time <= time < to_time; power is current * voltage of sample(). exact is set where value, a double precision number, may not be: for i64, u64 and i128.';

@@ -1,7 +1,7 @@
 //! The Postgres extension `wavekeep`: stored columns as arrays of numbers. What `sample()` of a workspace unnests.
 //!
 //! It knows encodings, hashes and times, and no table: the tables change with the server, by its migrations, and so does the SQL that
-//! reads them (docs/adr/0030). Its functions see nothing but their arguments, so whoever may read a payload may decode it, and nobody else.
+//! reads them (docs/adr/0020). Its functions see nothing but their arguments, so whoever may read a payload may decode it, and nobody else.
 //!
 //! # Invariants
 //! - I14: a column is held against the hash that it was captured with before any of its samples is a row.

@@ -231,3 +231,42 @@ fn i1_the_command_goes_on_where_its_state_says() {
     assert_eq!(seqs, (1..=last).collect::<Vec<_>>());
     assert!(last > 50, "{last}");
 }
+
+/// A name of the selection need not be a signal of every stream, and what is derived is not followed.
+#[test]
+fn streams_with_some_of_the_signals_are_followed() {
+    let lab = Lab::start().unwrap();
+    let file = lab.folder().join("ticks.raw");
+    std::fs::write(&file, [0; 40]).unwrap();
+    let verb = ["replay", file.to_str().unwrap()];
+    let of = "--device counter --format raw --dtype i32 --rate 10 --signal ticks:s";
+    let mut counter = lab.agent("counter", &verb, &of.split(' ').collect::<Vec<_>>()).unwrap();
+    counter.wait_success(PATIENCE).unwrap();
+    let mut agent = simulated(&lab, "live", "3s");
+    let known = || Ok(lab.reader(&["--json", "devices"])?.contains("live"));
+    wait_for("the device is known", PATIENCE, known).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let client = Client::connect(&lab.url(), "main").await.unwrap();
+        let both = Selection::everything().signals(["current", "ticks"]);
+        let mut tail = client.tail(&both, TailFrom::Start).await.unwrap();
+        let (mut ends, mut of_device) = (0, BTreeMap::<String, usize>::new());
+        while ends < 2 {
+            let committed = tokio::time::timeout(PATIENCE, tail.next()).await.unwrap().unwrap();
+            ends += usize::from(committed.header.reason.is_end());
+            let columns = committed.block.map_or(0, |block| block.columns.len());
+            assert!(columns <= 1, "of its own signal alone");
+            *of_device.entry(committed.stream.definition.device.clone()).or_default() += columns;
+        }
+        assert_eq!(of_device["counter"], 1);
+        assert!(of_device["live"] > 50, "{of_device:?}");
+        let power = Selection::device("live").signals(["power"]);
+        let mut tail = client.tail(&power, TailFrom::Start).await.unwrap();
+        let error = tail.begin().await.unwrap_err();
+        assert!(error.to_string().contains("follow current and voltage"), "{error}");
+    });
+    agent.wait_success(PATIENCE).unwrap();
+}

@@ -146,6 +146,12 @@ impl Tail {
         &self.cursors
     }
 
+    /// Has the server said where the streams stand? Then [`Self::cursors`] are where to follow anew from.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Waits until the server has said where the streams stand. Whoever follows from now on gets what is committed after this returns,
     /// and a bit of what was committed while it was asked. Cancel-safe.
     pub async fn begin(&mut self) -> Result<(), Error> {
@@ -264,6 +270,11 @@ fn next_chunk(
         }
         accepted => accepted?,
     };
+    // A chunk that is followed is whole, and no manifest would tell that it is not.
+    let header = &accepted.header;
+    if (accepted.from_sample, accepted.to_sample) != (header.first_sample, header.end_sample()) {
+        return Err(Fault::Cut { seq: header.seq });
+    }
     // Who follows has each gap handed out at once.
     followed.check.gaps.clear();
     let first_seq = accepted.header.first_seq;

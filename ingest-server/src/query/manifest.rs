@@ -77,6 +77,14 @@ impl Manifest {
         if self.gaps < limits::GAPS_PENDING_MAX {
             return None;
         }
+        self.pending()
+    }
+
+    /// A manifest of the gaps that wait, if any do. Sent before another stream begins, so that it is about one stream, or one of its times.
+    pub(super) fn pending(&mut self) -> Option<v1::Manifest> {
+        if self.gaps == 0 {
+            return None;
+        }
         self.gaps = 0;
         let with_gaps = self.streams.iter_mut().filter(|stream| !stream.gaps.is_empty());
         let streams = with_gaps.map(|stream| v1::StreamManifest {

@@ -161,10 +161,11 @@ impl Reader {
         let mut within = (Vec::new(), Vec::new(), Vec::new());
         let mut reading = self.begin().await?;
         for member in members {
-            let stored: Vec<(i64, i64)> = member.times_ns().collect();
+            // One that came with the last sample may be right after it: its stream's own end is no limit.
+            let ranges: Vec<_> = member.ranges.iter().map(|range| (range.from_ns, range.to_ns)).collect();
             let connection = reading.tx.connection();
-            times.extend(read_marker_time::in_chunks(connection, member.row.id(), &stored, text, limit).await?);
-            for (from_ns, to_ns) in stored {
+            times.extend(read_marker_time::in_chunks(connection, member.row.id(), &ranges, text, limit).await?);
+            for (from_ns, to_ns) in member.times_ns() {
                 within.0.push(Some(member.row.definition.device.clone()));
                 within.1.push(Some(from_ns));
                 within.2.push(Some(to_ns));

@@ -75,13 +75,12 @@ struct Position {
 }
 
 impl Positions {
-    /// After a listing: streams that are new are sent whole.
-    fn listed(&mut self, rows: &[StreamRow]) -> Result<(), QueryError> {
+    /// After a listing: streams that are new are sent whole, unless the caller has come to know them before.
+    fn listed(&mut self, rows: &[StreamRow], wanted: &Wanted) -> Result<(), QueryError> {
         for row in rows {
             self.foreign.remove(&row.id());
-            self.known
-                .entry(row.id())
-                .or_insert(Position { seq: 0, is_told: false });
+            let seq = wanted.after.get(&row.id()).copied().unwrap_or_default();
+            self.known.entry(row.id()).or_insert(Position { seq, is_told: false });
         }
         if self.known.len() > limits::STREAMS_MAX {
             return Err(QueryError::TooMuch(format!(
@@ -139,7 +138,7 @@ pub(super) async fn follow(
             if is_due || positions.has_unknown(&news) {
                 let rows = followed(&reader, &asked).await?;
                 listed = Instant::now();
-                positions.listed(&rows)?;
+                positions.listed(&rows, &wanted)?;
                 send_all(&reader, &asked, (&wanted.accepted, &parts), &mut positions, rows).await?;
                 continue;
             }
@@ -167,11 +166,20 @@ async fn followed_in(reader: &Reader, reading: &mut Reading, asked: &Asked) -> R
     let whole = members
         .into_iter()
         .filter(|member| member.ranges.iter().any(Range::is_open));
-    Ok(whole.map(|member| member.row).collect())
+    let rows: Vec<StreamRow> = whole.map(|member| member.row).collect();
+    if !asked.signals.is_empty() && rows.iter().any(|row| asked.places(&row.definition).is_empty()) {
+        return Err(QueryError::Invalid(
+            "power is not stored, and so not followed: follow current and voltage, and multiply".into(),
+        ));
+    }
+    Ok(rows)
 }
 
-/// False once it is `due`, news or none.
+/// False once it is `due`, news or none: also for whoever always has news to take in.
 async fn heard_before(news: &mut watch::Receiver<Watermarks>, due: Instant) -> bool {
+    if Instant::now() >= due {
+        return false;
+    }
     let changed = async {
         if news.changed().await.is_err() {
             // Nobody looks any more: listings go on.
@@ -181,10 +189,11 @@ async fn heard_before(news: &mut watch::Receiver<Watermarks>, due: Instant) -> b
     tokio::time::timeout_at(due, changed).await.is_ok()
 }
 
-/// The same of one stream.
+/// The same of one stream that was listed: it has some of the signals, and need not have all of them.
 fn only(asked: &Asked, id: StreamId) -> Asked {
     Asked {
         source: Source::Stream(id),
+        signals: Vec::new(),
         ..asked.clone()
     }
 }

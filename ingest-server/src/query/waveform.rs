@@ -111,6 +111,9 @@ pub(super) async fn send(
     let times: Vec<_> = located.iter().map(|(_, range)| range.times_ns).collect();
     let mut manifest = Manifest::default();
     for (which, (row, range)) in located.iter().enumerate() {
+        if let Some(pending) = manifest.pending() {
+            parts.send(part(Part::Manifest(pending))).await?;
+        }
         let info = Some(listing::stream_info(row));
         let asked_range = Some(v1::TimeRange {
             from_ns: range.range.from_ns,

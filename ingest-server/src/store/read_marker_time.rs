@@ -14,7 +14,8 @@ use super::{bigint, prepared};
 const IN_CHUNKS: &str = "
 SELECT DISTINCT time_ns FROM marker
  WHERE stream_id = $1 AND ((format = $2 AND content = $3) OR kind = $4)
-   AND EXISTS (SELECT FROM unnest($6::bigint[], $7::bigint[]) AS t(from_ns, to_ns) WHERE time_ns >= t.from_ns AND time_ns < t.to_ns)
+   AND EXISTS (SELECT FROM unnest($6::bigint[], $7::bigint[]) AS t(from_ns, to_ns)
+                WHERE (t.from_ns IS NULL OR time_ns >= t.from_ns) AND (t.to_ns IS NULL OR time_ns < t.to_ns))
  ORDER BY time_ns LIMIT $5";
 
 /// UTC of the markers that came in chunks of a stream with this text, or of the kind of this number, within these times, in order, at most
@@ -22,11 +23,11 @@ SELECT DISTINCT time_ns FROM marker
 pub(crate) async fn in_chunks(
     connection: &mut PgConnection,
     stream: StreamId,
-    within_ns: &[(i64, i64)],
+    within_ns: &[(Option<i64>, Option<i64>)],
     text: &str,
     limit: usize,
 ) -> Result<Vec<i64>, StoreError> {
-    let (from_ns, to_ns): (Vec<i64>, Vec<i64>) = within_ns.iter().copied().unzip();
+    let (from_ns, to_ns): (Vec<Option<i64>>, Vec<Option<i64>>) = within_ns.iter().copied().unzip();
     let query = prepared(IN_CHUNKS)
         .bind(stream.to_vec())
         .bind(MarkerFormat::Text as i16)

@@ -1,7 +1,8 @@
 """Checks what is followed, chunk by chunk, against the chunk before it or against where the caller stood. Pure: no I/O.
 
 # Invariants
-- I1: whoever asks again from `Following.cursors` misses nothing and gets nothing twice: a cursor moves with its chunk.
+- I1: whoever asks again from the cursors misses nothing and gets nothing twice: each chunk comes with where its stream then stands,
+  and whoever hands it out moves the cursor.
 - I14: nothing is handed out before its hashes were checked. Of a stream's first chunk the digest is checked against the cursor's,
   where that is known.
 - I4: it starts at the sample where the cursor stands, where that is known.
@@ -33,13 +34,13 @@ class Following:
 
     def __init__(self, selection: query_pb2.Selection, cursors: dict[str, Cursor]) -> None:
         self.cursors = cursors
-        """By stream. Changed as chunks are taken."""
+        """By stream. Moved by whoever hands out what was taken."""
         self.has_begun = False
         self._selection = selection
         self._checks: dict[str, StreamCheck] = {}
 
-    def take(self, part: query_pb2.TailPart) -> Committed | None:
-        """Takes the next part in; answers with a chunk if it is one."""
+    def take(self, part: query_pb2.TailPart) -> tuple[Committed, Cursor] | None:
+        """Takes the next part in; if it is a chunk, answers with it and with where its stream stands after it."""
         kind = part.WhichOneof("part")
         if (kind == "start") is self.has_begun:
             raise errors.Malformed("it does not begin with where the streams stand, or begins twice")
@@ -70,20 +71,23 @@ class Following:
         asked = [place for place, signal in enumerate(stream.signals) if not names or signal.name in names]
         self._checks[stream.id] = StreamCheck(stream, asked)
 
-    def _take_chunk(self, wire: query_pb2.WaveformChunk) -> Committed:
+    def _take_chunk(self, wire: query_pb2.WaveformChunk) -> tuple[Committed, Cursor]:
         known = self._checks.get(wire.stream_id.hex())
         if known is None:
             raise errors.Malformed("a chunk before its stream")
         stream = known.stream
         check, chunk = _accepted(known, wire)
         self._checks[stream.id] = check
+        header = chunk.header
+        if (chunk.from_sample, chunk.to_sample) != (header.first_sample, header.first_sample + header.count):
+            # A chunk that is followed is whole, and no manifest would tell that it is not.
+            raise errors.CutWrong(stream.id, f"seq {header.seq} came without all of its samples", seq=header.seq)
         # Whoever follows has each gap handed out at once.
         check.gaps_pending.clear()
         expired = _continue(check, chunk, self.cursors.get(stream.id, Cursor(0)))
         committed = _committed(check, chunk, wire.loaded_at_ns, expired)
         assert check.last is not None, "a chunk was taken"
-        self.cursors[stream.id] = Cursor(check.last.seq, check.last.digest, check.last.end_sample)
-        return committed
+        return committed, Cursor(check.last.seq, check.last.digest, check.last.end_sample)
 
 
 def _accepted(check: StreamCheck, wire: query_pb2.WaveformChunk) -> tuple[StreamCheck, Accepted]:

@@ -87,7 +87,7 @@ class Tail:
             if self._is_ended():
                 raise StopIteration
             try:
-                committed = self._next()
+                committed, at = self._next()
             except errors.WavekeepError as error:
                 self._hang_up()
                 if self._is_ended():
@@ -99,20 +99,22 @@ class Tail:
                 raise
             else:
                 self._failures = 0
+                # The last step before it is the caller's: an interrupt comes before both, or after both.
+                self._cursors[committed.stream.id] = at
                 return committed
 
     def _is_ended(self) -> bool:
         return self._is_closed.is_set() or self._connection.is_closed
 
-    def _next(self) -> Committed:
+    def _next(self) -> tuple[Committed, Cursor]:
         if self._parts is None:
             self._begin()
         assert self._parts is not None, "it has begun"
         assert self._following is not None, "it has begun"
         while True:
-            committed = self._following.take(_next_part(self._parts))
-            if committed is not None:
-                return committed
+            taken = self._following.take(_next_part(self._parts))
+            if taken is not None:
+                return taken
 
     def _begin(self) -> None:
         """Asks, and waits until the server has said where the streams stand."""

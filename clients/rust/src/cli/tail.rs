@@ -73,7 +73,8 @@ pub(super) async fn tail(client: &Client, follow: &Follow, output: &mut Output) 
         let stopped = match client.tail(&selection, from.clone()).await {
             Ok(mut tail) => {
                 let ended = print_all(&mut tail, &mut left, &mut patience, state.as_mut(), output).await;
-                if !tail.cursors().is_empty() {
+                // From here on a stream that it does not know has begun later, also where it knows none.
+                if tail.has_begun() {
                     from = TailFrom::After(tail.cursors().clone());
                 }
                 ended
