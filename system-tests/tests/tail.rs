@@ -239,7 +239,7 @@ fn streams_with_some_of_the_signals_are_followed() {
     let file = lab.folder().join("ticks.raw");
     std::fs::write(&file, [0; 40]).unwrap();
     let verb = ["replay", file.to_str().unwrap()];
-    let of = "--device counter --format raw --dtype i32 --rate 10 --signal ticks:s";
+    let of = "--device counter --format raw --dtype i32 --rate 10 --start 2026-03-01T00:00:00Z --signal ticks:s";
     let mut counter = lab.agent("counter", &verb, &of.split(' ').collect::<Vec<_>>()).unwrap();
     counter.wait_success(PATIENCE).unwrap();
     let mut agent = simulated(&lab, "live", "3s");
