@@ -243,8 +243,10 @@ fn streams_with_some_of_the_signals_are_followed() {
     let mut counter = lab.agent("counter", &verb, &of.split(' ').collect::<Vec<_>>()).unwrap();
     counter.wait_success(PATIENCE).unwrap();
     let mut agent = simulated(&lab, "live", "3s");
-    let known = || Ok(lab.reader(&["--json", "devices"])?.contains("live"));
-    wait_for("the device is known", PATIENCE, known).unwrap();
+    // A name that no stream has yet is refused.
+    let chunks = ["--json", "chunks", "--device", "live", "--limit", "1"];
+    let stored = || Ok(lab.reader(&chunks).is_ok_and(|listed| listed.contains("live")));
+    wait_for("something of it is stored", PATIENCE, stored).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
