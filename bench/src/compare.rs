@@ -14,10 +14,7 @@ const ROUNDS: usize = 20;
 
 /// Records both groups, asks and prints.
 pub(crate) fn run() -> Result<()> {
-    let runs = std::env::var("WAVEKEEP_BENCH_RUNS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(RUNS);
+    let runs = crate::size("WAVEKEEP_BENCH_RUNS", RUNS);
     let lab = &mut Lab::start()?;
     for (group, algorithm) in ["A", "B"].into_iter().enumerate() {
         for number in 0..runs {

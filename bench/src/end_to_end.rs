@@ -27,10 +27,7 @@ struct EndToEnd {
 
 /// Runs all three and prints the ratios.
 pub(crate) fn run() -> Result<()> {
-    let seconds = std::env::var("WAVEKEEP_BENCH_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SECONDS);
+    let seconds = crate::size("WAVEKEEP_BENCH_SECONDS", SECONDS);
     let mut lab = Lab::start()?;
     let ours = end_to_end(&lab, seconds)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -67,3 +67,11 @@ fn main() -> Result<()> {
     }
     Ok(())
 }
+
+/// How much of it: what the environment says, else as many as usual.
+fn size<T: std::str::FromStr>(variable: &str, usual: T) -> T {
+    std::env::var(variable)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(usual)
+}

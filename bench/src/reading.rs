@@ -20,10 +20,7 @@ const HALF_SPEED: &str = "40MB";
 
 /// Runs all and prints it.
 pub(crate) fn run() -> Result<()> {
-    let seconds = std::env::var("WAVEKEEP_BENCH_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SECONDS);
+    let seconds = crate::size("WAVEKEEP_BENCH_SECONDS", SECONDS);
     let mut lab = Lab::start()?;
     let mut agent = lab.agent("read", &["run"], &simulated(DEVICE, &format!("{seconds}s"), &[]))?;
     agent.wait_success(Duration::from_secs(600))?;

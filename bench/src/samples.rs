@@ -19,10 +19,7 @@ const ROUNDS: usize = 5;
 
 /// Runs all and prints it.
 pub(crate) fn run() -> Result<()> {
-    let seconds = std::env::var("WAVEKEEP_BENCH_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SECONDS);
+    let seconds = crate::size("WAVEKEEP_BENCH_SECONDS", SECONDS);
     let mut lab = Lab::start()?;
     let duration = format!("{seconds}s");
     let options = fast_simulation(DEVICE, "js220,rate=1000000,seed=7,speed=max", &duration);

@@ -23,10 +23,7 @@ const FOLLOWERS: [usize; 2] = [1, 4];
 
 /// Records, follows and prints.
 pub(crate) fn run() -> Result<()> {
-    let seconds = std::env::var("WAVEKEEP_BENCH_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(SECONDS);
+    let seconds = crate::size("WAVEKEEP_BENCH_SECONDS", SECONDS);
     println!("{DEVICES:?}, {seconds} s; ms from the commit to verified samples at the follower\n");
     println!(
         "| followers of each server | of the server that | chunks | p50 | p99 | most |\n|---|---|---|---|---|---|"

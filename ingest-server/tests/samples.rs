@@ -5,13 +5,13 @@ mod captured;
 mod common;
 mod query_support;
 
-use captured::{Captured, Dice};
+use captured::{Dice, stored};
 use common::{Fixture, NOVEMBER_2026_NS, Stream, as_reader, entry, has_samples_extension, owner};
 use query_support::{changed, successor};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row as _};
 use wavekeep_proto::chunk::Reason;
-use wavekeep_server::ledger::{Quarantine, Row};
+use wavekeep_server::ledger::Quarantine;
 
 /// A row of `sample`: its place on the axis, nanoseconds, current and voltage as bits.
 type Sample = (i64, i64, Option<u64>, Option<u64>);
@@ -58,21 +58,6 @@ async fn is_installed(fixture: &Fixture) -> bool {
         "{hint}"
     );
     false
-}
-
-async fn stored(rate_hz: f64, longest: u64, until: u64, seed: u64) -> (Fixture, Captured) {
-    let (fixture, mut captured, mut dice) = (Fixture::new().await, Captured::new(rate_hz), Dice(seed));
-    let owner = owner();
-    fixture.open(&captured.stream, owner).await;
-    while (captured.axis.len() as u64) < until {
-        let before = captured.stream.at;
-        let rows: Vec<Row> = (0..5).map(|_| captured.chunk(&mut dice, longest)).collect();
-        assert_eq!(
-            fixture.commit(&[entry(&captured.stream, owner, before, rows)]).await,
-            [true]
-        );
-    }
-    (fixture, captured)
 }
 
 #[tokio::test]

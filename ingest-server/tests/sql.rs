@@ -6,28 +6,12 @@ mod query_support;
 
 use std::path::Path;
 
-use captured::{Captured, Dice};
+use captured::{Captured, stored};
 use common::{Fixture, NOVEMBER_2026_NS, Stream, as_reader, entry, has_samples_extension, owner};
 use query_support::successor;
 use sqlx::{AssertSqlSafe, Connection, Row as _};
 use wavekeep_proto::chunk::Reason;
-use wavekeep_server::ledger::Row;
 use wavekeep_server::rollup::Levels;
-
-async fn stored(rate_hz: f64, longest: u64, until: u64, seed: u64) -> (Fixture, Captured) {
-    let (fixture, mut captured, mut dice) = (Fixture::new().await, Captured::new(rate_hz), Dice(seed));
-    let owner = owner();
-    fixture.open(&captured.stream, owner).await;
-    while (captured.axis.len() as u64) < until {
-        let before = captured.stream.at;
-        let rows: Vec<Row> = (0..5).map(|_| captured.chunk(&mut dice, longest)).collect();
-        assert_eq!(
-            fixture.commit(&[entry(&captured.stream, owner, before, rows)]).await,
-            [true]
-        );
-    }
-    (fixture, captured)
-}
 
 /// Every point of a range of samples, in the function and in the view, is the fold of its samples.
 async fn assert_points(fixture: &Fixture, captured: &Captured, (from, to): (u64, u64)) {

@@ -6,7 +6,7 @@ use wavekeep_proto::stream::StreamDefinition;
 use wavekeep_server::ledger::Row;
 use wavekeep_server::rollup::envelope::Envelope;
 
-use crate::common::{self, Stream};
+use crate::common::{self, Fixture, Stream};
 
 /// A seeded sequence (splitmix64).
 pub struct Dice(pub u64);
@@ -80,4 +80,22 @@ impl Captured {
             .collect();
         (values.len() as u64, Envelope::of(&values))
     }
+}
+
+/// A workspace with a stream of at least `until` samples, in chunks of at most `longest`.
+pub async fn stored(rate_hz: f64, longest: u64, until: u64, seed: u64) -> (Fixture, Captured) {
+    let (fixture, mut captured, mut dice) = (Fixture::new().await, Captured::new(rate_hz), Dice(seed));
+    let owner = common::owner();
+    fixture.open(&captured.stream, owner).await;
+    while (captured.axis.len() as u64) < until {
+        let before = captured.stream.at;
+        let rows: Vec<Row> = (0..5).map(|_| captured.chunk(&mut dice, longest)).collect();
+        assert_eq!(
+            fixture
+                .commit(&[common::entry(&captured.stream, owner, before, rows)])
+                .await,
+            [true]
+        );
+    }
+    (fixture, captured)
 }
