@@ -175,7 +175,7 @@ def test_pandas_has_a_row_for_each_run(client: Client) -> None:
 def test_both_groups_are_drawn_over_each_other(client: Client, tmp_path: Path) -> None:
     found = client.compare("compared=fast", "compared=slow", signal="current", points=200)
     figure = found.plot()
-    axes = figure.axes[0]
+    axes, below = figure.axes
     assert [line.get_label() for line in axes.lines] == ["compared=fast: 5 runs", "compared=slow: 5 runs"]
     columns = found.columns
     assert columns is not None
@@ -185,8 +185,22 @@ def test_both_groups_are_drawn_over_each_other(client: Client, tmp_path: Path) -
         heights = np.concatenate([np.asarray(path.vertices)[:, 1] for path in band.get_paths()])
         assert (heights.min(), heights.max()) == (np.nanmin(group.min), np.nanmax(group.max))
     assert np.asarray(axes.lines[0].get_xdata())[[0, -1]] == pytest.approx([columns.start_s[0], 4.0], abs=0.05)
+    zero, apart = below.lines
+    assert np.asarray(zero.get_ydata()).tolist() == [0, 0]
+    assert np.array_equal(np.asarray(apart.get_ydata())[::2], columns.difference, equal_nan=True)
+    assert np.array_equal(apart.get_xdata(), axes.lines[0].get_xdata())
+    assert (apart.get_label(), below.get_ylabel()) == ("compared=slow − compared=fast, of the means", "difference")
     figure.savefig(tmp_path / "overlay.png")
-    assert found.plot(axes=axes) is figure
+
+
+def test_a_comparison_is_drawn_into_axes_that_are_given(client: Client) -> None:
+    found = client.compare("compared=fast", "compared=slow", points=20)
+    above, below = found.plot().axes
+    for axes, lines in ((above, (4, 2)), ([above, below], (6, 4))):
+        assert found.plot(axes=axes) is above.figure
+        assert (len(above.lines), len(below.lines)) == lines
+    with pytest.raises(errors.InvalidQuestion, match="as many axes"):
+        found.plot(axes=[above])
 
 
 def test_a_run_that_has_no_samples_there_is_not_drawn_there() -> None:
@@ -197,9 +211,10 @@ def test_a_run_that_has_no_samples_there_is_not_drawn_there() -> None:
     columns.first.CopyFrom(group)
     columns.second.CopyFrom(group)
     wire.columns.CopyFrom(columns)
-    line = compared(wire).plot().axes[0].lines[0]
-    assert np.asarray(line.get_xdata()).tolist() == [-0.5, 0.5, 0.5, 1.5, 1.5, 2.5]
-    assert np.isnan(np.asarray(line.get_ydata())).tolist() == [False, False, True, True, False, False]
+    above, below = compared(wire).plot().axes
+    for line in (above.lines[0], below.lines[1]):
+        assert np.asarray(line.get_xdata()).tolist() == [-0.5, 0.5, 0.5, 1.5, 1.5, 2.5]
+        assert np.isnan(np.asarray(line.get_ydata())).tolist() == [False, False, True, True, False, False]
 
 
 def test_what_cannot_be_compared_is_refused_in_words(client: Client) -> None:

@@ -36,7 +36,7 @@ def start_ns(lab: Lab, client: Client) -> int:
     start = client.streams(device=DEVICE)[0].first_time_ns
     assert start is not None
     spans = [(rfc3339(start + int(first * NS)), rfc3339(start + int(end * NS))) for first, end in TIMES]
-    labels = ["--label", "algorithm=RN07", "--label", "of=runs"]
+    labels = ["--label", "algorithm=ResNet", "--label", "of=runs"]
     lab.command_line("run", "create", "week", "--note", "both nights", "--label", "of=runs")
     create = ["run", "create", "two times", "--device", DEVICE, "--from", spans[0][0], "--to", spans[0][1]]
     lab.command_line(*create, *labels, "--parent", "week")
@@ -44,7 +44,7 @@ def start_ns(lab: Lab, client: Client) -> int:
     return start
 
 
-@pytest.mark.parametrize("filter", ["", "of=runs", "algorithm=RN07", "of=runs algorithm!=RN07", f"device={DEVICE}", "run~two*"])
+@pytest.mark.parametrize("filter", ["", "of=runs", "algorithm=ResNet", "of=runs algorithm!=ResNet", f"device={DEVICE}", "run~two*"])
 def test_runs_are_those_of_the_command_line(lab: Lab, client: Client, start_ns: int, filter: str) -> None:
     listed = [json.loads(line) for line in lab.command_line("--json", "runs", "--filter", filter).splitlines()]
     assert listed, "something is compared"
@@ -78,8 +78,8 @@ def test_runs_are_those_of_the_command_line(lab: Lab, client: Client, start_ns: 
 
 def test_a_run_says_what_it_is(client: Client, start_ns: int) -> None:
     run = client.runs("of=runs parent!=x run~two*")[0]
-    assert str(run) == "run two times: algorithm=RN07 board=arty of=runs; 1 streams, 8.75 s"
-    assert (run.parent, run.own_labels, run.recorded_streams) == ("week", {"algorithm": "RN07", "of": "runs"}, 0)
+    assert str(run) == "run two times: algorithm=ResNet board=arty of=runs; 1 streams, 8.75 s"
+    assert (run.parent, run.own_labels, run.recorded_streams) == ("week", {"algorithm": "ResNet", "of": "runs"}, 0)
     assert str(run.members[0]) == f"{DEVICE}, {rfc3339(start_ns + NS)} to {rfc3339(start_ns + 4 * NS)}"
     assert client.runs("of=nobody") == []
 

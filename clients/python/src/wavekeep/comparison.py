@@ -8,7 +8,7 @@ nothing is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -222,10 +222,11 @@ class Comparison:
         about = {name: str(getattr(self, name)) for name in ("sentence", "signal", "unit", "metric", "metric_unit")}
         return frames.of_runs(("group", *names), rows, about)
 
-    def plot(self, *, axes: Axes | None = None) -> Figure:
-        """Draws both groups over each other: of each the band from its smallest to its largest sample, and the mean of its runs.
+    def plot(self, *, axes: Axes | Sequence[Axes] | None = None) -> Figure:
+        """Draws both groups over each other: of each the band from its smallest to its largest sample, and the mean of its runs;
+        and below it the difference of these means, second minus first.
 
-        `axes` is drawn into instead of new ones. Returns the figure.
+        `axes` are drawn into instead of new ones: two, or one for the groups alone. Returns the figure.
         """
         return overlay.plot(self, axes)
 
