@@ -22,6 +22,7 @@ fn code_and_reason(error: &QueryError) -> (Code, &'static str) {
         QueryError::Overlap { .. } => (Code::FailedPrecondition, "STREAMS_OVERLAP"),
         QueryError::Busy(_) => (Code::ResourceExhausted, "TOO_MANY_QUESTIONS"),
         QueryError::Stopping => (Code::Unavailable, "STOPPING"),
+        QueryError::Expired { .. } => (Code::Aborted, "EXPIRED"),
         QueryError::Deadline => (Code::DeadlineExceeded, "DEADLINE"),
         QueryError::Damaged(_) | QueryError::Store(StoreError::Unexpected(_)) => (Code::DataLoss, "DAMAGED"),
         QueryError::Store(_) => (Code::Unavailable, "DATABASE_UNAVAILABLE"),

@@ -6,10 +6,13 @@ mod query_support;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Fixture, Stream, entry, ledger, owner};
-use query_support::{Asker, by_device, by_stream};
-use tonic::Code;
+use query_support::{Asker, by_device, by_stream, id};
+use tonic::{Code, Status};
 use wavekeep_proto::chunk::{Position, Reason};
 use wavekeep_proto::id::Owner;
+use wavekeep_proto::v1;
+use wavekeep_proto::v1::tail_part::Part;
+use wavekeep_proto::wire::header_from_bytes;
 use wavekeep_server::store::Retention;
 use wavekeep_server::workspace;
 
@@ -218,6 +221,79 @@ async fn a_reader_of_what_was_dropped_is_told() {
     );
     let answered = asker.read(by_device("js220-001")).await;
     assert_eq!(answered.len(), 2, "streams of which something is stored");
+}
+
+/// Seqs of the chunks that come next, until the answer ends or has nothing more for a while; and why it ended.
+async fn followed(answer: &mut tonic::Streaming<v1::TailPart>) -> (Vec<u64>, Option<Status>) {
+    let mut seqs = Vec::new();
+    loop {
+        match tokio::time::timeout(Duration::from_secs(2), answer.message()).await {
+            Ok(Ok(Some(v1::TailPart {
+                part: Some(Part::Chunk(chunk)),
+            }))) => {
+                let header = header_from_bytes(&chunk.chunk.expect("a chunk").header);
+                seqs.push(header.expect("a header").seq);
+            }
+            Ok(Ok(Some(_))) => (),
+            Ok(Ok(None)) => panic!("nobody ends it"),
+            Ok(Err(status)) => return (seqs, Some(status)),
+            Err(_) => return (seqs, None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_follows_while_it_is_dropped_may_ask_again_and_goes_on() {
+    const OLD: u64 = 40;
+    let asker = Asker::new().await;
+    let fixture = &asker.fixture;
+    let (mut stream, owner) = (Stream::new(), owner());
+    stream.utc_ns = days_ago(100);
+    let start = fixture.open(&stream, owner).await.at;
+    // More than waits between a server and a client that does not read.
+    let bits: Vec<u32> = (0..60_000u32).map(|number| number.wrapping_mul(0x9e37_79b9)).collect();
+    let old = (0..OLD).map(|_| stream.samples(&bits)).collect();
+    assert_eq!(fixture.commit(&[entry(&stream, owner, start, old)]).await, [true]);
+    stream.utc_ns = days_ago(0);
+    let at = stream.at;
+    go_on(fixture, &mut stream, owner, at).await;
+    let request = |after| v1::TailRequest {
+        workspace: asker.workspace(),
+        selection: Some(by_stream(&stream)),
+        after,
+        from_start: true,
+        ..v1::TailRequest::default()
+    };
+    let tail = async |after| {
+        asker
+            .query
+            .clone()
+            .tail(request(after))
+            .await
+            .expect("an answer")
+            .into_inner()
+    };
+    let mut slow = tail(Vec::new()).await;
+    // It has begun: the chunks are on their way, as far as there is room.
+    slow.message().await.expect("its start").expect("a part");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    keep(fixture, Retention::Days(30)).await;
+    drop_expired(fixture).await;
+    let (had, why) = followed(&mut slow).await;
+    let last = *had.last().expect("some were on their way");
+    assert_eq!(had, (1..=last).collect::<Vec<_>>());
+    assert!(last < OLD, "{last} chunks came of one that does not read");
+    let why = why.expect("it does not go on over the hole");
+    assert_eq!(why.code(), Code::Aborted, "who is told this asks again: {why}");
+    assert!(why.message().contains("ask again"), "{why}");
+    let cursor = v1::ChunkCursor {
+        stream_id: id(&stream).into(),
+        seq: last,
+        ..v1::ChunkCursor::default()
+    };
+    let (rest, ended) = followed(&mut tail(vec![cursor]).await).await;
+    assert_eq!(rest, [OLD + 1, OLD + 2]);
+    assert!(ended.is_none(), "{ended:?}");
 }
 
 #[tokio::test]

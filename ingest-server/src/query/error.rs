@@ -49,6 +49,16 @@ pub enum QueryError {
     /// The server drains.
     #[error("the server stops: ask another one, from where you stand")]
     Stopping,
+    /// Chunks went while they were being sent.
+    #[error(
+        "what stream {stream} had after seq {seq} was dropped while it was being sent, as the workspace's retention says: ask again, and the answer begins with what is still stored"
+    )]
+    Expired {
+        /// Of it.
+        stream: StreamId,
+        /// The last seq that was read.
+        seq: u64,
+    },
     /// The caller's deadline, or ours, passed.
     #[error("the answer was not complete in time: ask for less, or allow more time")]
     Deadline,

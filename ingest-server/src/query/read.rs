@@ -364,6 +364,11 @@ impl ChunkReader {
         }))
     }
 
+    /// The next chunk continues from this seq.
+    pub(super) fn after(&self) -> u64 {
+        self.after
+    }
+
     /// The next chunks, in order; None after the last.
     pub(super) async fn next_batch(&mut self) -> Result<Option<Vec<StoredChunk>>, QueryError> {
         if self.after >= self.last {
@@ -383,6 +388,22 @@ impl ChunkReader {
         if self.after >= self.last {
             return Ok(None);
         }
+        match self.read_batch(reading).await {
+            Err(QueryError::Damaged(_)) if self.is_dropped(reading).await? => Err(QueryError::Expired {
+                stream: self.place.stream,
+                seq: self.after,
+            }),
+            batch => batch.map(Some),
+        }
+    }
+
+    /// Is nothing left up to and with the chunk that comes next? Retention drops the oldest, also while they are being read.
+    async fn is_dropped(&self, reading: &mut Reading) -> Result<bool, QueryError> {
+        let oldest = read_chunk::page(reading.tx.connection(), self.place, (0, self.last), 1).await?;
+        Ok(oldest.first().is_none_or(|row| row.header.first_seq > self.after + 1))
+    }
+
+    async fn read_batch(&mut self, reading: &mut Reading) -> Result<Vec<StoredChunk>, QueryError> {
         if self.page.is_empty() {
             let seqs = (self.after, self.last);
             self.page = read_chunk::page(reading.tx.connection(), self.place, seqs, limits::PAGE_CHUNKS)
@@ -396,8 +417,9 @@ impl ChunkReader {
         } else {
             read_chunk::payloads(reading.tx.connection(), self.place, &self.signals, range).await?
         };
+        let batch = join(self.place, &self.signals, rows, payloads)?;
         self.after = range.1;
-        Ok(Some(join(self.place, &self.signals, rows, payloads)?))
+        Ok(batch)
     }
 
     /// Headers whose columns are read together: at least one.

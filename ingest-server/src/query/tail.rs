@@ -288,6 +288,11 @@ async fn send(
         reading.end();
         return Ok(());
     };
+    // A caller that has chunks of it is not sent on over a hole: it would take it for damage.
+    if position.is_told && chunks.after() > position.seq {
+        let (stream, seq) = (row.id(), position.seq);
+        return Err(QueryError::Expired { stream, seq });
+    }
     let mut batch = chunks.next_batch_in(&mut reading).await?;
     reading.end();
     if !std::mem::replace(&mut position.is_told, true) {
