@@ -186,6 +186,14 @@ impl Filter {
         })
     }
 
+    /// The labels that something must have.
+    pub(super) fn label_keys(&self) -> impl Iterator<Item = &str> {
+        self.terms.iter().filter_map(|term| match &term.key {
+            Key::Label(key) if term.wanted => Some(key.as_str()),
+            _ => None,
+        })
+    }
+
     /// Labels that must be so: what an index finds.
     pub(super) fn labels(&self) -> BTreeMap<String, String> {
         let exact = self.terms.iter().filter_map(|term| match (&term.key, &term.test) {

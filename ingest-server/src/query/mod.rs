@@ -38,6 +38,7 @@ mod fold;
 mod folds;
 mod gaps;
 mod grid;
+mod known;
 pub mod limits;
 mod listing;
 mod locate;

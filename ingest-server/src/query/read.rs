@@ -16,11 +16,12 @@ use wavekeep_proto::id::StreamId;
 use wavekeep_proto::nearest::nearest;
 
 use super::error::QueryError;
+use super::known;
 use super::limits;
 use super::locate::Located;
-use super::plan::{Asked, Source};
+use super::plan::Asked;
 use super::reading::Reading;
-use super::runs::{self, Member};
+use super::runs::Member;
 use crate::store::read_account::{self, Account};
 use crate::store::read_chunk::{self, ChunkRow, PayloadRow, Place};
 use crate::store::read_gap::{self, GapRow};
@@ -101,7 +102,7 @@ impl Reader {
     ) -> Result<Vec<StreamRow>, QueryError> {
         let rows = read_stream::select(reading.tx.connection(), filter, limits::STREAMS_MAX + 1).await?;
         if rows.is_empty() {
-            require_known(reading, asked).await?;
+            known::require(reading, asked).await?;
         }
         if rows.len() > limits::STREAMS_MAX {
             return Err(QueryError::TooMuch(format!(
@@ -288,26 +289,6 @@ async fn workspace_names(database: &Database) -> Result<Vec<String>, QueryError>
     let workspaces = workspace_row::all(tx.connection()).await?;
     tx.rollback().await;
     Ok(workspaces.into_iter().map(|workspace| workspace.name).collect())
-}
-
-/// Every name in the question must be one that something is stored under; one that is not is told with the nearest.
-async fn require_known(reading: &mut Reading, asked: &Asked) -> Result<(), QueryError> {
-    if let Source::Stream(id) = &asked.source
-        && read_stream::by_id(reading.tx.connection(), *id).await?.is_none()
-    {
-        let (kind, name, nearest) = ("stream", id.to_string(), None);
-        return Err(QueryError::Unknown { kind, name, nearest });
-    }
-    for (kind, name) in asked.names() {
-        if kind == "run" {
-            runs::require_run(reading, name).await?;
-        } else if !read_stream::device_exists(reading.tx.connection(), name).await? {
-            let names = read_stream::device_names(reading.tx.connection(), limits::NAMES_COMPARED_MAX).await?;
-            let (name, nearest) = (name.to_owned(), nearest(name, names));
-            return Err(QueryError::Unknown { kind, name, nearest });
-        }
-    }
-    Ok(())
 }
 
 /// Reads a range's chunks, batch by batch.

@@ -15,6 +15,7 @@ use wavekeep_proto::id::StreamId;
 
 use super::error::QueryError;
 use super::filter::{Filter, Key, Term, Test};
+use super::known;
 use super::limits;
 use super::plan::{Asked, Range};
 use super::read::Reader;
@@ -214,7 +215,7 @@ impl Reader {
         if rows.is_empty()
             && let Some(name) = filter.exact(&Key::Run)
         {
-            require_run(reading, name).await?;
+            known::require_run(reading, name).await?;
         }
         let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
         let ranges = ranges(reading, &names).await?;
@@ -237,9 +238,13 @@ impl Reader {
             let members = members.collect();
             Run::new(row, members)
         });
-        Ok(runs
+        let runs: Vec<Run> = runs
             .filter(|run| filter.terms.iter().all(|term| run.holds(term)))
-            .collect())
+            .collect();
+        if runs.is_empty() {
+            known::require_keys(reading, filter).await?;
+        }
+        Ok(runs)
     }
 }
 
@@ -277,20 +282,6 @@ async fn ranges(reading: &mut Reading, names: &[String]) -> Result<Vec<RangeRow>
         return Err(QueryError::TooMuch(sentence));
     }
     Ok(rows)
-}
-
-/// The error that says which run may have been meant, where there is none of this name.
-pub(super) async fn require_run(reading: &mut Reading, name: &str) -> Result<(), QueryError> {
-    let connection = reading.tx.connection();
-    if read_run::exists(connection, name).await? {
-        return Ok(());
-    }
-    let names = read_run::names(connection, limits::NAMES_COMPARED_MAX).await?;
-    Err(QueryError::Unknown {
-        kind: "run",
-        name: name.to_owned(),
-        nearest: wavekeep_proto::nearest::nearest(name, names),
-    })
 }
 
 #[cfg(test)]

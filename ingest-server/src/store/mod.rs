@@ -12,7 +12,7 @@
 //! | `added_marker` | notes that people add |
 //! | `agent_report` | what agents say of what they hold |
 //! | `read_account` | what there is of a stream, counted from its chunks |
-//! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope`, `read_run`, `read_marker` | what queries read |
+//! | `read_stream`, `read_chunk`, `read_gap`, `read_envelope`, `read_run`, `read_label`, `read_marker` | what queries read |
 //! | `partition`, `partition_plan` | partitions of the big tables, for any date |
 //! | `native`, `hypertable` | what a partition is: a table attached, or TimescaleDB's chunk |
 //! | `retention` | drops those that are older than the workspace keeps |
@@ -53,6 +53,7 @@ pub(crate) mod read_account;
 pub(crate) mod read_chunk;
 pub(crate) mod read_envelope;
 pub(crate) mod read_gap;
+pub(crate) mod read_label;
 pub(crate) mod read_marker;
 pub(crate) mod read_marker_time;
 pub(crate) mod read_run;
