@@ -1,13 +1,14 @@
 //! The benchmarks and their peers. Timings are noisy on shared machines: read the ratios, which come from one run.
 //!
 //!     make bench                  all of them
-//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, compare, failover, joulescope, samples, tail
+//!     make bench BENCH=codecs     one: codecs, outbox, ledger, envelopes, end-to-end, real-time, cadence, reading, compare, failover, joulescope, samples, tail, exports
 
 mod cadence;
 mod codecs;
 mod compare;
 mod end_to_end;
 mod envelopes;
+mod exports;
 mod failover;
 mod histogram;
 mod joulescope;
@@ -23,7 +24,7 @@ mod tail;
 use anyhow::{Result, bail};
 use wavekeep_system_tests::recordings::shared;
 
-const ALL: [&str; 13] = [
+const ALL: [&str; 14] = [
     "codecs",
     "outbox",
     "ledger",
@@ -37,6 +38,7 @@ const ALL: [&str; 13] = [
     "joulescope",
     "samples",
     "tail",
+    "exports",
 ];
 
 fn main() -> Result<()> {
@@ -62,6 +64,7 @@ fn main() -> Result<()> {
             "joulescope" => joulescope::run()?,
             "samples" => samples::run()?,
             "tail" => tail::run()?,
+            "exports" => exports::run()?,
             other => bail!("there is no benchmark {other:?}; there are {}", ALL.join(", ")),
         }
     }

@@ -81,6 +81,18 @@ impl Process {
         Ok(kib * 1024)
     }
 
+    /// As [`Self::wait_success`]; the largest resident memory, in bytes, but for the last moment.
+    pub fn wait_success_peak(&mut self, limit: Duration) -> Result<u64> {
+        let (mut peak, since) = (0, Instant::now());
+        while !self.has_ended()? && since.elapsed() < limit {
+            // Nothing is said of a process that has just ended.
+            peak = self.resident_bytes_max().unwrap_or(peak);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.wait_success(limit)?;
+        Ok(peak)
+    }
+
     /// From here on [`Self::resident_bytes_max`] counts anew.
     pub fn forget_resident_bytes_max(&self) -> Result<()> {
         Ok(std::fs::write(format!("/proc/{}/clear_refs", self.id()), "5")?)

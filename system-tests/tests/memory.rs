@@ -55,24 +55,13 @@ fn long_file(folder: &Path) -> PathBuf {
     path
 }
 
-/// Waits for a good end. The largest resident memory, in bytes, but for the last moment.
-fn peak(process: &mut Process) -> u64 {
-    let (mut peak, since) = (0, Instant::now());
-    while !process.has_ended().unwrap() && since.elapsed() < PATIENCE {
-        // Nothing is said of a process that has just ended.
-        peak = process.resident_bytes_max().unwrap_or(peak);
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    process.wait_success(PATIENCE).unwrap();
-    peak
-}
-
 fn export(lab: &Lab, device: &str, format: &str, output: &Path, more: &[&str]) -> u64 {
     let (url, output, label) = (lab.url(), output.to_str().unwrap(), format!("{device}-{format}"));
     let mut args = vec!["export", "--server", &url, "--device", device, "--format", format];
     args.extend(["--output", output]);
     args.extend(more);
-    peak(&mut Process::start("wavekeep", &label, lab.folder(), &args).unwrap())
+    let mut export = Process::start("wavekeep", &label, lab.folder(), &args).unwrap();
+    export.wait_success_peak(PATIENCE).unwrap()
 }
 
 fn assert_same(one: &Path, other: &Path) {
@@ -114,7 +103,7 @@ fn there_and_back(lab: &Lab, file: &Path, device: &str, (signals, promised): (u6
     lab.signal_postgres(Signal::SIGSTOP).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     lab.signal_postgres(Signal::SIGCONT).unwrap();
-    let replay = peak(&mut agent);
+    let replay = agent.wait_success_peak(PATIENCE).unwrap();
     let out = lab.folder().join("out.bin");
     let raw = export(lab, device, "raw", &out, &[]);
     assert_same(file, &out);
