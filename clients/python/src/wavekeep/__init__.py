@@ -1,4 +1,5 @@
-"""Reads what Wavekeep stored into NumPy: devices, streams, gaps, statistics and the samples themselves, each one verified.
+"""Reads what Wavekeep stored into NumPy: devices, streams, gaps, statistics and the samples themselves, each one verified; and
+names it: runs, labels, markers.
 
 ```python
 import wavekeep
@@ -16,6 +17,7 @@ with wavekeep.Client() as client:
 | `waveform`, `signals` | what was read: streams, and of each signal `Samples` or `Columns` |
 | `tail`, `committed`, `cursors` | chunks as they are committed, and where a reader stands |
 | `runs`, `comparison` | runs, and which of two groups of them takes less |
+| `catalog` | runs are made and changed, and markers added |
 | `listing`, `stream`, `reasons` | devices, streams, gaps, markers, statistics |
 | `selection` | what to read, as it is said and as it is sent |
 | `errors` | one class for each kind of error |
@@ -29,13 +31,14 @@ with wavekeep.Client() as client:
 """
 
 from wavekeep import errors
+from wavekeep.catalog import Imported, NewMember, NewRun
 from wavekeep.client import Client
 from wavekeep.committed import Committed
 from wavekeep.comparison import Comparison, Metric, Verdict
 from wavekeep.errors import Refused, Refuted, WavekeepError
 from wavekeep.listing import Device, Gap, Marker, Statistics
 from wavekeep.reasons import Reason
-from wavekeep.runs import Run
+from wavekeep.runs import Member, Run
 from wavekeep.sample_types import I128, SampleType
 from wavekeep.signals import Columns, Samples, Segment
 from wavekeep.stream import Signal, Stream
@@ -50,8 +53,12 @@ __all__ = [
     "Comparison",
     "Device",
     "Gap",
+    "Imported",
     "Marker",
+    "Member",
     "Metric",
+    "NewMember",
+    "NewRun",
     "Reason",
     "Refused",
     "Refuted",

@@ -1,4 +1,4 @@
-"""A connection to a server: the questions of the Query service, typed."""
+"""A connection to a server: the questions of its services, typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wavekeep.errors import AddressError, Interrupted
 
 _Answer = TypeVar("_Answer", bound=Message)
 
-_SERVICE = "/wavekeep.v1.Query/"
+_PACKAGE = "/wavekeep.v1"
 
 
 def _is_loopback(host: str) -> bool:
@@ -102,9 +102,9 @@ class Connection:
         self.is_closed = True
         self._channel.close()
 
-    def ask(self, method: str, request: Message, answer: type[_Answer]) -> _Answer:
+    def ask(self, method: str, request: Message, answer: type[_Answer], *, service: str = "Query") -> _Answer:
         """One message for one."""
-        call = self._channel.unary_unary(_SERVICE + method, _serialize, answer.FromString)
+        call = self._channel.unary_unary(f"{_PACKAGE}.{service}/{method}", _serialize, answer.FromString)
         try:
             found: _Answer = call(request, timeout=limits.ANSWER_SECONDS_MAX, metadata=self._metadata)
         except grpc.RpcError as error:
@@ -122,7 +122,7 @@ class Connection:
     def open(self, method: str, request: Message, part: type[_Answer]) -> Parts[_Answer]:
         """The same, for whoever ends the call himself."""
         parse_part: Callable[[bytes], _Answer] = part.FromString
-        call = self._channel.unary_stream(_SERVICE + method, _serialize, parse_part)
+        call = self._channel.unary_stream(f"{_PACKAGE}.Query/{method}", _serialize, parse_part)
         try:
             return Parts(call(request, metadata=self._metadata), self.url)
         except ValueError as error:

@@ -1,14 +1,16 @@
-"""Asks one workspace of one server: one method for each question."""
+"""Asks one workspace of one server, and names what is stored in it: one method for each question."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from uuid import UUID
 
 from wavekeep import cursors, errors, limits
+from wavekeep.catalog import Catalog, Imported, Members, NewRun, run_name
 from wavekeep.channel import Connection
 from wavekeep.codec import ENCODINGS
 from wavekeep.comparison import Comparison, Metric, align_to_wire, comparison_from_wire, metric_to_wire
@@ -61,6 +63,7 @@ class Client:
         self.workspace = workspace or os.environ.get("WAVEKEEP_WORKSPACE") or DEFAULT_WORKSPACE
         self._connection = Connection(self.url, token)
         self._selector = Selector(self._connection, self.workspace)
+        self._catalog = Catalog(self._connection, self._selector, self.workspace)
         decoders = min(limits.DECODERS_MAX, os.cpu_count() or 1)
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="wavekeep-decoder")
 
@@ -212,8 +215,8 @@ class Client:
             raise errors.InvalidQuestion(f"points={points}: ask for at most {limits.COMPARED_POINTS_MAX:,}, or for 0")
         request = query_pb2.CompareRunsRequest(
             workspace=self.workspace,
-            first=first.name if isinstance(first, Run) else first,
-            second=second.name if isinstance(second, Run) else second,
+            first=run_name(first),
+            second=run_name(second),
             signal=signal or "",
             metric=metric_to_wire(metric),
             align_marker=align_to_wire(align),
@@ -250,6 +253,97 @@ class Client:
         request = query_pb2.TailRequest(workspace=self.workspace, selection=selection, encodings=_ENCODINGS)
         stood = None if cursor is None else cursors.load(cursor)
         return Tail(self._connection, request, stood, from_start, patience_s)
+
+    # Naming what was recorded. What is so already stays so: a request whose answer was lost is simply given again.
+
+    def create_run(
+        self,
+        name: str,
+        *,
+        device: str | None = None,
+        stream: str | Stream | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        members: Members = (),
+        labels: Mapping[str, str] | None = None,
+        parent: str | Run | None = None,
+        note: str = "",
+    ) -> Run:
+        """Makes a run of what is stored, and moves nothing. Without a member it groups others, as their `parent`.
+
+        ```python
+        client.create_run("night-2", device="js220-001", start="2026-03-01T22:00:00Z", labels={"algorithm": "B"})
+        ```
+
+        `device` or `stream`, with `start` and `end`, are a time that is made part of it; `members` are others (at most 1,000):
+        `NewMember`, or those of a run that was listed. A time that says how long before the end, as `"-10s"`, is another one each
+        time it is said.
+
+        A run that is there with the same content is answered as it is; with another one it is `RunExists`. A device, stream or
+        parent that is not there is `UnknownName`.
+        """
+        run = NewRun(name, device=device, stream=stream, start=start, end=end, labels=labels or {}, parent=parent, note=note)
+        return self._catalog.create_run(run, members)
+
+    def update_run(
+        self,
+        run: str | Run,
+        *,
+        labels: Mapping[str, str] | None = None,
+        remove_labels: Sequence[str] | str = (),
+        note: str | None = None,
+        parent: str | Run | None = None,
+        members: Members = (),
+        remove_members: Members = (),
+    ) -> Run:
+        """Changes a run, also one that was recorded, and answers what it has become. What is not named stays as it is.
+
+        `labels` are set, after `remove_labels` (keys) are taken away; `note=""` is no note, and `parent=""` no parent. `members`
+        are added, after `remove_members` are taken out as they were added, which `Run.members` says; their samples stay. What is
+        to be taken away and is not there is no error.
+
+        `UnknownName` if there is no such run, device, stream or parent; `ParentCircle` if the parent is a part of it.
+        """
+        return self._catalog.update_run(run_name(run), labels or {}, remove_labels, note, parent, members, remove_members)
+
+    def delete_run(self, run: str | Run) -> None:
+        """Deletes a run: its name, labels and note, and no sample. What it was the parent of has none then.
+
+        One that streams were recorded for is part of their capture: `RunRecorded`. One that is not there, as when this is repeated,
+        is `UnknownName`.
+        """
+        self._catalog.delete_run(run_name(run))
+
+    def import_runs(self, runs: Iterable[NewRun]) -> Imported:
+        """Makes many runs, or adds to those that are there: all of them, or none. At most 10,000 entries.
+
+        Labels are set and times added, notes and parents set where they are given; nothing is taken away. So it may be repeated,
+        also with entries that were not there before. Several entries may name the same run: each is another time of it. A refusal's
+        `entry` says which one it is about, counted from 0.
+        """
+        return self._catalog.import_runs(runs)
+
+    def mark(
+        self,
+        content: Any,
+        *,
+        device: str,
+        time: Time | None = None,
+        kind: int = 0,
+        group: int = 0,
+        y: float | None = None,
+        id: UUID | None = None,
+    ) -> Marker:
+        """Adds a note at a time of a device, whether something is stored of that time or not; without a time, now.
+
+        `content` is text, bytes, or what JSON has a word for, such as a dict; at most 256 KiB. `kind` is 0 text, 1 vertical,
+        2 horizontal, or a source's own; markers of a `group` belong together; `y` is a height on the axis.
+
+        Each call adds a marker, but for the same `id` only the first one does, and the marker is answered as it is: give one where
+        a call may be repeated, as `uuid.uuid5(uuid.NAMESPACE_OID, "boot of night-2")` in a notebook. An id that another marker has
+        is refused. `UnknownName` if there is no such device.
+        """
+        return self._catalog.mark(content, device, time, kind, group, y, id)
 
     # What is behind them.
 

@@ -100,6 +100,8 @@ class Refused(WavekeepError):
         """gRPC's name of the kind of refusal: `NOT_FOUND`."""
         self.reason = reason
         """Wavekeep's: `UNKNOWN_NAME`. Empty where the server gave none."""
+        self.entry: int | None = None
+        """Of several that were sent at a time, such as runs of an import, the one that it is about, counted from 0."""
 
     @property
     def is_passing(self) -> bool:
@@ -157,6 +159,22 @@ class DamagedStore(Refused):
 
 class DatabaseUnavailable(Refused, ConnectionError):
     """The server does not reach its database."""
+
+
+class RunExists(Refused):
+    """There is another run of this name, with another content."""
+
+
+class RunRecorded(Refused):
+    """A run that streams were recorded for is part of their capture, and not deleted."""
+
+
+class ParentCircle(Refused):
+    """A run would become a part of itself."""
+
+
+class CommitUnanswered(Refused, ConnectionError):
+    """The server does not know whether it was changed. The same again changes nothing twice."""
 
 
 class Unauthenticated(Refused, PermissionError):

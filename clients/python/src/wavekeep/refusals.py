@@ -21,9 +21,15 @@ _CLASSES: dict[str, type[errors.Refused]] = {
     "ANSWER_TOO_LARGE": errors.AnswerTooLarge,
     "STREAMS_OVERLAP": errors.StreamsOverlap,
     "TOO_MANY_QUESTIONS": errors.Busy,
+    "TOO_MANY_CALLS": errors.Busy,
     "LATER_VERSION": errors.Unsupported,
     "DAMAGED": errors.DamagedStore,
     "DATABASE_UNAVAILABLE": errors.DatabaseUnavailable,
+    "INVALID_REQUEST": errors.InvalidRequest,
+    "RUN_EXISTS": errors.RunExists,
+    "RUN_RECORDED": errors.RunRecorded,
+    "PARENT_CIRCLE": errors.ParentCircle,
+    "COMMIT_UNANSWERED": errors.CommitUnanswered,
 }
 _BY_CODE: dict[str, type[errors.Refused]] = {
     "INVALID_ARGUMENT": errors.InvalidRequest,
@@ -88,6 +94,10 @@ def _error_info(error: grpc.RpcError) -> tuple[str, dict[str, str]]:
     return "", {}
 
 
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
 def from_grpc(error: grpc.RpcError, server: str, *, began: bool = False) -> errors.WavekeepError:
     """What to raise. `began`: parts of the answer had come."""
     code = error.code().name
@@ -103,11 +113,11 @@ def from_grpc(error: grpc.RpcError, server: str, *, began: bool = False) -> erro
         return errors.TimedOut(message or "the answer took too long: ask for less, or again later")
     kind = _CLASSES.get(reason) or _BY_CODE.get(code, errors.Refused)
     refused = kind(message or f"the server refused: {code}", code, reason)
+    refused.entry = _number(about.get("entry"))
     if isinstance(refused, errors.UnknownName):
         refused.kind, refused.name = about.get("kind", ""), about.get("name", "")
         refused.nearest = about.get("nearest")
     if isinstance(refused, errors.InvalidFilter):
         refused.filter = about.get("filter", "")
-        before = about.get("characters_before", "")
-        refused.characters_before = int(before) if before.isdecimal() else 0
+        refused.characters_before = _number(about.get("characters_before")) or 0
     return refused

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from wavekeep import Client, Waveform
-from wavekeep.v1 import query_pb2
+from wavekeep.v1 import catalog_pb2, query_pb2
 
 
 @dataclass
@@ -58,6 +58,11 @@ class Script:
         yield from self.parts
         self._fail(context)
 
+    def import_runs(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        self._fail(context)
+        return catalog_pb2.ImportRunsResponse()
+
     def tail(self, request: Any, context: Any) -> Iterator[Any]:
         self._note(request, context)
         if not self.tails:
@@ -87,8 +92,10 @@ def serving(script: Script) -> Iterator[str]:
         "Tail": stream(script.tail, query_pb2.TailRequest.FromString, _bytes),
         "GetWaveform": stream(script.waveform, query_pb2.GetWaveformRequest.FromString, _bytes),
     }
+    changes = {"ImportRuns": ask(script.import_runs, catalog_pb2.ImportRunsRequest.FromString, _bytes)}
     server = grpc.server(ThreadPoolExecutor(2))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("wavekeep.v1.Query", handlers),))
+    services = {"wavekeep.v1.Query": handlers, "wavekeep.v1.Catalog": changes}
+    server.add_generic_rpc_handlers(tuple(grpc.method_handlers_generic_handler(*service) for service in services.items()))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
