@@ -297,6 +297,31 @@ async fn who_follows_while_it_is_dropped_may_ask_again_and_goes_on() {
 }
 
 #[tokio::test]
+async fn who_follows_hears_of_what_was_dropped_before_it_was_looked_at() {
+    let asker = Asker::new().await;
+    let fixture = &asker.fixture;
+    let (mut stream, owner) = captured_at(fixture, days_ago(0)).await;
+    let request = v1::TailRequest {
+        workspace: asker.workspace(),
+        selection: Some(by_stream(&stream)),
+        from_start: true,
+        ..v1::TailRequest::default()
+    };
+    let mut tail = asker.query.clone().tail(request).await.expect("an answer").into_inner();
+    assert_eq!(followed(&mut tail).await.0, [1, 2]);
+    // In the transaction that commits it, so that nobody sees it.
+    let trigger = "
+        CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN DELETE FROM chunk WHERE seq <= 3; RETURN NULL; END';
+        CREATE TRIGGER forget AFTER INSERT ON chunk FOR EACH STATEMENT EXECUTE FUNCTION forget()";
+    fixture.run(trigger).await;
+    let at = stream.at;
+    go_on(fixture, &mut stream, owner, at).await;
+    let (more, why) = followed(&mut tail).await;
+    assert_eq!((more, why.expect("it ends").code()), (Vec::new(), Code::Aborted));
+}
+
+#[tokio::test]
 async fn retention_is_set_when_a_workspace_is_created_or_later_and_listed() {
     let fixture = Fixture::new().await;
     let name = format!("{}_kept", fixture.workspace);
