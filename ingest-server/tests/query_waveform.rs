@@ -149,6 +149,29 @@ async fn i4_a_range_of_time_is_cut_to_its_samples() {
 }
 
 #[tokio::test]
+async fn a_range_up_to_the_very_end_of_a_stream_that_ended_is_all_of_its_samples() {
+    let asker = Asker::new().await;
+    let mut ordered = Stream::new();
+    let rows = vec![ordered.few_samples(), ordered.few_samples(), ordered.end()];
+    asker.store(&ordered, rows).await;
+    let mut stepped = changed(|definition| definition.device = "other".into());
+    let mut rows = vec![stepped.few_samples()];
+    stepped.utc_ns = NOVEMBER_2026_NS + 1_000;
+    rows.extend([stepped.few_samples(), stepped.end()]);
+    asker.store(&stepped, rows).await;
+    for (stream, samples_us) in [(&ordered, 6), (&stepped, 4)] {
+        let end_ns = NOVEMBER_2026_NS + samples_us * 1_000;
+        for from_ns in [None, Some(NOVEMBER_2026_NS)] {
+            let answered = asker.read_one(between(by_stream(stream), from_ns, Some(end_ns))).await;
+            assert_eq!((answered.manifest.from_sample, answered.manifest.to_sample), (0, 6));
+        }
+        // A nanosecond later its end belongs to it.
+        let later = between(by_stream(stream), None, Some(end_ns + 1));
+        assert_eq!(asker.read_one(later).await.manifest.last_seq, 3);
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_stepped_back_hides_nothing() {
     let asker = Asker::new().await;
     let mut stream = changed(|definition| definition.rate_hz = 1.0);

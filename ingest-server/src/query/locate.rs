@@ -198,7 +198,7 @@ async fn ends(
         None => read_chunk::before(tx.connection(), place, last_seq + 1).await?,
         Some(to_ns) => last_of(tx, place, (to_ns, around.end)).await?,
     };
-    require_tail(range, row, last_seq, last.as_ref().map_or(0, |last| last.header.seq))?;
+    require_tail(range, row, last_seq, last.as_ref())?;
     let last = last.filter(|last| last.header.seq >= first.chunk.header.seq);
     Ok(last.map(|last| (first, last)))
 }
@@ -293,7 +293,7 @@ async fn ends_of_all(
         Some(_) => within.map_or(first.header.seq, |(_, high)| high.max(first.header.seq)),
     };
     let last = read_chunk::before(connection, place, last + 1).await?;
-    require_tail(range, row, last_seq, last.as_ref().map_or(0, |last| last.header.seq))?;
+    require_tail(range, row, last_seq, last.as_ref())?;
     let first = First {
         chunk: first,
         before: None,
@@ -303,12 +303,16 @@ async fn ends_of_all(
 
 /// The watermark is a chunk's seq, so a range that reaches to the stream's end ends with that chunk: what is found before it alone
 /// would look complete. (What retention has dropped is missing at the other end, which the answer shows by its first seq.)
-fn require_tail(range: Range, row: &StreamRow, last_seq: u64, found_seq: u64) -> Result<(), QueryError> {
+fn require_tail(range: Range, row: &StreamRow, last_seq: u64, found: Option<&ChunkRow>) -> Result<(), QueryError> {
     let ends_ns = row.times_ns.map_or(i64::MIN, |(_, last)| last);
     let to_the_end = range
         .to_ns
         .is_none_or(|to_ns| range.from_ns.is_none() && to_ns >= ends_ns);
-    if to_the_end && last_seq == row.at.seq && found_seq < last_seq {
+    // A chunk without samples at the end, as that of the stream's end, starts when all samples are over: not before this range is.
+    let has_all_samples =
+        range.to_ns == Some(ends_ns) && found.is_some_and(|found| found.header.end_sample() == row.at.next_sample);
+    let found_seq = found.map_or(0, |found| found.header.seq);
+    if to_the_end && last_seq == row.at.seq && found_seq < last_seq && !has_all_samples {
         return Err(QueryError::Damaged(format!(
             "stream {} is not whole: the chunks after seq {found_seq}, up to {last_seq}, are missing",
             row.id()
