@@ -2,7 +2,9 @@
 //!
 //! Finite samples are folded; others are counted. With n finite samples x: mean = Σx ÷ n; std = √(Σ(x − mean)² ÷ n), of the
 //! population; rms = √(Σx² ÷ n); integral = Σx ÷ rate. Sums over chunks are compensated (Neumaier), and the squares about the
-//! mean are joined pair by pair (Chan, Golub and LeVeque, 1979), so that a small deviation on a large mean is not lost.
+//! mean are joined pair by pair (Chan, Golub and LeVeque, 1979), so that a small deviation on a large mean is not lost. Of a stored fold
+//! the squares are a difference of two sums, of which rounding may leave nothing: they are held within what least and most allow
+//! (Bhatia and Davis, 2000), and the fold says when they are in doubt.
 
 use crate::rollup::envelope::{Bucket, Envelope};
 
@@ -49,6 +51,8 @@ pub(super) struct Fold {
     integral: Sum,
     mean: f64,
     squares: f64,
+    /// By so much the squares may be wrong.
+    doubt: f64,
 }
 
 impl Fold {
@@ -63,6 +67,7 @@ impl Fold {
             integral: Sum::default(),
             mean: 0.0,
             squares: 0.0,
+            doubt: 0.0,
         }
     }
 
@@ -76,8 +81,14 @@ impl Fold {
     /// Takes a stored fold of samples in that were taken at `rate_hz`.
     pub(super) fn add_bucket(&mut self, bucket: &Bucket, rate_hz: f64) {
         let envelope = &bucket.envelope;
-        // What rounding leaves of a small difference of large numbers may be below zero.
-        let squares = (envelope.sumsq - envelope.sum * (envelope.sum / envelope.count as f64)).max(0.0);
+        let count = envelope.count as f64;
+        let mean = envelope.sum / count;
+        let at_most = count * ((envelope.max - mean) * (mean - envelope.min)).max(0.0);
+        let squares = (envelope.sumsq - envelope.sum * mean).max(0.0).min(at_most);
+        // As much as each of its additions may lose; nothing was added where there is nothing.
+        if !envelope.is_empty() {
+            self.doubt += at_most.min(envelope.sumsq * f64::EPSILON * 4.0);
+        }
         self.join(bucket.sample_count, envelope, squares, rate_hz);
     }
 
@@ -111,6 +122,11 @@ impl Fold {
 
     pub(super) fn mean(&self) -> f64 {
         self.per_sample(self.sum.value())
+    }
+
+    /// May the deviation be wrong in its first four digits? Then the samples themselves tell.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubt > self.squares * 1e-4
     }
 
     pub(super) fn std(&self) -> f64 {
@@ -190,6 +206,34 @@ mod tests {
             assert!((fold.std() - 0.5).abs() < 1e-9, "{}", fold.std());
             assert!((fold.mean() - (1e9 + 0.5)).abs() < 1e-6, "{}", fold.mean());
         }
+    }
+
+    #[test]
+    fn of_stored_folds_the_deviation_is_within_least_and_most_or_in_doubt() {
+        let stored = |samples: &[f64]| {
+            let mut fold = Fold::new();
+            for samples in samples.chunks(256) {
+                let bucket = Bucket {
+                    sample_count: samples.len() as u64,
+                    envelope: Envelope::of(samples),
+                    exact: None,
+                };
+                fold.add_bucket(&bucket, 1.0);
+            }
+            fold
+        };
+        let constant = stored(&[3.3; 100_000]);
+        assert!(constant.std() < 1e-15 && !constant.is_doubtful(), "{}", constant.std());
+        let alternating: Vec<f64> = (0..100_000).map(|at| 2e9 + f64::from(at % 2)).collect();
+        assert!(stored(&alternating).std() < 0.501, "most it can be");
+        assert!(stored(&alternating).is_doubtful());
+        let ordinary: Vec<f64> = (0..100_000).map(|at| 3.3 + f64::from(at % 7) * 1e-3).collect();
+        let (found, told) = (stored(&ordinary), fold(&[&ordinary], 1.0).std());
+        assert!(
+            (found.std() - told).abs() < told * 1e-6 && !found.is_doubtful(),
+            "{}",
+            found.std()
+        );
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub const PERCENTILES_MAX: usize = 100;
 pub const HISTOGRAM_BINS_MAX: u32 = 10_000;
 /// Signals of devices whose percentiles and histograms are found together; each takes a few MB.
 pub const DISTRIBUTIONS_MAX: usize = 16;
+/// Samples of a stream that are read where stored folds leave a deviation in doubt: more would take seconds.
+pub const DOUBTFUL_SAMPLES_MAX: u64 = 100_000_000;
 /// Samples of all signals that one question about percentiles and histograms looks at: three hours of one signal at 1 MSPS.
 pub const DISTRIBUTION_SAMPLES_MAX: u64 = 12_000_000_000;
 /// Runs of a group that is compared.

@@ -122,16 +122,25 @@ pub(super) async fn statistics(
         };
         let before: Vec<u64> = sink.folds.iter().map(|fold| fold.sample_count).collect();
         let folding = Folding::new((reader, reading.take()), &row, &located, &wants, sink);
-        let folding = if is_folded(&row, &located) {
+        let mut folding = if is_folded(&row, &located) {
             folding.whole().await?
         } else {
             folding.samples().await?
         };
+        let length = located.span.to_sample - located.span.from_sample;
+        if folding.sink.folds.iter().any(Fold::is_doubtful) && length <= limits::DOUBTFUL_SAMPLES_MAX {
+            let sink = Folds {
+                rate_hz: row.definition.rate_hz,
+                folds: places.iter().map(|place| all[*place].fold).collect(),
+            };
+            folding = Folding::new((reader, None), &row, &located, &wants, sink)
+                .samples()
+                .await?;
+        }
         let found = folding.sink.folds.iter().zip(&before);
         let mut missing = Missing::new(reader, &row, &located, &wants);
         missing.found(found.map(|(fold, before)| fold.sample_count - before));
         let missing = missing.counted().await?;
-        let length = located.span.to_sample - located.span.from_sample;
         for (want, (place, fold)) in places.iter().zip(folding.sink.folds).enumerate() {
             let (samples, folded) = (fold.sample_count - before[want], &mut all[*place]);
             missing.require_all_named(want, samples)?;
