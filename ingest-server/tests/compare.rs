@@ -4,7 +4,7 @@ mod common;
 mod query_support;
 
 use common::{NOVEMBER_2026_NS, Stream, definition, random};
-use query_support::{Asker, assert_refused, changed};
+use query_support::{Asker, assert_refused, between, by_device, changed};
 use tonic::Code;
 use wavekeep_proto::chunk::{Marker, MarkerFormat, Reason};
 use wavekeep_proto::id::Epoch;
@@ -127,6 +127,14 @@ async fn groups_are_compared_in_one_sentence() {
         .await
         .expect("an answer");
     assert_eq!(again.sentence, found.sentence, "the same data, the same interval");
+    for points_max in [2, 777] {
+        let drawn = v1::CompareRunsRequest {
+            points_max,
+            ..asked("algorithm=A", "algorithm=B")
+        };
+        let drawn = asker.compare(drawn).await.expect("an answer");
+        assert_eq!(drawn.sentence, found.sentence, "however it is drawn");
+    }
     let more = asker
         .compare(asked("algorithm=B", "algorithm=A"))
         .await
@@ -144,6 +152,87 @@ async fn one_run_of_each_is_measured_and_nothing_is_made_up() {
     let difference = found.difference.expect("it is there");
     assert_eq!((difference.interval, difference.welch), (None, None));
     assert_eq!(found.first.expect("it is there").std, None);
+}
+
+/// So many tenths of a second after the recordings began.
+fn tenths(tenths: i64) -> Option<i64> {
+    Some(NOVEMBER_2026_NS + tenths * 100_000_000)
+}
+
+#[tokio::test]
+async fn no_sample_counts_twice() {
+    let asker = two_algorithms(1).await;
+    let run = v1::Run {
+        name: "a0-part".into(),
+        parent: "a0".into(),
+        ..v1::Run::default()
+    };
+    let part = between(by_device("js220-001"), tenths(0), tenths(5));
+    asker.create_run(run, vec![part]).await.expect("it is made");
+    for (first, second) in [("run~a0*", "b0"), ("a0", "a0-part"), ("b0", "algorithm=A")] {
+        assert_refused(
+            asker.compare(asked(first, second)).await,
+            Code::InvalidArgument,
+            "runs \"a0\" and \"a0-part\" have samples of stream",
+        );
+    }
+    asker.compare(asked("a0-part", "b0")).await.expect("they are apart");
+}
+
+#[tokio::test]
+async fn times_that_were_chosen_have_no_time_between_them() {
+    let asker = two_algorithms(1).await;
+    let run = v1::Run {
+        name: "windows".into(),
+        ..v1::Run::default()
+    };
+    let window = |from, to| between(by_device("js220-001"), tenths(from), tenths(to));
+    let made = asker.create_run(run, vec![window(1, 5), window(12, 18)]).await;
+    made.expect("it is made");
+    let request = v1::CompareRunsRequest {
+        metric: v1::Metric::Duration.into(),
+        ..asked("b0", "windows")
+    };
+    let found = asker.compare(request).await.expect("an answer");
+    let windows = found_run(&found.second);
+    assert_eq!((windows.duration_s, windows.value, windows.gap_s), (1.0, 1.0, 0.0));
+    assert_eq!(found.notes, Vec::<String>::new(), "nothing is missing between them");
+}
+
+#[tokio::test]
+async fn what_is_not_finite_saves_nothing() {
+    let asker = Asker::new().await;
+    for run in 0..5 {
+        let value = 2.0 + 0.01 * run as f32;
+        run_of(&asker, &format!("a{run}"), "A", value, run * 10).await;
+        let mut stream = stream(run * 10 + 5);
+        let rows = vec![
+            samples(&mut stream, vec![f32::NAN; SAMPLES / 2]),
+            samples(&mut stream, vec![value; SAMPLES / 2]),
+        ];
+        let labels = [("algorithm", "B")];
+        asker.store_in(&stream, rows, &format!("b{run}"), &labels).await;
+    }
+    let found = asker.compare(asked("algorithm=A", "algorithm=B")).await;
+    let found = found.expect("an answer");
+    let verdict = found.difference.expect("it is there").verdict;
+    assert_eq!(verdict, i32::from(v1::Verdict::CannotSay), "{}", found.sentence);
+    assert!(
+        found.sentence.contains("50.0 % of the time of algorithm=B"),
+        "{}",
+        found.sentence
+    );
+    assert!(
+        found.notes[0].contains("are not finite (50.0 % of its time)"),
+        "{:?}",
+        found.notes
+    );
+    run_of(&asker, "nothing", "C", f32::NAN, 100).await;
+    assert_refused(
+        asker.compare(asked("a0", "nothing")).await,
+        Code::OutOfRange,
+        "no sample of \"power\" of run \"nothing\" is a finite number",
+    );
 }
 
 #[tokio::test]

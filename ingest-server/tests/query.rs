@@ -257,6 +257,26 @@ async fn i8_statistics_are_the_fold_of_the_samples() {
 }
 
 #[tokio::test]
+async fn i8_a_small_deviation_on_a_large_mean_is_that_of_the_samples() {
+    let asker = Asker::new().await;
+    let mut stream = changed(|definition| definition.signals.truncate(1));
+    // 1 MHz: many buckets. The last bits of 3.3 as f32, in an order without a pattern.
+    let lowest = 3.3f32.to_bits();
+    let bits: Vec<u32> = (0..60_000u32)
+        .map(|at| lowest + (at.wrapping_mul(0x9e37_79b9) >> 30))
+        .collect();
+    let rows = vec![stream.samples(&bits), stream.samples(&bits)];
+    asker.store(&stream, rows).await;
+    let values: Vec<f64> = bits.iter().map(|bits| f64::from(f32::from_bits(*bits))).collect();
+    let mean = values.iter().map(|value| value - 3.3).sum::<f64>() / values.len() as f64 + 3.3;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+    let all = asker.statistics(by_stream(&stream)).await.expect("an answer");
+    assert_eq!(all[0].sample_count, 120_000);
+    let error = (all[0].std / variance.sqrt() - 1.0).abs();
+    assert!(error < 1e-6, "{} is not {}", all[0].std, variance.sqrt());
+}
+
+#[tokio::test]
 async fn statistics_of_a_device_join_its_streams() {
     let asker = Asker::new().await;
     let mut first = Stream::new();
@@ -384,6 +404,11 @@ async fn unknown_names_are_refused_with_the_nearest() {
         assert_refused(asker.statistics(filtered(mistyped)).await, Code::NotFound, hint);
         assert_refused(asker.runs(mistyped).await, Code::NotFound, hint);
     }
+    assert_refused(
+        asker.runs("device=js220-01").await,
+        Code::NotFound,
+        "did you mean \"js220-001\"?",
+    );
     assert_eq!(asker.runs("algoritm!=A").await.expect("an answer").len(), 1);
     let signal = asker
         .statistics(with_signals(by_device("js220-001"), &["curent"]))

@@ -22,13 +22,25 @@ pub(super) async fn require(reading: &mut Reading, asked: &Asked) -> Result<(), 
     for (kind, name) in asked.names() {
         if kind == "run" {
             require_run(reading, name).await?;
-        } else if !read_stream::device_exists(reading.tx.connection(), name).await? {
-            let names = read_stream::device_names(reading.tx.connection(), limits::NAMES_COMPARED_MAX).await?;
-            let (name, nearest) = (name.to_owned(), nearest(name, names));
-            return Err(QueryError::Unknown { kind, name, nearest });
+        } else {
+            require_device(reading, name).await?;
         }
     }
     require_keys(reading, &asked.filter).await
+}
+
+/// The error that says which device may have been meant, where there is none of this name.
+pub(super) async fn require_device(reading: &mut Reading, name: &str) -> Result<(), QueryError> {
+    let connection = reading.tx.connection();
+    if read_stream::device_exists(connection, name).await? {
+        return Ok(());
+    }
+    let names = read_stream::device_names(connection, limits::NAMES_COMPARED_MAX).await?;
+    Err(QueryError::Unknown {
+        kind: "device",
+        name: name.to_owned(),
+        nearest: nearest(name, names),
+    })
 }
 
 /// The error that says which run may have been meant, where there is none of this name.

@@ -163,6 +163,9 @@ pub(super) async fn nothing(reader: &Reader, asked: &Asked) -> QueryError {
                 time(last)
             )
         }
+        _ if asked.filter.label_keys().next().is_some() => format!(
+            "nothing is stored of {source} that the filter lets through: it is held against labels that streams were recorded with; a run that was labelled afterwards is chosen by its name (run=NAME)"
+        ),
         _ if !asked.filter.is_empty() => format!("nothing is stored of {source} that the filter lets through"),
         _ => format!("nothing is stored of {source} yet"),
     })

@@ -118,7 +118,7 @@ fn labels<'a>(
 }
 
 /// Ranges in order; those that overlap or meet become one.
-fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
+pub(super) fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_by_key(|range| range.from_ns);
     let mut merged: Vec<Range> = Vec::with_capacity(ranges.len());
     for range in ranges {
@@ -242,6 +242,9 @@ impl Reader {
             .filter(|run| filter.terms.iter().all(|term| run.holds(term)))
             .collect();
         if runs.is_empty() {
+            if let Some(device) = filter.exact(&Key::Device) {
+                known::require_device(reading, device).await?;
+            }
             known::require_keys(reading, filter).await?;
         }
         Ok(runs)

@@ -61,10 +61,12 @@ async fn the_one(reader: &Reader, run: &RunMembers, marker: &str) -> Result<i64,
         [only] => Ok(only),
         [] => {
             let texts = reader.marker_texts(&run.members).await?;
-            let hint = nearest(marker, texts).map_or_else(
-                || "align at the start, or leave the run out".into(),
-                |nearest| format!("did you mean {nearest:?}?"),
-            );
+            let is_outside = texts.iter().any(|text| text == marker);
+            let hint = match nearest(marker, texts) {
+                _ if is_outside => "those of its devices lie outside of its times: align at the start".into(),
+                Some(nearest) => format!("did you mean {nearest:?}?"),
+                None => "align at the start, or leave the run out".into(),
+            };
             Err(QueryError::Invalid(format!(
                 "run {:?} has no marker {marker:?}: {hint}",
                 run.name

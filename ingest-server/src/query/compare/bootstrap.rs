@@ -31,10 +31,10 @@ pub(super) struct Interval {
     pub(super) high: f64,
 }
 
-/// (second − first) ÷ first, of the means; None where the first is not above zero.
+/// (second − first) ÷ first, of the means; None where one is not above zero.
 pub(super) fn relative(first: &[f64], second: &[f64]) -> Option<f64> {
     let (first, second) = (Sample::of(first).mean, Sample::of(second).mean);
-    (first > 0.0 && second.is_finite()).then_some(second / first - 1.0)
+    (first > 0.0 && second > 0.0 && second.is_finite()).then_some(second / first - 1.0)
 }
 
 /// Of the relative difference, at [`LEVEL`]. CPU work.
@@ -74,9 +74,10 @@ fn tail(first: &[f64], second: &[f64]) -> Option<Option<f64>> {
     Some(Some(normal(-widened)))
 }
 
-/// Relative differences of groups that were drawn again, in order; None where a first group's mean is not above zero.
+/// Relative differences of groups that were drawn again, in order; None where a first group's mean is not above zero. What is drawn depends on
+/// how many runs there are, and not on their values: the last bits of a sum may differ with how it is asked for.
 fn resampled(first: &[f64], second: &[f64], resamples: usize) -> Option<Vec<f64>> {
-    let mut random = Random::of(first.iter().chain(second).copied());
+    let mut random = Random::of([first.len() as f64, second.len() as f64]);
     let mut sum = |values: &[f64]| -> f64 { (0..values.len()).map(|_| values[random.below(values.len())]).sum() };
     let mut all = Vec::with_capacity(resamples);
     let sizes = second.len() as f64 / first.len() as f64;

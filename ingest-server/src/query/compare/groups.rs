@@ -30,7 +30,7 @@ pub(super) async fn runs_of(reader: &Reader, text: &str) -> Result<Vec<RunMember
     reading.end();
     if runs.is_empty() {
         return Err(QueryError::Empty(format!(
-            "no run is chosen by {text:?}: `wavekeep runs` lists runs and labels"
+            "no run is chosen by {text:?}: `wavekeep runs` lists runs and labels, and `wavekeep run create` makes one of what was recorded without"
         )));
     }
     let members = |run: runs::Run| RunMembers {

@@ -15,8 +15,10 @@ use super::super::gaps::Missing;
 use super::super::grid::{Columns, Dated, Grid};
 use super::super::limits;
 use super::super::locate::Located;
+use super::super::plan::Range;
 use super::super::read::Reader;
 use super::super::reading::Reading;
+use super::super::runs::merged;
 use super::super::statistics::Part;
 use super::super::want::Want;
 use super::axis::{Axis, Blanks, Lane};
@@ -42,8 +44,11 @@ pub(super) struct Measured {
     align_ns: i64,
     fold: Fold,
     gap_sample_count: u64,
-    /// Of stored samples.
+    /// From the first sample to the last, without what lies between times that were chosen.
+    duration_ns: u64,
+    /// Of stored samples, and of those that are not finite.
     stored_s: f64,
+    not_finite_s: f64,
     pub(super) lane: Option<Lane>,
 }
 
@@ -84,7 +89,9 @@ pub(super) async fn measure(
         align_ns,
         fold: Fold::new(),
         gap_sample_count: 0,
+        duration_ns: 0,
         stored_s: 0.0,
+        not_finite_s: 0.0,
         lane: question.axis.map(Lane::new),
     };
     let mut parts: Vec<Part> = Vec::new();
@@ -114,7 +121,29 @@ pub(super) async fn measure(
             question.signal, run.name
         )));
     }
+    if measured.fold.finite_count == 0 {
+        return Err(QueryError::Empty(format!(
+            "no sample of {:?} of run {:?} is a finite number: leave the run out",
+            question.signal, run.name
+        )));
+    }
+    measured.duration_ns = duration_ns(&run, measured.times_ns);
     Ok(measured)
+}
+
+/// Of the times that the run consists of, between its first sample and its last.
+fn duration_ns(run: &RunMembers, (from_ns, to_ns): (i64, i64)) -> u64 {
+    let all = Range {
+        from_ns: Some(from_ns),
+        to_ns: Some(to_ns),
+    };
+    let ranges = run.members.iter().flat_map(|member| &member.ranges);
+    let within = ranges.filter_map(|range| range.within(all)).collect();
+    let lengths = merged(within).into_iter().map(|range| {
+        let (from_ns, to_ns) = (range.from_ns.unwrap_or(from_ns), range.to_ns.unwrap_or(to_ns));
+        to_ns.saturating_sub(from_ns).max(0).cast_unsigned()
+    });
+    lengths.fold(0, u64::saturating_add)
 }
 
 fn grid(question: &Question, row: &StreamRow, located: &Located) -> Result<Option<Grid>, QueryError> {
@@ -172,6 +201,8 @@ impl Measured {
 
     fn take(&mut self, row: &StreamRow, located: &Located, samples: u64, sink: Gathering) {
         let definition = &row.definition;
+        let finite = sink.fold.finite_count - self.fold.finite_count;
+        self.not_finite_s += (samples - finite) as f64 / definition.rate_hz;
         self.fold = sink.fold;
         self.stored_s += samples as f64 / definition.rate_hz;
         self.times_ns = (
@@ -200,9 +231,9 @@ impl Measured {
         }
     }
 
-    /// From its first sample to its last, in seconds.
+    /// From its first sample to its last, without what lies between times that were chosen; in seconds.
     pub(super) fn duration_s(&self) -> f64 {
-        self.times_ns.1.saturating_sub(self.times_ns.0) as f64 / 1e9
+        self.duration_ns as f64 / 1e9
     }
 
     /// Of that without a stored sample. Times are rounded to nanoseconds, and so may be a little short.
@@ -215,6 +246,11 @@ impl Measured {
 
     pub(super) fn not_finite(&self) -> u64 {
         self.fold.sample_count - self.fold.finite_count
+    }
+
+    /// The time of those, in seconds.
+    pub(super) fn not_finite_s(&self) -> f64 {
+        self.not_finite_s
     }
 
     pub(super) fn mean(&self) -> f64 {

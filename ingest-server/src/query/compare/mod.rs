@@ -128,7 +128,6 @@ fn answer(
     let metric = subject.metric;
     let values = |group: &MeasuredGroup| -> Vec<f64> { group.runs.iter().map(|run| run.value(metric)).collect() };
     let means = |group: &MeasuredGroup| -> Vec<f64> { group.runs.iter().map(Measured::mean).collect() };
-    let found = verdict::difference(&values(&first), &values(&second));
     let is_sum = matches!(metric, v1::Metric::Energy | v1::Metric::Charge);
     let of_means = is_sum.then(|| verdict::difference(&means(&first), &means(&second)));
     let compared = Compared {
@@ -139,6 +138,7 @@ fn answer(
         unit: metric_unit(metric, &subject.unit),
         metric,
     };
+    let found = compared.weighed(verdict::difference(&values(&first), &values(&second)));
     let duration_s = |group: &Group| group.duration_s / group.runs as f64;
     let durations_s = (duration_s(&compared.first), duration_s(&compared.second));
     let to_wire = |name: String, group: &MeasuredGroup| {
@@ -179,6 +179,7 @@ fn group(name: String, measured: &MeasuredGroup) -> Group {
         duration_s: runs().map(Measured::duration_s).sum(),
         gap_s: runs().map(Measured::gap_s).sum(),
         not_finite: runs().map(Measured::not_finite).sum(),
+        not_finite_s: runs().map(Measured::not_finite_s).sum(),
     }
 }
 

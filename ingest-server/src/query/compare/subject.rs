@@ -1,9 +1,13 @@
 //! What of the runs is compared: which signal, in which unit, by which metric; or why they cannot be. Pure.
 //!
 //! # Invariants
-//! - Only what has one unit is compared, and no run with itself.
+//! - Only what has one unit is compared, and no run with itself or with a part of it.
+//! - No sample counts twice: the interval would be narrower than it says.
 //! - A run's signal is that of one device: whose energy a sum over devices would be, nobody has said.
 
+use std::collections::BTreeMap;
+
+use wavekeep_proto::id::StreamId;
 use wavekeep_proto::nearest::nearest;
 use wavekeep_proto::power::POWER_NAME;
 use wavekeep_proto::v1::Metric;
@@ -86,9 +90,36 @@ pub(super) fn subject(groups: [&mut Vec<RunMembers>; 2], signal: &str, metric: M
             }
         }
     }
+    require_apart(first.iter().chain(&*second))?;
     let unit = unit.map(|(_, unit)| unit).unwrap_or_default();
     let metric = metric_of(&signal, &unit, metric)?;
     Ok(Subject { signal, unit, metric })
+}
+
+/// No two runs have a time of a stream in common.
+fn require_apart<'a>(runs: impl Iterator<Item = &'a RunMembers>) -> Result<(), QueryError> {
+    let mut streams: BTreeMap<StreamId, Vec<(i64, i64, &str)>> = BTreeMap::new();
+    for run in runs {
+        for member in &run.members {
+            let times = member
+                .times_ns()
+                .map(|(from_ns, to_ns)| (from_ns, to_ns, run.name.as_str()));
+            streams.entry(member.row.id()).or_default().extend(times);
+        }
+    }
+    for (stream, times) in &mut streams {
+        times.sort_unstable();
+        // Those of one run are apart, so whatever overlaps at all does so with the next one.
+        if let Some(pair) = times.windows(2).find(|pair| pair[1].0 < pair[0].1) {
+            let mut names = [pair[0].2, pair[1].2];
+            names.sort_unstable();
+            return Err(QueryError::Invalid(format!(
+                "runs {:?} and {:?} have samples of stream {stream} in common, which would count twice: choose runs that have none, by their names (run~night-*) or by a label that only those have",
+                names[0], names[1]
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn told(unit: &str) -> String {

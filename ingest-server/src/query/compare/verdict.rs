@@ -1,7 +1,8 @@
 //! What can be said of two groups, in one sentence, and what limits it. Pure.
 //!
 //! # Invariants
-//! - Less or more is said only where the interval leaves out zero. Where there is no interval, the sentence says why.
+//! - Less or more is said only where the interval leaves out zero, and of sums only where it also would if what has no samples were like
+//!   the rest. Where it is not said, the sentence says why.
 
 use wavekeep_proto::v1::{Metric, Verdict};
 
@@ -49,6 +50,15 @@ pub(super) struct Group {
     pub(super) duration_s: f64,
     pub(super) gap_s: f64,
     pub(super) not_finite: u64,
+    pub(super) not_finite_s: f64,
+}
+
+impl Group {
+    /// The share of its time that adds nothing to a sum.
+    fn share_without(&self) -> f64 {
+        let share = (self.gap_s + self.not_finite_s) / self.duration_s;
+        if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
+    }
 }
 
 /// What is compared.
@@ -99,7 +109,38 @@ fn runs(first: usize, second: usize) -> String {
     }
 }
 
+/// A number with four digits.
+fn amount(value: f64) -> String {
+    let magnitude = value.abs().log10().floor();
+    if value == 0.0 || (-3.0..6.0).contains(&magnitude) {
+        let decimals = if value == 0.0 { 0.0 } else { (3.0 - magnitude).max(0.0) };
+        return format!("{value:.*}", decimals as usize);
+    }
+    format!("{value:.3e}")
+}
+
 impl Compared {
+    fn is_sum(&self) -> bool {
+        matches!(self.metric, Metric::Energy | Metric::Charge)
+    }
+
+    /// What is claimed of a difference: nothing, where it is of sums, and what has no samples could be all of it.
+    pub(super) fn weighed(&self, found: Difference) -> Difference {
+        let Some(interval) = found.interval.filter(|_| self.is_sum()) else {
+            return found;
+        };
+        let scale = (1.0 - self.first.share_without()) / (1.0 - self.second.share_without());
+        let as_the_rest = |share: f64| (1.0 + share) * scale - 1.0;
+        let (low, high) = (as_the_rest(interval.low), as_the_rest(interval.high));
+        let holds = match found.verdict {
+            Verdict::Less => high < 0.0,
+            Verdict::More => low > 0.0,
+            _ => true,
+        };
+        let verdict = if holds { found.verdict } else { Verdict::CannotSay };
+        Difference { verdict, ..found }
+    }
+
     /// `uses 12.4 % less energy than`.
     fn phrase(&self, how_much: &str, is_less: bool) -> String {
         let than = if is_less { "less" } else { "more" };
@@ -130,10 +171,17 @@ impl Compared {
         let how_many = runs(self.first.runs, self.second.runs);
         let how_much = match found.relative {
             Some(relative) => format!("{} %", percent(relative)),
-            None => format!("{:.4e} {}", found.absolute.abs(), self.unit)
+            None => format!("{} {}", amount(found.absolute.abs()), self.unit)
                 .trim_end()
                 .to_owned(),
         };
+        if found.absolute == 0.0 && found.interval.is_none() {
+            let why = self.why_no_interval(found);
+            return format!(
+                "{second} and {first} have the same {}, as measured; {how_many}: {why}",
+                self.noun()
+            );
+        }
         let claim = format!("{second} {} {first}", self.phrase(&how_much, found.absolute < 0.0));
         let level = LEVEL * 100.0;
         match (found.verdict, found.interval) {
@@ -143,6 +191,10 @@ impl Compared {
             (Verdict::Less | Verdict::More, Some(interval)) => {
                 format!("{claim}; {level} % interval {}; {how_many}", ends(interval))
             }
+            (Verdict::CannotSay, Some(_)) => format!(
+                "{claim}, as measured; {how_many}: whether that is so cannot be said, because {}, which could be all of the difference",
+                self.without_samples()
+            ),
             (_, Some(interval)) if interval.low == interval.high => {
                 format!(
                     "{second} and {first} do not differ in {}: all runs gave the same; {how_many}",
@@ -156,6 +208,16 @@ impl Compared {
             ),
             (_, None) => format!("{claim}, as measured; {how_many}: {}", self.why_no_interval(found)),
         }
+    }
+
+    /// `50.0 % of B have no samples`.
+    fn without_samples(&self) -> String {
+        let groups = [&self.first, &self.second].into_iter();
+        let told = groups.filter(|group| group.share_without() > 0.0).map(|group| {
+            let share = percent(group.share_without());
+            format!("{share} % of the time of {} have no finite samples", group.name)
+        });
+        told.collect::<Vec<_>>().join(" and ")
     }
 
     fn why_no_interval(&self, found: &Difference) -> String {
@@ -182,10 +244,9 @@ impl Compared {
         durations_s: (f64, f64),
     ) -> Vec<String> {
         let mut notes: Vec<String> = Vec::new();
-        let is_sum = matches!(self.metric, Metric::Energy | Metric::Charge);
         let duration = durations_s.1 / durations_s.0 - 1.0;
         if duration.abs() > ALIKE && self.metric != Metric::Duration {
-            notes.push(self.of_durations(duration, durations_s, of_means.filter(|_| is_sum)));
+            notes.push(self.of_durations(duration, durations_s, of_means.filter(|_| self.is_sum())));
         }
         notes.extend(
             [&self.first, &self.second]
@@ -196,14 +257,12 @@ impl Compared {
             .into_iter()
             .filter(|group| group.not_finite > 0)
         {
-            notes.push(format!(
-                "{} samples of {} are not finite, and were left out",
-                group.not_finite, group.name
-            ));
+            notes.push(self.of_not_finite(group));
         }
         let disagrees = |welch: Welch| {
             let is_shown = matches!(found.verdict, Verdict::Less | Verdict::More);
-            found.interval.is_some() && is_shown != (welch.p < 1.0 - LEVEL)
+            let is_judged = found.interval.is_some() && found.verdict != Verdict::CannotSay;
+            is_judged && is_shown != (welch.p < 1.0 - LEVEL)
         };
         if let Some(welch) = found.welch.filter(|welch| disagrees(*welch)) {
             notes.push(format!(
@@ -251,23 +310,38 @@ impl Compared {
             "{gap_s:.4} s of {duration_s:.4} s of {name} are missing ({} %)",
             percent(share)
         );
-        let is_first = std::ptr::eq(group, &self.first);
         let bias = match self.metric {
-            Metric::Energy | Metric::Charge => {
-                let towards = if is_first { "smaller" } else { "larger" };
-                format!(
-                    "and add nothing to its {}: if they are like the rest, it was about {} % more, and {} compared with {} is {towards} than said",
-                    self.noun(),
-                    percent(share / (1.0 - share)),
-                    self.second.name,
-                    self.first.name,
-                )
-            }
+            Metric::Energy | Metric::Charge => self.bias(group, share),
             Metric::Peak => "and its peak may have been higher".into(),
             Metric::Duration => "and count as its time".into(),
             Metric::Mean | Metric::Unspecified => "and its mean is that of the rest".into(),
         };
         Some(format!("{missing} {bias}"))
+    }
+
+    /// Which way a sum leans to which a share of the time added nothing.
+    fn bias(&self, group: &Group, share: f64) -> String {
+        let towards = if std::ptr::eq(group, &self.first) {
+            "smaller"
+        } else {
+            "larger"
+        };
+        format!(
+            "and add nothing to its {}: if they are like the rest, it was about {} % more, and {} compared with {} is {towards} than said",
+            self.noun(),
+            percent(share / (1.0 - share)),
+            self.second.name,
+            self.first.name,
+        )
+    }
+
+    fn of_not_finite(&self, group: &Group) -> String {
+        let share = group.not_finite_s / group.duration_s;
+        let told = format!("{} samples of {} are not finite", group.not_finite, group.name);
+        if self.is_sum() && share > 0.0 {
+            return format!("{told} ({} % of its time) {}", percent(share), self.bias(group, share));
+        }
+        format!("{told}, and were left out")
     }
 }
 

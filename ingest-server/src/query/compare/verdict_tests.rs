@@ -86,7 +86,7 @@ fn too_few_runs_have_no_interval_and_it_says_so() {
 fn no_percentage_is_made_up_of_means_around_zero() {
     let found = said(Metric::Mean, &[-1.0, 1.0, 2.0, -2.0, 0.0], &around(9.0, 0.1, 5));
     assert!(
-        found.starts_with("B has a 9.0000e0 J higher mean of power than A, as measured; 5 runs each:"),
+        found.starts_with("B has a 9.000 J higher mean of power than A, as measured; 5 runs each:"),
         "{found}"
     );
     assert!(found.contains("no percentage has a meaning"), "{found}");
@@ -124,6 +124,64 @@ fn what_is_missing_is_told_with_the_way_it_leans() {
     assert!(compared.notes(&found, None, (10.0, 10.0))[0].ends_with("B compared with A is smaller than said"));
     compared.metric = Metric::Peak;
     assert!(compared.notes(&found, None, (10.0, 10.0))[0].ends_with("and its peak may have been higher"));
+}
+
+#[test]
+fn what_could_be_all_of_the_difference_is_not_called_one() {
+    let (first, second) = (around(10.0, 0.04, 20), around(5.0, 0.04, 20));
+    let found = difference(&first, &second);
+    let mut compared = compared(Metric::Energy, (20, 20));
+    assert_eq!(compared.weighed(found), found, "nothing is missing");
+    compared.second.not_finite = 1_000;
+    compared.second.not_finite_s = 100.0;
+    let weighed = compared.weighed(found);
+    assert_eq!(weighed.verdict, Verdict::CannotSay);
+    let told = compared.sentence(&weighed);
+    assert!(
+        told.ends_with("cannot be said, because 50.0 % of the time of B have no finite samples, which could be all of the difference"),
+        "{told}"
+    );
+    let notes = compared.notes(&weighed, None, (10.0, 10.0));
+    assert!(
+        notes[0].starts_with("1000 samples of B are not finite (50.0 % of its time) and add nothing"),
+        "{notes:?}"
+    );
+    // As much is missing of both.
+    compared.first.gap_s = 100.0;
+    assert_eq!(compared.weighed(found), found);
+    compared.metric = Metric::Mean;
+    compared.first.gap_s = 0.0;
+    assert_eq!(compared.weighed(found), found, "a mean is that of the rest");
+}
+
+#[test]
+fn the_same_is_not_called_more() {
+    let told = said(Metric::Duration, &[4.0], &[4.0]);
+    assert!(
+        told.starts_with("B and A have the same duration, as measured; one run each:"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_mean_that_is_not_above_zero_has_no_percentage_whichever_it_is() {
+    let (above, below) = (around(1.02, 0.1, 5), around(-0.98, 0.1, 5));
+    for (first, second, told) in [
+        (&above, &below, "B has a 2.000 J lower"),
+        (&below, &above, "B has a 2.000 J higher"),
+    ] {
+        let found = said(Metric::Mean, first, second);
+        assert!(
+            found.starts_with(told) && found.contains("no percentage has a meaning"),
+            "{found}"
+        );
+    }
+}
+
+#[test]
+fn amounts_have_four_digits() {
+    let told = [9.0, 0.001234, 123_456.0, 1e7, 0.0, 1e-5].map(amount);
+    assert_eq!(told, ["9.000", "0.001234", "123456", "1.000e7", "0", "1.000e-5"]);
 }
 
 #[test]
