@@ -40,6 +40,10 @@ pub enum LabelError {
         max = limits::LABEL_BYTES_MAX
     )]
     Bad,
+    #[error(
+        "in a filter `{0}` means the {0} itself, so a label `{0}` would never be found: name it with --{0} when the capture starts, or choose another key"
+    )]
+    Taken(String),
     #[error("a recording has at most {max} labels: remove one with KEY=", max = limits::LABELS_MAX)]
     TooMany,
     #[error("{0} has ended: there is no stream to label any more")]
@@ -57,6 +61,9 @@ pub fn check(key: &str, value: &str) -> Result<(), LabelError> {
     let is_bad = |text: &str| text.len() > limits::LABEL_BYTES_MAX || text.chars().any(char::is_control);
     if key.trim().is_empty() || is_bad(key) || is_bad(value) {
         return Err(LabelError::Bad);
+    }
+    if matches!(key, "device" | "run") {
+        return Err(LabelError::Taken(key.into()));
     }
     Ok(())
 }
@@ -212,6 +219,10 @@ mod tests {
         let long = "x".repeat(limits::LABEL_BYTES_MAX + 1);
         for bad in [("", "1"), ("a", "\n"), (long.as_str(), "1"), ("a", long.as_str())] {
             assert_eq!(labels.want(&change(&[bad], &[])), Err(LabelError::Bad));
+        }
+        for taken in ["device", "run"] {
+            let refusal = labels.want(&change(&[(taken, "1")], &[])).expect_err("filters know it");
+            assert!(refusal.to_string().contains(&format!("--{taken}")), "{refusal}");
         }
         let many: Vec<String> = (0..=limits::LABELS_MAX).map(|number| number.to_string()).collect();
         let many: Vec<_> = many.iter().map(|key| (key.as_str(), "")).collect();

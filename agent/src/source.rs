@@ -13,6 +13,7 @@ pub mod csv;
 pub mod energyrunner;
 pub mod file;
 mod file_error;
+pub mod foreign;
 mod frames;
 pub mod jls;
 pub mod joulescope;

@@ -18,6 +18,8 @@ fn usage_errors_exit_with_2_and_say_what_to_write() {
             "write it like http://127.0.0.1:7460",
         ),
         (&["--simulate", "js220", "--label", "colour"], "key=value"),
+        (&["--simulate", "js220", "--label", "run=zz"], "name it with --run"),
+        (&["--simulate", "js220", "--label", "device=x"], "name it with --device"),
         (
             &["--simulate", "js220", "--label", "a=1", "--label", "a=2"],
             "keep one of them",
@@ -93,6 +95,15 @@ fn files_that_cannot_be_replayed_are_refused_with_one_sentence() {
         ("empty.bin", Some(&[][..]), &RAW, 1, "is empty"),
         ("odd.bin", Some(&[0; 1_001]), &RAW, 1, "cut the last 1 bytes off"),
         ("pair.bin", Some(&[0; 12]), &two, 1, "whole samples of 8 bytes"),
+        ("night.parquet", Some(b"PAR1samples.PAR1"), &RAW, 1, "is a Parquet file"),
+        (
+            "night.parquet",
+            Some(b"PAR1samples.PAR1"),
+            &[],
+            1,
+            "export it as csv, npy",
+        ),
+        ("night.bin.gz", Some(b"\x1f\x8b\x08\x00samp"), &RAW, 1, "unpack it"),
         ("same.bin", Some(&[0; 16]), &same, 1, "unique name"),
         ("", None, &RAW, 1, "is not a file"),
         ("data.csv", Some(b"1,2\n"), &RAW, 1, "name its 2 columns with --signal"),
@@ -133,6 +144,7 @@ fn replays_that_make_no_sense_exit_with_2_and_say_what_to_write() {
         (&["--speed", "0"], "1 is real time"),
         (&["--signal", ":A"], "NAME:UNIT"),
         (&["--dtype", "f16"], "f32"),
+        (&["--label", "device=x"], "name it with --device"),
     ] {
         let output = replay("good.bin", Some(&[0; 16]), given);
         assert_eq!(output.code, Some(2), "{given:?}: {}", output.stderr);

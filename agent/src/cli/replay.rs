@@ -10,7 +10,7 @@ use wavekeep_agent::outbox::chunk_file;
 use wavekeep_agent::source::file::{FileSource, Given, RecordedFile};
 use wavekeep_agent::source::jls::{JlsError, JlsOptions, JlsSource};
 use wavekeep_agent::source::simulator::Speed;
-use wavekeep_agent::source::{FileError, csv, energyrunner, npy, raw};
+use wavekeep_agent::source::{FileError, csv, energyrunner, foreign, npy, raw};
 use wavekeep_agent::stop::StopToken;
 
 use super::agent::{Position, Session};
@@ -129,6 +129,10 @@ impl ReplayArgs {
             Err(error) => Err(CliError::failed(error)),
         };
         match format {
+            // Raw by default, that is, not because somebody knows it.
+            Format::Raw if self.format.is_none() => {
+                boxed(foreign::require_raw(file).and_then(|()| raw::open(file, &given, stop, tell)))
+            }
             Format::Raw => boxed(raw::open(file, &given, stop, tell)),
             Format::Csv => boxed(csv::open(file, &given, stop, tell)),
             Format::Npy => boxed(npy::open(file, &given, stop, tell)),

@@ -175,6 +175,7 @@ mod tests {
         assert!(time_ns("yesterday").is_err() && time_ns("9999-01-01T00:00:00Z").is_err());
         assert_eq!(label("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(label("a").is_err() && label("=b").is_err() && label("a=\n").is_err());
+        assert!(label("run=zz").is_err() && label("device=").is_err() && label("runs=zz").is_ok());
         assert_eq!(signal("current:A"), Ok(("current".into(), "A".into())));
         assert_eq!(signal("count"), Ok(("count".into(), String::new())));
         assert!(signal(":A").is_err());

@@ -28,6 +28,14 @@ pub enum FileError {
         sample_type: &'static str,
         rest: u64,
     },
+    #[error(
+        "{path} is {what} by its first bytes, not raw samples: {advice}; --format raw takes its bytes as samples all the same"
+    )]
+    Foreign {
+        path: PathBuf,
+        what: &'static str,
+        advice: &'static str,
+    },
     #[error("{path} changed while it was read: replay it when it is complete")]
     Changed { path: PathBuf },
     #[error("the replay was stopped while {path} was read for the first time: nothing was stored")]
