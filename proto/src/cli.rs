@@ -1,13 +1,14 @@
 //! What our command lines have in common (feature `cli`): they are read from the arguments and the environment, in which nothing may be
 //! misspelt, complete themselves in shells, and print numbers alike.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Command, CommandFactory, Parser};
 use clap_complete::Shell;
 
-use crate::nearest::misspelt;
+use crate::nearest::{misspelt, nearest};
 
 /// Usage errors end the process with 2, after one sentence.
 #[must_use]
@@ -18,7 +19,32 @@ pub fn parse<P: Parser>() -> P {
         let sentence = format!("{name} is set, and nothing reads it: rename it to {meant}, or unset it");
         command.error(ErrorKind::UnknownArgument, sentence).exit();
     }
-    P::parse()
+    P::try_parse().unwrap_or_else(|mut error| {
+        suggest(&mut error, &command, std::env::args_os().skip(1));
+        error.exit()
+    })
+}
+
+/// Names the subcommand that was meant. What clap finds alike by itself depends on the length of the names: `dve` is no `dev` to it.
+fn suggest(error: &mut clap::Error, command: &Command, arguments: impl Iterator<Item = OsString>) {
+    let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidSubcommand) else {
+        return;
+    };
+    // Where in the tree it stood: below the subcommands before it.
+    let before = arguments.take_while(|word| word.to_str() != Some(unknown.as_str()));
+    let parent = before.fold(command, |parent, word| parent.find_subcommand(word).unwrap_or(parent));
+    let names = parent.get_subcommands().map(|known| known.get_name().to_owned());
+    let Some(meant) = nearest(unknown, names) else {
+        return;
+    };
+    let mut alike = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(alike)) => alike.clone(),
+        _ => Vec::new(),
+    };
+    if !alike.contains(&meant) {
+        alike.push(meant);
+    }
+    error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(alike));
 }
 
 /// All that a command and its subcommands read.
@@ -52,7 +78,10 @@ impl Completions {
         let mut command = P::command();
         let name = command.get_name().to_owned();
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut command, name, &mut script);
+        clap_complete::generate(self.shell, &mut command, &name, &mut script);
+        if self.shell == Shell::Bash {
+            script = with_one_name(&name, &script);
+        }
         script
     }
 
@@ -70,6 +99,13 @@ A shell that is started afterwards has them."
     }
 }
 
+/// clap_complete 4.6 calls the commands of a program with a hyphen by two names: it goes on from `a__b`, and knows what comes
+/// next by `a__subcmd__b`. Here both are the first.
+fn with_one_name(name: &str, script: &[u8]) -> Vec<u8> {
+    let (other, one) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
+    String::from_utf8_lossy(script).replace(&other, &one).into_bytes()
+}
+
 /// `1,200,000`.
 #[must_use]
 pub fn thousands(number: u64) -> String {
@@ -82,4 +118,104 @@ pub fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Subcommand, ValueEnum};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[allow(dead_code, reason = "nobody asks what was parsed")]
+    #[command(name = "two-words")]
+    struct Program {
+        #[command(subcommand)]
+        verb: Verb,
+    }
+
+    #[derive(Debug, Subcommand)]
+    #[allow(dead_code, reason = "nobody asks what was parsed")]
+    enum Verb {
+        /// First
+        Dev,
+        /// Second
+        Run {
+            /// Any
+            #[arg(long)]
+            run_for: Option<String>,
+        },
+        /// Third
+        #[command(subcommand)]
+        DeadLetters(Inner),
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum Inner {
+        /// First
+        List,
+        /// Second
+        ShowAll,
+    }
+
+    fn script(shell: Shell) -> String {
+        String::from_utf8(Completions { shell }.script::<Program>()).expect("text")
+    }
+
+    #[test]
+    fn bash_knows_each_command_by_the_name_that_it_goes_on_from() {
+        let script = script(Shell::Bash);
+        let assigned = script
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("cmd=\"")?.strip_suffix('"'));
+        let assigned: Vec<&str> = assigned.filter(|name| !name.is_empty()).collect();
+        assert!(assigned.len() > 6, "{script}");
+        for name in assigned {
+            let case = format!("{name})");
+            assert!(
+                script.lines().any(|line| line.trim() == case),
+                "{case} is missing in {script}"
+            );
+        }
+        assert!(script.contains("two__words__subcmd__dead__subcmd__letters__subcmd__show__subcmd__all)"));
+    }
+
+    #[test]
+    fn each_shell_has_all_commands_and_options() {
+        for shell in Shell::value_variants() {
+            let script = script(*shell);
+            for word in ["two-words", "dead-letters", "show-all", "run-for"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_subcommand_is_suggested() {
+        let of = |words: &[&str]| {
+            let line = std::iter::once(&"two-words").chain(words);
+            let mut error = Program::try_parse_from(line).expect_err("there is none");
+            suggest(&mut error, &Program::command(), words.iter().map(OsString::from));
+            error.to_string()
+        };
+        for (words, meant) in [
+            (&["dve"][..], "'dev'"),
+            (&["rnu"], "'run'"),
+            (&["dead-letter"], "'dead-letters'"),
+            (&["dead-letters", "lsit"], "'list'"),
+        ] {
+            let said = of(words);
+            assert!(
+                said.contains(&format!("a similar subcommand exists: {meant}")),
+                "{said}"
+            );
+        }
+        let said = of(&["oscilloscope"]);
+        assert!(
+            said.contains("unrecognized subcommand 'oscilloscope'") && !said.contains("similar"),
+            "{said}"
+        );
+        let said = of(&["dead-letters", "dev"]);
+        assert!(!said.contains("similar"), "{said}");
+    }
 }

@@ -22,6 +22,11 @@ use super::{CliError, values};
 const IN_USE: &str = "an agent uses this outbox: stop it and ask again";
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wavekeep-agent outbox verify /var/lib/wavekeep
+  wavekeep-agent outbox verify /var/lib/wavekeep --json | jq .intact
+
+It ends with 0 only if all is intact. Stop the outbox's agent before; docs/OPERATIONS.md has it step by step.")]
 pub(crate) struct VerifyArgs {
     /// The outbox's directory
     #[arg(value_name = "DIR", env = "WAVEKEEP_OUTBOX")]
@@ -32,6 +37,10 @@ pub(crate) struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wavekeep-agent outbox export /var/lib/wavekeep --output /media/stick
+  wavekeep-agent outbox export /var/lib/wavekeep --output /media/stick --device bench-3 --unacked
+  wavekeep-agent replay /media/stick --format chunks --outbox ./outbox --device bench-3")]
 pub(crate) struct ExportArgs {
     /// The outbox's directory
     #[arg(value_name = "DIR", env = "WAVEKEEP_OUTBOX")]
@@ -54,6 +63,11 @@ pub(crate) struct ExportArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wavekeep-agent outbox repair /var/lib/wavekeep           says what it would do, and asks
+  wavekeep-agent outbox repair /var/lib/wavekeep --yes     does it at once, for scripts
+
+What is lost becomes gaps with the reason `corrupt`. `wavekeep-agent outbox export` before it brings to safety what is intact.")]
 pub(crate) struct RepairArgs {
     /// The outbox's directory
     #[arg(value_name = "DIR", env = "WAVEKEEP_OUTBOX")]

@@ -29,6 +29,11 @@ pub(crate) enum OutboxCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wavekeep-agent outbox status /var/lib/wavekeep
+  wavekeep-agent outbox status /var/lib/wavekeep --json | jq .unacked_bytes
+
+It asks the agent that runs on the outbox, or reads the outbox itself; it changes nothing.")]
 pub(crate) struct OutboxArgs {
     /// The outbox's directory
     #[arg(value_name = "DIR", env = "WAVEKEEP_OUTBOX")]
