@@ -394,22 +394,6 @@ async fn unknown_names_are_refused_with_the_nearest() {
         Code::NotFound,
         "there is no run \"night-2\"; did you mean \"night-1\"?",
     );
-    // Nobody may have used that label yet.
-    let label = asker.statistics(filtered("firmware=1.4")).await;
-    assert_refused(label, Code::OutOfRange, "that the filter lets through");
-    assert_eq!(asker.runs("firmware=1.4 algorithm=A").await.expect("an answer"), []);
-    assert_eq!(asker.runs("algorithm=B").await.expect("an answer"), []);
-    for mistyped in ["algoritm=A", "algoritm~*", "firmware=1.4, Algorithm=A"] {
-        let hint = "; did you mean \"algorithm\"?";
-        assert_refused(asker.statistics(filtered(mistyped)).await, Code::NotFound, hint);
-        assert_refused(asker.runs(mistyped).await, Code::NotFound, hint);
-    }
-    assert_refused(
-        asker.runs("device=js220-01").await,
-        Code::NotFound,
-        "did you mean \"js220-001\"?",
-    );
-    assert_eq!(asker.runs("algoritm!=A").await.expect("an answer").len(), 1);
     let signal = asker
         .statistics(with_signals(by_device("js220-001"), &["curent"]))
         .await;
@@ -439,6 +423,34 @@ async fn unknown_names_are_refused_with_the_nearest() {
         Code::NotFound,
         "there is no workspace",
     );
+}
+
+#[tokio::test]
+async fn unknown_labels_are_refused_where_one_is_written_alike() {
+    let asker = Asker::new().await;
+    let mut stream = Stream::new();
+    let rows = vec![stream.few_samples()];
+    asker.store_in(&stream, rows, "night-1", &[("algorithm", "A")]).await;
+    let filtered = |filter: &str| v1::Selection {
+        filter: filter.into(),
+        ..by_device("js220-001")
+    };
+    // Nobody may have used that label yet.
+    let label = asker.statistics(filtered("firmware=1.4")).await;
+    assert_refused(label, Code::OutOfRange, "that the filter lets through");
+    assert_eq!(asker.runs("firmware=1.4 algorithm=A").await.expect("an answer"), []);
+    assert_eq!(asker.runs("algorithm=B").await.expect("an answer"), []);
+    for mistyped in ["algoritm=A", "algoritm~*", "firmware=1.4, Algorithm=A"] {
+        let hint = "; did you mean \"algorithm\"?";
+        assert_refused(asker.statistics(filtered(mistyped)).await, Code::NotFound, hint);
+        assert_refused(asker.runs(mistyped).await, Code::NotFound, hint);
+    }
+    assert_refused(
+        asker.runs("device=js220-01").await,
+        Code::NotFound,
+        "did you mean \"js220-001\"?",
+    );
+    assert_eq!(asker.runs("algoritm!=A").await.expect("an answer").len(), 1);
 }
 
 #[tokio::test]
