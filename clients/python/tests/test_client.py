@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -113,6 +117,45 @@ def test_an_answer_that_breaks_off_is_interrupted() -> None:
     script = Script(parts=answer(capture)[:2], failure=(grpc.StatusCode.UNAVAILABLE, "broken pipe", ()))
     with serving(script) as url, Client(url) as client, pytest.raises(errors.Interrupted, match="ask again"):
         client.waveform(device="js220-001")
+
+
+def test_a_client_that_was_closed_says_so() -> None:
+    with serving(Script()) as url:
+        for has_asked in (False, True):
+            client = Client(url)
+            if has_asked:
+                client.devices()
+            client.close()
+            client.close()
+            questions: list[Callable[[], Any]] = [
+                client.devices,
+                client.runs,
+                lambda: client.markers(device="js220-001"),  # noqa: B023
+                lambda: client.waveform(device="js220-001"),  # noqa: B023
+                lambda: client.statistics(device="js220-001", start="-10s"),  # noqa: B023
+                lambda: client.tail(device="js220-001"),  # noqa: B023
+                lambda: client.mark("on", device="js220-001"),  # noqa: B023
+            ]
+            for ask in questions:
+                with pytest.raises(errors.ClientClosed, match="the client was closed: ask before close") as caught:
+                    ask()
+                assert isinstance(caught.value, errors.WavekeepError)
+                assert not caught.value.is_passing
+
+
+def test_a_client_that_is_closed_while_it_is_answered_says_so() -> None:
+    capture = Capture()
+    capture.samples(PLAIN, np.zeros(4, "<f4"), np.zeros(4, "<f4"))
+    script = Script(parts=answer(capture)[:1], stalls=threading.Event())
+    with serving(script) as url, Client(url) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.waveform, device="js220-001")
+        while not script.asked:
+            time.sleep(0.01)
+        client.close()
+        with pytest.raises(errors.ClientClosed):
+            waiting.result(30)
+        assert script.stalls is not None
+        script.stalls.set()
 
 
 def test_questions_that_make_no_sense_are_refused_here() -> None:

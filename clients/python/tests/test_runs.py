@@ -130,7 +130,7 @@ def test_each_time_of_a_run_is_drawn_by_itself(client: Client, start_ns: int) ->
         assert int(columns.count.sum()) == columns.to_sample - columns.first_sample
         ends.append(len(columns))
     assert sum(ends) <= 100
-    lines = waveform.plot("energy").axes[0].lines
+    lines = waveform.plot("energy", markers=()).axes[0].lines
     assert len(lines) == 2, "no line crosses what is not of the run"
     assert lines[0].get_color() == lines[1].get_color(), "they are of one stream"
 

@@ -166,6 +166,50 @@ def test_every_type_comes_back(lab: Lab, client: Client, tmp_path: Path, dtype: 
     assert found.stored.tobytes() == samples.tobytes()
 
 
+def awkward(kind: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers whose shortest decimals are easily written in another way: tiny, huge, at a power of two or ten, and in the middle of
+    two decimals."""
+    if kind.kind != "f":
+        return np.array([0, 1, np.iinfo(kind).min, np.iinfo(kind).max, 100, 7], kind)
+    info, random = np.finfo(kind), np.random.default_rng(3)
+    bits = random.integers(0, 256, 20_000 * kind.itemsize, np.uint8).view(kind)
+    powers = 2.0 ** np.arange(int(info.minexp), int(info.maxexp))
+    tens = [float(f"{digit}e{power}") for power in range(-40, 39) for digit in (1, 2, 5, 9.5)]
+    middles = random.integers(-(1 << info.nmant), 1 << info.nmant, 20_000) * 2.0 ** -random.integers(0, 30, 20_000)
+    named = [0, -0.0, np.nan, np.inf, -np.inf, 1e-4, 1e-5, 1e16, 9.999999e15, float(info.smallest_subnormal), float(info.max), 0.1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.concatenate([named, powers, tens, middles]).astype(kind)
+        return np.concatenate([found, np.nextafter(found, kind.type(0)), -found, bits])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i1", "u8", "i8", "i2"])
+def test_a_csv_file_has_the_bytes_of_the_command_line_s(lab: Lab, client: Client, tmp_path: Path, dtype: str) -> None:
+    file, device = tmp_path / "capture.npy", f"csv-{dtype}"
+    np.save(file, awkward(np.dtype(f"<{dtype}")))
+    lab.replay(file, device, "--signal", 'a;"b" (1):', "--rate", "48000", "--start", START)
+    lab.export_to(tmp_path / "theirs.csv", "csv", device)
+    client.waveform(device=device).export(tmp_path / "ours.csv")
+    ours, theirs = ((tmp_path / name).read_bytes() for name in ("ours.csv", "theirs.csv"))
+    assert ours.splitlines() == theirs.splitlines()
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("gaps", ["fill", "skip"])
+def test_a_csv_file_with_gaps_has_the_bytes_of_the_command_line_s(
+    lab: Lab, client: Client, lossy: str, tmp_path: Path, gaps: str
+) -> None:
+    lab.export_to(tmp_path / "theirs.csv", "csv", lossy, "--gaps", gaps)
+    client.waveform(device=lossy).export(tmp_path / "ours.csv", gaps=gaps)
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+
+
+def test_a_csv_file_of_a_capture_has_the_bytes_of_the_command_line_s(lab: Lab, client: Client, tmp_path: Path) -> None:
+    lab.replay(TRACES[0] / "trace1-energy.bin", "csv-trace", "--start", START)
+    lab.export_to(tmp_path / "theirs.csv", "csv", "csv-trace")
+    client.waveform(device="csv-trace").export(tmp_path / "ours.csv")
+    assert (tmp_path / "ours.csv").read_bytes() == (tmp_path / "theirs.csv").read_bytes()
+
+
 def folds(values: NDArray[np.float64], columns: Columns) -> None:
     """Holds columns against what numpy makes of the samples, NaN where they are missing."""
     edges = columns.edges()
@@ -210,6 +254,8 @@ def test_statistics_are_folds_in_f64(client: Client, lossy: str, start: int | No
     for name, every in (("current", current), ("voltage", voltage), ("power", current * voltage)):
         one, values = found[name], every[np.isfinite(every)]
         assert (one.sample_count, one.gap_sample_count) == (len(values), len(every) - len(values))
+        assert one.duration_s == pytest.approx(len(every) / RATE_HZ)
+        assert one.gap_s == pytest.approx((len(every) - len(values)) / RATE_HZ)
         assert (one.min, one.max) == (values.min(), values.max())
         assert one.mean == pytest.approx(values.mean(), rel=1e-9)
         assert one.std == pytest.approx(values.std(), rel=1e-6)

@@ -36,7 +36,7 @@ from wavekeep.client import Client
 from wavekeep.committed import Committed
 from wavekeep.comparison import Comparison, Metric, Verdict
 from wavekeep.errors import Refused, Refuted, WavekeepError
-from wavekeep.listing import Device, Gap, Marker, Statistics
+from wavekeep.listing import Device, Gap, Histogram, Marker, Statistics
 from wavekeep.reasons import Reason
 from wavekeep.runs import Member, Run
 from wavekeep.sample_types import I128, SampleType
@@ -53,6 +53,7 @@ __all__ = [
     "Comparison",
     "Device",
     "Gap",
+    "Histogram",
     "Imported",
     "Marker",
     "Member",

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 
 from wavekeep import limits, refusals
-from wavekeep.errors import AddressError, Interrupted
+from wavekeep.errors import AddressError, ClientClosed, WavekeepError
 
 _Answer = TypeVar("_Answer", bound=Message)
 
@@ -46,9 +46,9 @@ def parse(url: str, token: str | None) -> tuple[str, bool]:
 class Parts(Generic[_Answer]):
     """The messages of an answer as they come. Any thread may end it."""
 
-    def __init__(self, call: Any, url: str) -> None:
+    def __init__(self, call: Any, connection: Connection) -> None:
         self._call = call
-        self._url = url
+        self._connection = connection
         self._began = False
 
     def __iter__(self) -> Self:
@@ -58,7 +58,7 @@ class Parts(Generic[_Answer]):
         try:
             one: _Answer = next(self._call)
         except grpc.RpcError as error:
-            raise refusals.from_grpc(error, self._url, began=self._began) from error
+            raise self._connection.failed(error, began=self._began) from error
         self._began = True
         return one
 
@@ -107,8 +107,8 @@ class Connection:
         call = self._channel.unary_unary(f"{_PACKAGE}.{service}/{method}", _serialize, answer.FromString)
         try:
             found: _Answer = call(request, timeout=limits.ANSWER_SECONDS_MAX, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise refusals.from_grpc(error, self.url) from error
+        except (grpc.RpcError, ValueError) as error:
+            raise self.failed(error) from error
         return found
 
     def stream(self, method: str, request: Message, part: type[_Answer]) -> Iterator[_Answer]:
@@ -124,10 +124,16 @@ class Connection:
         parse_part: Callable[[bytes], _Answer] = part.FromString
         call = self._channel.unary_stream(f"{_PACKAGE}.Query/{method}", _serialize, parse_part)
         try:
-            return Parts(call(request, metadata=self._metadata), self.url)
+            return Parts(call(request, metadata=self._metadata), self)
         except ValueError as error:
-            # gRPC's word for a channel that another thread has closed.
-            raise Interrupted(str(error)) from error
+            raise self.failed(error) from error
+
+    def failed(self, error: grpc.RpcError | ValueError, *, began: bool = False) -> WavekeepError | ValueError:
+        """What to raise. `began`: parts of the answer had come."""
+        if self.is_closed:
+            # Of a channel that is closed gRPC says a ValueError, and CANCELLED of what was under way.
+            return ClientClosed()
+        return error if isinstance(error, ValueError) else refusals.from_grpc(error, self.url, began=began)
 
 
 def _serialize(message: Message) -> bytes:

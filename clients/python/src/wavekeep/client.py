@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
+
+import numpy as np
 
 from wavekeep import cursors, errors, limits
 from wavekeep.catalog import Catalog, Imported, Members, NewRun, run_name
@@ -28,7 +31,7 @@ from wavekeep.manifest import is_continued
 from wavekeep.moments import Time
 from wavekeep.reading import Question, Reader
 from wavekeep.runs import Run, run_from_wire
-from wavekeep.selection import Selector, Source
+from wavekeep.selection import Selector, Source, Span
 from wavekeep.stream import Stream
 from wavekeep.tail import Tail
 from wavekeep.v1 import query_pb2, stream_pb2
@@ -129,10 +132,7 @@ class Client:
     ) -> list[Marker]:
         """Notes in the range: those that came with samples, stream by stream, and then those that people added to devices. No
         sample is fetched."""
-        source = Source(device, stream, run, None, start, end, filter)
-        request = query_pb2.ListMarkersRequest(workspace=self.workspace, selection=self._selector.selection(source))
-        listed = self._connection.stream("ListMarkers", request, query_pb2.ListedMarker)
-        return [listed_marker_from_wire(marker) for marker in listed]
+        return self._markers(self._selector.selection(Source(device, stream, run, None, start, end, filter)))
 
     def statistics(
         self,
@@ -144,12 +144,35 @@ class Client:
         start: Time | None = None,
         end: Time | None = None,
         filter: str = "",
+        percentiles: Sequence[float] | float = (),
+        bins: int = 0,
+        bins_from: float | None = None,
+        bins_to: float | None = None,
     ) -> list[Statistics]:
-        """Of each signal, exact for any range: folded by the server over every sample, without fetching one."""
+        """Of each signal, exact for any range: folded by the server over every sample, without fetching one.
+
+        ```python
+        for one in client.statistics(device="js220-001", percentiles=(1, 50, 99), bins=40):
+            print(one.signal, one.percentiles[99], one.histogram.counts)
+        ```
+
+        `percentiles` are in percent, 0 to 100, at most 100 of them; `bins` are those of a histogram, at most 10,000, from
+        `bins_from` to `bins_to`: from the smallest to the largest sample where nothing is said. Both take a look at the samples
+        themselves, some 100 million a second; they are exact too.
+        """
+        shares: list[float] = np.atleast_1d(np.asarray(percentiles, np.float64)).tolist()
+        _require_distribution(shares, bins, bins_from, bins_to)
         source = Source(device, stream, run, signals, start, end, filter).require_some()
-        request = query_pb2.GetStatisticsRequest(workspace=self.workspace, selection=self._selector.selection(source))
+        request = query_pb2.GetStatisticsRequest(
+            workspace=self.workspace,
+            selection=self._selector.selection(source),
+            percentiles=shares,
+            histogram_bins=bins,
+            histogram_from=bins_from,
+            histogram_to=bins_to,
+        )
         answer = self._connection.ask("GetStatistics", request, query_pb2.GetStatisticsResponse)
-        return [statistics_from_wire(one) for one in answer.signals]
+        return [statistics_from_wire(one, shares, bins) for one in answer.signals]
 
     def waveform(
         self,
@@ -179,10 +202,14 @@ class Client:
         try:
             for part in self._connection.stream("GetWaveform", request, query_pb2.WaveformPart):
                 reader.take(part)
-            waveform = reader.finish()
-        except BaseException:
+            streams = reader.finish()
+        except BaseException as error:
             reader.abandon()
+            if isinstance(error, RuntimeError) and self._connection.is_closed:
+                # Another thread has closed it, and those who decode are gone.
+                raise errors.ClientClosed from error
             raise
+        waveform = Waveform(streams, lambda span: self._markers(selection, span))
         self._require_ends(selection, waveform)
         return waveform
 
@@ -347,6 +374,15 @@ class Client:
 
     # What is behind them.
 
+    def _markers(self, selection: query_pb2.Selection, span: Span | None = None) -> list[Marker]:
+        """Of a selection, or of a time that lies in its range, whatever signals it names."""
+        request = query_pb2.ListMarkersRequest(workspace=self.workspace, selection=selection)
+        request.selection.ClearField("signals")
+        if span is not None:
+            request.selection.range.CopyFrom(query_pb2.TimeRange(from_ns=span.from_ns, to_ns=span.to_ns))
+        listed = self._connection.stream("ListMarkers", request, query_pb2.ListedMarker)
+        return [listed_marker_from_wire(marker) for marker in listed]
+
     def _require_ends(self, selection: query_pb2.Selection, waveform: Waveform) -> None:
         """Where its range is open towards the end, a stream must come up to its watermark, or up to where a successor continues
         it. Otherwise its last rows are gone, and nothing else would tell."""
@@ -365,3 +401,17 @@ class Client:
         seq = one.manifest.last_seq
         # A successor of which nothing is stored yet is no part of the answer.
         return is_continued(one.stream.id, seq, came) or is_continued(one.stream.id, seq, self.streams(device=one.stream.device))
+
+
+def _require_distribution(shares: Sequence[float], bins: int, bins_from: float | None, bins_to: float | None) -> None:
+    bad = [share for share in shares if not 0 <= share <= 100]
+    if bad or len(shares) > limits.PERCENTILES_MAX:
+        what = f"percentiles={bad[0]:g}" if bad else f"{len(shares):,} percentiles"
+        raise errors.InvalidQuestion(f"{what}: ask for at most {limits.PERCENTILES_MAX}, each from 0 to 100")
+    if not 0 <= bins <= limits.HISTOGRAM_BINS_MAX:
+        raise errors.InvalidQuestion(f"bins={bins}: ask for at most {limits.HISTOGRAM_BINS_MAX:,}, or for 0")
+    bounds = [bound for bound in (bins_from, bins_to) if bound is not None]
+    if bounds and not bins:
+        raise errors.InvalidQuestion("bins_from= and bins_to= are of a histogram: say bins= too")
+    if not all(map(math.isfinite, bounds)) or (len(bounds) == 2 and bounds[0] >= bounds[1]):
+        raise errors.InvalidQuestion(f"bins_from={bins_from}, bins_to={bins_to}: a histogram goes from a number to a larger one")

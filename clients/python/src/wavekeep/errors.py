@@ -36,6 +36,13 @@ class Unreachable(WavekeepError, ConnectionError):
         )
 
 
+class ClientClosed(WavekeepError, ValueError):
+    """The client was closed, before the question or while it was answered."""
+
+    def __init__(self) -> None:
+        super().__init__("the client was closed: ask before close(), within its `with`, or make another Client")
+
+
 class Interrupted(WavekeepError, ConnectionError):
     """The answer ended in the middle."""
 

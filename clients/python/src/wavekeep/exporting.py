@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -86,31 +87,61 @@ def _write_npy(file: BinaryIO, _: StreamWaveform, signals: list[Samples], kept: 
 
 
 def _write_csv(file: BinaryIO, stream: StreamWaveform, signals: list[Samples], kept: Any) -> None:
-    heads = ["time"] + [f"{signal.name} [{signal.unit}]" if signal.unit else signal.name for signal in signals]
+    heads = ["time"] + [_head(signal) for signal in signals]
     file.write((",".join(_quoted(head) for head in heads) + "\n").encode())
     frame = [stream.time] + [signal.samples.data for signal in signals]
     rows = np.arange(len(frame[0])) if kept is None else np.flatnonzero(kept)
     for at in range(0, len(rows), limits.EXPORT_SAMPLES):
         block = rows[at : at + limits.EXPORT_SAMPLES]
-        text = [np.char.add(np.datetime_as_string(frame[0][block], unit="ns"), "Z")]
+        text = [np.char.add(np.datetime_as_string(frame[0][block], unit="ns"), "Z").tolist()]
         text += [_shortest(values[block]) for values in frame[1:]]
-        lines = map(",".join, zip(*(column.tolist() for column in text), strict=True))
+        lines = map(",".join, zip(*text, strict=True))
         file.write(("\n".join(lines) + "\n").encode())
 
 
+def _head(signal: Samples) -> str:
+    # The name of a number without a unit must not look as if it had one.
+    is_ambiguous = not signal.unit and signal.name.endswith(("]", ")"))
+    return f"{signal.name} [{signal.unit}]" if signal.unit or is_ambiguous else signal.name
+
+
 def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n\r') else text
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',;\t"\n\r') else text
 
 
-def _shortest(values: Any) -> Any:
-    """The shortest decimals that are read as the same numbers."""
+def _shortest(values: Any) -> list[str]:
+    """The shortest decimals that are read as the same numbers, as `wavekeep export` writes them."""
     if values.dtype.names:
         values = values["high"].astype(object) * (1 << 64) + values["low"].astype(object)
-        return np.array([str(value) for value in values])
-    text = values.astype(np.str_)
-    if values.dtype.kind == "f":
-        text[np.isnan(values)] = "NaN"
+    if values.dtype.kind != "f":
+        return [str(value) for value in values.tolist()]
+    with np.errstate(all="ignore"):
+        exact, is_single = values.astype(np.float64), values.dtype.itemsize < 8
+        # The shortest decimal of a float as a double: that has the same digits, and one form whatever the type.
+        doubles = values.astype(np.str_).astype(np.float64) if is_single else exact
+        # What lies in the middle of two decimals has one digit more than these, at most 10 or 18: 5 to the number of its binary
+        # places is less than that.
+        is_possible = (np.ldexp(exact, 14 if is_single else 25) % 1 == 0) & (exact % 1 != 0)
+    text = [_plain(repr(value)) for value in doubles.tolist()]
+    for at in np.flatnonzero(is_possible).tolist():
+        text[at] = _half_up(text[at], float(exact[at]))
     return text
+
+
+def _plain(number: str) -> str:
+    """As Rust writes it: 1e-6, 1e20, NaN."""
+    if number == "nan":
+        return "NaN"
+    return number.replace("e-0", "e-").replace("e+", "e") if "e" in number else number
+
+
+def _half_up(number: str, exact: float) -> str:
+    """Of two shortest decimals that are as near, Python takes the even one, and Rust the larger one."""
+    digits, e, exponent = number.partition("e")
+    is_between = Decimal(exact).as_tuple().digits == (*Decimal(number).as_tuple().digits, 5)
+    if not is_between or int(digits[-1]) % 2:
+        return number
+    return f"{digits[:-1]}{int(digits[-1]) + 1}{e}{exponent}"
 
 
 def _write_parquet(file: BinaryIO, stream: StreamWaveform, _: list[Samples], kept: Any) -> None:

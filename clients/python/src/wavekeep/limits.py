@@ -45,6 +45,10 @@ POINTS_MAX: Final = 100_000
 """Points of one question: the server's own limit."""
 COMPARED_POINTS_MAX: Final = 20_000
 """Columns of a comparison: the server's own limit."""
+PERCENTILES_MAX: Final = 100
+"""Of one question: the server's own limit."""
+HISTOGRAM_BINS_MAX: Final = 10_000
+"""Bins of a histogram: the server's own limit."""
 CHUNKS_DECODING_MAX: Final = 16
 """Chunks that wait to be decoded, or are: at most 64 MiB encoded."""
 DECODERS_MAX: Final = 8
@@ -57,6 +61,10 @@ DRAWN_POINTS: Final = 2_000
 """Columns that a plot folds samples to; there are no more pixels."""
 DOTTED_SAMPLES: Final = 400
 """Up to so many samples are drawn one by one, with dots: one between two gaps is seen."""
+LEGEND_STREAMS: Final = 16
+"""Streams that a legend names; more would leave no room for the picture."""
+TITLE_DEVICES: Final = 4
+"""Devices that the title of a picture names; of more it says how many."""
 TITLE_LETTERS: Final = 150
 """So many fit above a picture."""
 EXPORT_SAMPLES: Final = 65_536

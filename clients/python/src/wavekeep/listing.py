@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from wavekeep.errors import Malformed
 from wavekeep.reasons import Reason
 from wavekeep.stream import Stream, reason_from_wire
 from wavekeep.v1 import query_pb2, stream_pb2
@@ -85,6 +90,21 @@ class Marker:
         return self.content if isinstance(self.content, str) else repr(self.content)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Histogram:
+    """Finite samples in bins of one width, as `numpy.histogram` has them: a bin holds edge ≤ x < next edge, the last one its end
+    too."""
+
+    edges: NDArray[np.float64]
+    """One more than there are bins."""
+    counts: NDArray[np.int64]
+    """Samples of each bin."""
+    below: int
+    """Samples below the first bin."""
+    above: int
+    """Samples above the last one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statistics:
     """Of one signal over a range, folded over finite samples in f64. NaN where there is none."""
@@ -112,11 +132,15 @@ class Statistics:
     """Of a signal in watt."""
     charge_coulomb: float | None
     """Of a signal in ampere."""
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds from the first sample to after the last."""
-        return (self.to_ns - self.from_ns) / 1e9
+    duration_s: float
+    """Of the samples, stored and missing: count ÷ rate, in seconds."""
+    gap_s: float
+    """Of those that are missing."""
+    percentiles: Mapping[float, float] = field(default_factory=dict, hash=False)
+    """By their share in percent, those that were asked for: p is the sample of rank ⌈p ÷ 100 × count⌉ (NumPy's
+    `method="inverted_cdf"`), exactly one that was captured. NaN where nothing is finite."""
+    histogram: Histogram | None = field(default=None, compare=False)
+    """Where bins were asked for, and something is finite."""
 
     @property
     def energy_watt_hour(self) -> float | None:
@@ -183,8 +207,24 @@ def _content(form: int, content: bytes) -> Any:
     return content
 
 
-def statistics_from_wire(wire: query_pb2.SignalStatistics) -> Statistics:
-    """From an answer."""
+def _histogram(wire: query_pb2.Histogram) -> Histogram:
+    # `from` is a word of Python's.
+    start, end, bins = float(getattr(wire, "from")), wire.to, len(wire.counts)
+    width = (end - start) / bins
+    if not np.isfinite(width):
+        width = end / bins - start / bins
+    edges: NDArray[np.float64] = start + np.arange(bins + 1, dtype=np.float64) * np.float64(width)
+    edges[-1] = end
+    return Histogram(edges, np.array(wire.counts, np.int64), wire.below, wire.above)
+
+
+def statistics_from_wire(wire: query_pb2.SignalStatistics, shares: Sequence[float] = (), bins: int = 0) -> Statistics:
+    """From an answer to a question for these percentiles, and so many bins."""
+    has_bins = wire.HasField("histogram")
+    if len(wire.percentiles) != len(shares):
+        raise Malformed("other percentiles than were asked for")
+    if has_bins is not (bins > 0 and wire.finite_count > 0) or (has_bins and len(wire.histogram.counts) != bins):
+        raise Malformed("another histogram than was asked for")
     return Statistics(
         device=wire.device,
         signal=wire.signal,
@@ -202,4 +242,8 @@ def statistics_from_wire(wire: query_pb2.SignalStatistics) -> Statistics:
         integral=wire.integral,
         energy_joule=wire.energy_joule if wire.HasField("energy_joule") else None,
         charge_coulomb=wire.charge_coulomb if wire.HasField("charge_coulomb") else None,
+        duration_s=wire.duration_s,
+        gap_s=wire.gap_s,
+        percentiles=dict(zip(shares, wire.percentiles, strict=True)),
+        histogram=_histogram(wire.histogram) if has_bins else None,
     )

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from wavekeep.stream import Stream
     from wavekeep.waveform import StreamWaveform, Waveform
 
-# None of them is a color of lines.
+# None of them is in the cycle of lines.
 _GAP_COLORS = {
     "evicted": "crimson",
     "corrupt": "crimson",
@@ -38,6 +40,7 @@ _GAP_COLOR = "gold"
 _BASE_UNITS = ("A", "V", "W", "J", "C", "Hz", "s", "Ω", "F", "H", "Ah", "Wh")
 """Those that take a prefix: a thousand uJ are no kuJ."""
 _MARKER_TEXTS_MAX = 24
+_LEGEND_COLUMNS = 4
 _MARKER_LETTERS_MAX = 24
 
 
@@ -63,7 +66,7 @@ def load_pyplot() -> Any:
 def plot(
     waveform: Waveform,
     names: Sequence[str] | None,
-    markers: Sequence[Marker],
+    markers: Callable[[], Sequence[Marker]],
     axes: Axes | Sequence[Axes] | None,
     label: str | None,
 ) -> Figure:
@@ -77,28 +80,75 @@ def plot(
             f"there is no signal {', '.join(unknown) or 'at all'} in this answer: it has {', '.join(there) or 'none'}"
         )
     rows = rows_for(pyplot, drawn, axes)
-    of_several = len({stream.stream.id for stream in waveform}) > 1
+    labels = {} if label is not None else _labels([stream.stream for stream in waveform])
+    given = _colors(pyplot, list(dict.fromkeys(stream.stream.id for stream in waveform)), are_new=axes is None)
+    found = markers()
+    named: set[str] = set()
     start_ns = min(int(stream.time_ns[0]) for stream in waveform if len(stream.time_ns))
     for row, name in zip(rows, drawn, strict=True):
         unit = ""
-        colors: dict[str, Any] = {}
+        colors: dict[str, Any] = dict(given)
+        # Where a stream has one color in all rows, its name stands once.
+        seen = named if axes is None and label is None else set[str]()
         for stream in waveform:
             if name in stream:
                 signal, of = stream[name], stream.stream.id
                 unit = unit or signal.unit
                 # Of several streams each has its color, so that nobody takes one for the other; times of a stream share one.
-                again = of in colors
-                called = None if again else label or (of[:8] if of_several else None)
+                called = None if of in seen else label or labels.get(of)
+                seen.add(of)
                 colors[of] = _draw(row, stream, signal, start_ns, (called, colors.get(of)))
         _shade(row, waveform, name, start_ns)
-        _mark(row, markers, start_ns, with_text=row is rows[0])
+        _mark(row, found, start_ns, with_text=row is rows[0])
         dress(row, name, unit)
     rows[-1].set_xlabel(f"time after {rfc3339(start_ns)}")
-    devices = ", ".join(dict.fromkeys(stream.stream.device for stream in waveform))
     if axes is None:
-        rows[0].set_title(devices, loc="left")
+        devices = list(dict.fromkeys(stream.stream.device for stream in waveform))
+        title = ", ".join(devices) if len(devices) <= limits.TITLE_DEVICES else f"{len(devices):,} devices"
+        lines = -(-len(rows[0].get_legend_handles_labels()[0]) // _LEGEND_COLUMNS)
+        # Above the legend, where that has several lines.
+        rows[0].set_title(title, loc="left", pad=None if lines < 2 else 6 + 13 * lines)
     figure: Figure = rows[0].figure
     return figure
+
+
+def _labels(streams: Sequence[Stream]) -> dict[str, str]:
+    """What the legend calls each of several streams: by device or run where that tells it from all others, else with its id. Of
+    very many, the last one that is named says how many more there are."""
+    by_id = {stream.id: stream for stream in streams}
+    if len(by_id) < 2:
+        return {}
+    ways: list[Callable[[Stream], str]] = [
+        lambda stream: stream.device,
+        lambda stream: stream.run,
+        lambda stream: ", ".join(part for part in (stream.device, stream.run) if part),
+    ]
+    names: dict[str, str] = {}
+    for way in ways:
+        names = {of: way(stream) for of, stream in by_id.items()}
+        if all(names.values()) and len(set(names.values())) == len(names):
+            break
+    else:
+        counts = Counter(names.values())
+        several = len(counts) > 1
+        for of, name in names.items():
+            if counts[name] > 1:
+                names[of] = f"{name}, {of[:8]}" if several else of[:8]
+    if len(names) > limits.LEGEND_STREAMS:
+        last = list(names)[limits.LEGEND_STREAMS - 1]
+        names = {of: names[of] for of in list(names)[: limits.LEGEND_STREAMS]}
+        names[last] += f" … and {len(by_id) - limits.LEGEND_STREAMS:,} more"
+    return names
+
+
+def _colors(pyplot: Any, streams: Sequence[str], *, are_new: bool) -> dict[str, Any]:
+    """Of each stream, one for all signals. None twice: of more streams than the cycle of lines has colors, along a map of colors.
+    Axes that were given go on with their own cycle where it is long enough."""
+    cycle = pyplot.rcParams["axes.prop_cycle"].by_key().get("color", [])
+    if len(streams) > len(cycle):
+        along = pyplot.get_cmap("turbo")
+        return {of: along(at / max(1, len(streams) - 1)) for at, of in enumerate(streams)}
+    return dict(zip(streams, cycle, strict=False)) if are_new else {}
 
 
 def rows_for(pyplot: Any, names: Sequence[str], axes: Axes | Sequence[Axes] | None) -> list[Any]:
@@ -208,4 +258,6 @@ def dress(axes: Any, name: str, unit: str) -> None:
     axes.margins(x=0.01)
     if axes.get_legend_handles_labels()[0]:
         # Above the axes, where it hides no sample.
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=4, frameon=False, fontsize="small")
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2, ncols=_LEGEND_COLUMNS, frameon=False, fontsize="small"
+        )

@@ -28,7 +28,7 @@ from wavekeep.stream import Signal, Stream, stream_from_wire
 from wavekeep.time_axis import Piece, TimeAxis, duration_ns
 from wavekeep.v1 import query_pb2
 from wavekeep.verify import Accepted, StreamCheck
-from wavekeep.waveform import StreamWaveform, Waveform
+from wavekeep.waveform import StreamWaveform
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +145,14 @@ class Reader:
         else:
             raise errors.Malformed("an unknown part")
 
-    def finish(self) -> Waveform:
+    def finish(self) -> tuple[StreamWaveform, ...]:
         """The answer has ended."""
         if not self.is_complete:
             stream = self.assemblies[-1].stream.id if self.assemblies else "0" * 32
             fault = "the answer came without its manifest, so it may be incomplete"
             raise errors.ManifestWrong(stream, fault)
         self._decode_all()
-        return Waveform(tuple(assembly.finished() for assembly in self.assemblies))
+        return tuple(assembly.finished() for assembly in self.assemblies)
 
     def abandon(self) -> None:
         """What is being decoded writes into arrays that nobody will see; it is waited for all the same."""

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,15 @@ from wavekeep.reasons import Reason
 from wavekeep.selection import Span
 from wavekeep.signals import Columns, Samples, as_datetime, power_of
 from wavekeep.stream import Stream
+from wavekeep.time_axis import duration_ns
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_LOG = logging.getLogger("wavekeep")
 
 
 class StreamPart:
@@ -46,8 +50,8 @@ class StreamPart:
         self.gaps = gaps
         """What is missing in the range, in order."""
         self.markers = markers
-        """Notes on samples of the chunks that came; of a run's own time, those in it. What was drawn has none: see
-        `Client.markers`."""
+        """Notes on samples of the chunks that came; of a run's own time, those in it. Columns have none, and those that people
+        added are of devices: see `Client.markers`."""
         self.end = end
         """Why the stream ended, where its end came."""
 
@@ -114,12 +118,23 @@ class StreamWaveform(StreamPart):
         """Are these columns, or samples?"""
         return any(isinstance(signal, Columns) for signal in self.signals.values())
 
+    @property
+    def _span(self) -> Span:
+        """From its first sample to after its last; there is one."""
+        signal = next(iter(self.signals.values()))
+        last = int(signal.edges()[-2]) if isinstance(signal, Columns) else signal.to_sample - 1
+        length_ns = duration_ns(signal.to_sample - last, self.stream.rate_hz)
+        return Span(int(self.time_ns[0]), int(self.time_ns[-1]) + length_ns)
+
 
 class Waveform:
     """What was read: streams in order of time. A stream of which a run has several times is there once for each of them."""
 
-    def __init__(self, streams: tuple[StreamWaveform, ...]) -> None:
+    def __init__(self, streams: tuple[StreamWaveform, ...], list_markers: Callable[[Span], Sequence[Marker]] | None = None) -> None:
         self.streams = streams
+        self._list_markers = list_markers
+        """Asks the server for those of a time."""
+        self._listed: Sequence[Marker] | None = None
 
     def __iter__(self) -> Iterator[StreamWaveform]:
         return iter(self.streams)
@@ -160,7 +175,7 @@ class Waveform:
 
     @property
     def markers(self) -> tuple[Marker, ...]:
-        """Of all streams, in order."""
+        """Of all streams, in order: those that came with samples. `Client.markers` has those that people added too."""
         return tuple(marker for stream in self.streams for marker in stream.markers)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -188,11 +203,34 @@ class Waveform:
     ) -> Figure:
         """Draws each signal: the band from min to max and the mean in it, gaps shaded with their reason, markers as lines.
 
-        `markers` are drawn instead of its own, `axes` are drawn into instead of new ones (one for each signal), `label` stands in
-        the legend. Returns the figure.
+        Markers are those of its time, also those that people added: the server is asked for them at the first picture, and where
+        it cannot be asked any more, those that came with samples are drawn, and that is logged (`wavekeep`). `markers` are drawn
+        instead: with `markers=waveform.markers`, or `()` for none, nobody is asked.
+
+        `axes` are drawn into instead of new ones (one for each signal), `label` stands in the legend. Several streams are named
+        there by device or run where that tells them apart, else by the first digits of their ids. Returns the figure.
         """
         names = [signals] if isinstance(signals, str) else signals
-        return plotting.plot(self, names, self.markers if markers is None else markers, axes, label)
+        # What cannot be drawn is refused before anybody is asked.
+        return plotting.plot(self, names, self._drawn_markers if markers is None else lambda: markers, axes, label)
+
+    def _drawn_markers(self) -> Sequence[Marker]:
+        """Those of its time, in order: what came with samples was proven, and comes before what is listed of them."""
+        spans = [one._span for one in self.streams if len(one.time_ns)]
+        whole = Span(min(one.from_ns or 0 for one in spans), max(one.to_ns or 0 for one in spans))
+        came = [marker for marker in self.markers if whole.has(marker.time_ns)]
+        if self._listed is None and self._list_markers is not None:
+            try:
+                self._listed = self._list_markers(whole)
+            except errors.WavekeepError as error:
+                _LOG.warning("markers that people added are not drawn: %s", error)
+        drawn = {one.stream.id for one in self.streams if one.is_drawn}
+        known = {(marker.stream, marker.sample) for marker in came}
+
+        def is_else(marker: Marker) -> bool:
+            return marker.stream is None or (marker.stream in drawn and (marker.stream, marker.sample) not in known)
+
+        return sorted([*came, *filter(is_else, self._listed or ())], key=lambda marker: marker.time_ns)
 
     def export(self, path: str | os.PathLike[str], *, gaps: str = "fail") -> None:
         """Writes the samples of the one stream into a file: `.npy`, `.csv` or `.parquet`, by its name.

@@ -70,6 +70,7 @@ class Capture:
     def __init__(self, of: stream_pb2.StreamDefinition | None = None) -> None:
         self.definition = of or definition()
         self.kinds = [SampleType(signal.sample_type) for signal in self.definition.signals]
+        self.run = "night"
         self.seq, self.next_sample = 0, self.definition.first_sample
         self.digest = hashes.definition_hash(self.definition)
         self.utc_ns, self.sample_count, self.ended = START_NS, 0, False
@@ -165,7 +166,7 @@ class Capture:
         return query_pb2.StreamInfo(
             definition=self.definition,
             labels={"algorithm": "A"},
-            run="night",
+            run=self.run,
             watermark=self.seq,
             next_sample=self.next_sample,
             digest=self.digest,

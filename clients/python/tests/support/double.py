@@ -22,6 +22,9 @@ class Script:
     parts: Sequence[query_pb2.WaveformPart] = ()
     streams: Sequence[query_pb2.StreamInfo] = ()
     markers: Sequence[query_pb2.ListedMarker] = ()
+    statistics: Sequence[query_pb2.SignalStatistics] = ()
+    stalls: threading.Event | None = None
+    """Before the end of a waveform nothing comes until this is set."""
     failure: tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]] | None = None
     """Instead of an answer, or after its parts."""
     tails: list[Sequence[query_pb2.TailPart]] = field(default_factory=list)
@@ -53,9 +56,15 @@ class Script:
         self._note(request, context)
         yield from self.markers
 
+    def get_statistics(self, request: Any, context: Any) -> Any:
+        self._note(request, context)
+        return query_pb2.GetStatisticsResponse(signals=self.statistics)
+
     def waveform(self, request: Any, context: Any) -> Iterator[Any]:
         self._note(request, context)
         yield from self.parts
+        if self.stalls is not None:
+            self.stalls.wait()
         self._fail(context)
 
     def import_runs(self, request: Any, context: Any) -> Any:
@@ -88,6 +97,7 @@ def serving(script: Script) -> Iterator[str]:
         "ListDevices": ask(script.devices, query_pb2.ListDevicesRequest.FromString, _bytes),
         "ListStreams": ask(script.list_streams, query_pb2.ListStreamsRequest.FromString, _bytes),
         "ListMarkers": stream(script.list_markers, query_pb2.ListMarkersRequest.FromString, _bytes),
+        "GetStatistics": ask(script.get_statistics, query_pb2.GetStatisticsRequest.FromString, _bytes),
         "CompareRuns": ask(script.compare, query_pb2.CompareRunsRequest.FromString, _bytes),
         "Tail": stream(script.tail, query_pb2.TailRequest.FromString, _bytes),
         "GetWaveform": stream(script.waveform, query_pb2.GetWaveformRequest.FromString, _bytes),
