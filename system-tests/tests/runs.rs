@@ -1,7 +1,7 @@
 //! Runs and markers with the real programs: recorded for, made afterwards, read, exported; notes of a file, and added ones.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as its assertions do")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -108,6 +108,7 @@ fn runs_are_made_of_what_was_recorded_and_read_as_they_were_made() {
     assert!(table.starts_with("RUN") && table.lines().count() == 4, "{table}");
 
     check_hole(&lab, &start);
+    check_directory(&lab, &start);
     check_refusals(&lab);
 }
 
@@ -138,6 +139,52 @@ fn check_hole(lab: &Lab, start: &str) {
         &["waveform", "--run", "by hand", "--signal", "current", "--points", "100"],
     );
     assert_eq!(picture.len(), 1);
+}
+
+/// Samples of the files of a directory, by their names.
+fn lengths(folder: &Path) -> Vec<u64> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(lengths(&path));
+        } else if path.extension().is_some_and(|ending| ending == "parquet") {
+            let (_, samples) = path.file_stem().unwrap().to_str().unwrap().rsplit_once('_').unwrap();
+            let (from, to) = samples.split_once('-').unwrap();
+            found.push(to.parse::<u64>().unwrap() - from.parse::<u64>().unwrap());
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+fn check_directory(lab: &Lab, start: &str) {
+    let fill = |folder: &str, more: &[&str]| {
+        let folder = lab.folder().join(folder);
+        let output = format!("{}/", folder.display());
+        let export = ["export", "--format", "parquet", "--gaps", "skip", "--output", &output];
+        lab.reader(&[&export[..], more].concat()).unwrap();
+        lengths(&folder)
+    };
+    let cut = [1_000, 4_000];
+    assert_eq!(
+        fill("run", &["--run", "by hand"]),
+        cut,
+        "the members, cut to their times"
+    );
+    assert_eq!(fill("run", &["--run", "by hand"]), cut, "each sample once");
+    assert_eq!(fill("filter", &["--filter", "run=\"by hand\" device~js*"]), cut);
+    let from = time(start, 800);
+    assert_eq!(fill("from", &["--run", "by hand", "--from", &from]), [1_000, 1_000]);
+    assert_eq!(
+        fill("recorded", &["--run", "js220-b"]),
+        [20_000],
+        "it was recorded for it"
+    );
+    let not = ["--filter", "run!=js220-a"];
+    assert_eq!(fill("not", &not), [20_000]);
+    // With another that was recorded: both, and what they share once.
+    assert_eq!(fill("both", &["--filter", "run~*a* device=js220-a"]), [20_000]);
 }
 
 fn check_refusals(lab: &Lab) {

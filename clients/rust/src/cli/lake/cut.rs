@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! - A file ends where the stream says so and never where an export happened to stand: before the first sample of another day (UTC),
-//!   before the first chunk whose block of `file_samples` is another one, before what another file holds, and at the stream's end.
+//!   before the first chunk whose block of `file_samples` is another one, before what another file holds, where a wanted time ends, and
+//!   at the stream's end.
 //!   So its bytes do not depend on when it was written, nor on how often an export was killed.
 //! - I4: the files of a stream tile what is wanted: no sample is in two of them, and none between them is missing.
 
@@ -39,7 +40,8 @@ struct Piece {
 /// What is wanted of a stream, and how far it was looked at.
 #[derive(Debug)]
 pub(super) struct Cutter {
-    range: TimeRange,
+    /// In order of time, and apart from each other.
+    pub(super) ranges: Vec<TimeRange>,
     file_samples: u64,
     open: Option<Cut>,
     /// The last chunk seen, and the digest after it.
@@ -50,9 +52,9 @@ pub(super) struct Cutter {
 
 impl Cutter {
     /// Of files that hold as many samples as come in `file_ns`, or a chunk more.
-    pub(super) fn new(definition: &StreamDefinition, range: TimeRange, file_ns: i64) -> Self {
+    pub(super) fn new(definition: &StreamDefinition, ranges: Vec<TimeRange>, file_ns: i64) -> Self {
         Self {
-            range,
+            ranges,
             file_samples: ((file_ns as f64 / 1e9 * definition.rate_hz) as u64).max(1),
             open: None,
             last: Some((0, definition_hash(definition))),
@@ -71,7 +73,7 @@ impl Cutter {
         let mut done = Vec::new();
         let before = self.last.filter(|(seq, _)| seq + 1 == header.first_seq);
         let digest_before = before.map(|(_, digest)| digest);
-        for piece in wanted(definition, header, self.range, covered) {
+        for piece in wanted(definition, header, &self.ranges, covered) {
             let day = piece.times_ns.0.div_euclid(DAY_NS);
             let block = piece.samples.0 / self.file_samples;
             let goes_on = self
@@ -100,7 +102,9 @@ impl Cutter {
             }
             self.end_sample = Some(piece.samples.1);
         }
-        if header.kind == ChunkKind::End {
+        // What this chunk has behind it is not wanted, or in another file: it cannot go on.
+        let is_cut_off = |open: &Cut| open.extent.samples.1 < header.end_sample();
+        if header.kind == ChunkKind::End || self.open.as_ref().is_some_and(is_cut_off) {
             done.extend(self.open.take());
         }
         self.last = Some((header.seq, digest));
@@ -114,16 +118,18 @@ impl Cutter {
 }
 
 /// The parts of a chunk that are wanted and not covered; each of one day, but for a gap, which is of the day it starts at.
-fn wanted(definition: &StreamDefinition, header: &Header, range: TimeRange, covered: &Covered) -> Vec<Piece> {
+fn wanted(definition: &StreamDefinition, header: &Header, ranges: &[TimeRange], covered: &Covered) -> Vec<Piece> {
     let time = |sample: u64| {
         let after_ns = definition.duration_ns(sample - header.first_sample);
         header.utc_ns.saturating_add(after_ns)
     };
     let sample_at = |ns: Option<i64>, open: u64| ns.map_or(open, |ns| first_at(header, ns, time));
-    let from = sample_at(range.from_ns, header.first_sample);
-    let to = sample_at(range.to_ns, header.end_sample());
+    let left = |range: &TimeRange| {
+        let from = sample_at(range.from_ns, header.first_sample);
+        covered.without(from, sample_at(range.to_ns, header.end_sample()))
+    };
     let mut pieces = Vec::new();
-    for (mut from, to) in covered.without(from, to) {
+    for (mut from, to) in ranges.iter().flat_map(left) {
         while from < to {
             let midnight_ns = (time(from).div_euclid(DAY_NS) + 1).saturating_mul(DAY_NS);
             let end = match header.kind {

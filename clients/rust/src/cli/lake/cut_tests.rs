@@ -67,9 +67,9 @@ fn header(seq: u64, first_sample: u64, count: u64, utc_ns: i64, is_gap: bool) ->
 }
 
 /// What an export gives that sees these chunks, and where it is then.
-fn run(chunks: &[Made], range: TimeRange, covered: &Covered, is_whole: bool) -> Vec<Cut> {
+fn run(chunks: &[Made], ranges: &[TimeRange], covered: &Covered, is_whole: bool) -> Vec<Cut> {
     let definition = definition();
-    let mut cutter = Cutter::new(&definition, range, 3_000_000_000);
+    let mut cutter = Cutter::new(&definition, ranges.to_vec(), 3_000_000_000);
     let known = covered.known_seq(definition.first_sample);
     let seen = chunks.iter().filter(|(header, _)| header.seq > known);
     let mut cuts: Vec<_> = seen
@@ -90,10 +90,19 @@ fn cover(covered: &mut Covered, cut: &Cut) {
     assert!(covered.add(&name), "no sample is in two files: {cut:?}");
 }
 
-const ALL: TimeRange = TimeRange {
+const ALL: &[TimeRange] = &[TimeRange {
     from_ns: None,
     to_ns: None,
-};
+}];
+
+/// Of times in milliseconds.
+fn between(times: &[(i64, i64)]) -> Vec<TimeRange> {
+    let range = |(from, to): &(i64, i64)| TimeRange {
+        from_ns: Some(from * 1_000_000),
+        to_ns: Some(to * 1_000_000),
+    };
+    times.iter().map(range).collect()
+}
 
 #[test]
 fn a_file_is_of_one_day_to_the_sample() {
@@ -113,13 +122,35 @@ fn a_file_is_of_one_day_to_the_sample() {
 #[test]
 fn a_range_is_cut_to_its_samples() {
     let chunks = chunks(&[(10, false, 0), (10, false, 0), (10, false, 0)], 0);
-    let range = TimeRange {
-        from_ns: Some(450_000_000),
-        to_ns: Some(1_700_000_000),
-    };
-    let cuts = run(&chunks, range, &Covered::default(), true);
+    let cuts = run(&chunks, &between(&[(450, 1_700)]), &Covered::default(), true);
     assert_eq!(cuts.len(), 1);
     assert_eq!((cuts[0].extent.samples, cuts[0].extent.seqs), ((12, 24), (1, 2)));
+}
+
+#[test]
+fn of_several_times_each_is_a_file_and_ends_where_it_ends() {
+    let chunks = chunks(&[(10, false, 0), (10, false, 0), (10, false, 0)], 0);
+    // Two in one chunk; one over two chunks, to the end of the second.
+    let ranges = between(&[(100, 300), (500, 700), (900, 2_000)]);
+    let extents = |cuts: &[Cut]| -> Vec<_> { cuts.iter().map(|cut| (cut.extent.samples, cut.extent.seqs)).collect() };
+    let expected = [((8, 10), (1, 1)), ((12, 14), (1, 1)), ((16, 27), (1, 2))];
+    let whole = run(&chunks, &ranges, &Covered::default(), true);
+    assert_eq!(extents(&whole), expected);
+    // Nobody has to wait for the stream's end, nor for another time of it.
+    assert_eq!(run(&chunks, &ranges, &Covered::default(), false), whole);
+    assert_eq!(
+        extents(&run(&chunks[..1], &ranges, &Covered::default(), false)),
+        expected[..2]
+    );
+    // Whichever of them is there is not written again, and the others are the same.
+    for there in 0..3 {
+        let mut covered = Covered::default();
+        cover(&mut covered, &whole[there]);
+        let mut others = whole.clone();
+        others.remove(there);
+        assert_eq!(run(&chunks, &ranges, &covered, true), others);
+    }
+    assert_eq!(run(&chunks, &[], &Covered::default(), true), []);
 }
 
 #[test]

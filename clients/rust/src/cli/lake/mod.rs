@@ -8,13 +8,14 @@
 
 mod cut;
 mod files;
+mod members;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use wavekeep::proto::id::StreamId;
 use wavekeep::proto::stream::Signal;
-use wavekeep::{ChunkOrder, Client, Gap, Part, Selection, StreamInfo, StreamManifest, TimeRange};
+use wavekeep::{ChunkOrder, Client, Gap, Part, Run, Selection, StreamInfo, StreamManifest, TimeRange};
 
 use self::cut::{Cut, Cutter};
 use self::files::{Covered, Lake, Name, Settings};
@@ -70,6 +71,8 @@ struct Filling<'a> {
     workspace: &'a str,
     export: &'a Export,
     range: TimeRange,
+    /// Whose members are wanted, as they are this time; None where all of the streams is.
+    runs: Option<Vec<Run>>,
     lake: Lake,
     streams: BTreeMap<StreamId, Followed>,
     written: u64,
@@ -94,6 +97,7 @@ pub(super) async fn fill(
         workspace,
         export,
         range: selection.time_range(),
+        runs: None,
         lake: Lake::open(&export.output, workspace, &settings)?,
         streams: BTreeMap::new(),
         written: 0,
@@ -126,7 +130,13 @@ pub(super) async fn fill(
 impl Filling<'_> {
     /// Writes every file that can be written now.
     async fn round(&mut self, selection: &Selection, output: &mut Output) -> Result<(), Stopped> {
-        for info in self.client.streams(selection).await? {
+        let streams = self.client.streams(selection).await?;
+        if !streams.is_empty()
+            && let Some(asked) = members::runs_asked(&self.export.select)
+        {
+            self.runs = Some(self.client.runs(&asked).await?);
+        }
+        for info in streams {
             self.stream(&info, output).await?;
         }
         Ok(())
@@ -134,7 +144,8 @@ impl Filling<'_> {
 
     async fn stream(&mut self, info: &StreamInfo, output: &mut Output) -> Result<(), Stopped> {
         let signals = self.signals(info);
-        if signals.is_empty() {
+        let ranges = members::ranges(self.runs.as_deref(), info, self.range);
+        if signals.is_empty() || ranges.is_empty() {
             return Ok(());
         }
         if self.streams.len() >= STREAMS_FOLLOWED_MAX && !self.streams.contains_key(&info.id()) {
@@ -144,8 +155,9 @@ impl Filling<'_> {
             return Err(Failure::Failed(sentence).into());
         }
         let mut followed = match self.streams.remove(&info.id()) {
-            Some(followed) => followed,
-            None => self.first_look(info),
+            Some(followed) if followed.cutter.ranges == ranges => followed,
+            // Somebody may have changed the run meanwhile.
+            _ => self.first_look(info, ranges),
         };
         let done = self.look(info, &mut followed, output).await;
         // An unfinished look is begun again from what is in the directory.
@@ -163,11 +175,11 @@ impl Filling<'_> {
             .collect()
     }
 
-    fn first_look(&self, info: &StreamInfo) -> Followed {
+    fn first_look(&self, info: &StreamInfo, ranges: Vec<TimeRange>) -> Followed {
         let covered = self.lake.covered(info.id());
         let file_ns = i64::from(self.export.file_seconds) * 1_000_000_000;
         Followed {
-            cutter: Cutter::new(&info.definition, self.range, file_ns),
+            cutter: Cutter::new(&info.definition, ranges, file_ns),
             seq: covered.known_seq(info.definition.first_sample),
             covered,
             is_over: false,
@@ -196,7 +208,7 @@ impl Filling<'_> {
 
     /// The files that the next chunks complete, and how many chunks those are.
     async fn cuts(&self, info: &StreamInfo, followed: &mut Followed) -> Result<(Vec<Cut>, u64), Stopped> {
-        let selection = Selection::stream(info.id()).range(self.range);
+        let selection = Selection::stream(info.id()).range(self.listed(&followed.cutter.ranges));
         let order = ChunkOrder {
             limit: CHUNKS_LISTED_MAX,
             after: BTreeMap::from([(info.id(), followed.seq)]),
@@ -218,6 +230,18 @@ impl Filling<'_> {
         }
         followed.is_over = info.at.ended && followed.seq >= info.at.seq;
         Ok((cuts, seen))
+    }
+
+    /// The time whose chunks are looked at.
+    fn listed(&self, ranges: &[TimeRange]) -> TimeRange {
+        TimeRange {
+            from_ns: ranges.first().and_then(|range| range.from_ns),
+            // A time that ends with a chunk is seen to be over by the next one.
+            to_ns: ranges
+                .last()
+                .and_then(|range| range.to_ns)
+                .filter(|_| !self.export.follow),
+        }
     }
 
     async fn write(&mut self, info: &StreamInfo, cut: &Cut, output: &mut Output) -> Result<(), Stopped> {
