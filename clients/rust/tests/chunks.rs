@@ -80,7 +80,7 @@ async fn chunks_show_what_they_start_with() {
 #[tokio::test]
 async fn chunks_fit_a_narrow_terminal() {
     let server = support::serve(listing(&capture())).await;
-    for columns in [80, 120, 200] {
+    for columns in [60, 80, 120, 200] {
         let ran = finished(command_at(&server, &["chunks"]).env("COLUMNS", columns.to_string())).await;
         let widest = ran.out.lines().map(|line| line.chars().count()).max();
         assert!(
@@ -88,7 +88,40 @@ async fn chunks_fit_a_narrow_terminal() {
             "{}",
             ran.out
         );
-        assert!(ran.out.contains("FIRST S") && ran.out.contains("SEQ"), "{}", ran.out);
+        assert!(ran.out.contains("SEQ") && ran.out.contains("FROM"), "{}", ran.out);
+        assert!(columns < 80 || ran.out.contains("FIRST S"), "{}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn whoever_does_not_say_how_many_is_told_that_there_are_more() {
+    let listed = |count: usize| {
+        let mut capture = Capture::new(definition(1));
+        for _ in 0..count {
+            capture.samples(Encoding::Plain, &[1]);
+        }
+        listing(&capture)
+    };
+    let chunks = ["--json", "chunks", "--device", "js220-001"];
+    for (count, more, lines) in [
+        (100, &[][..], 100),
+        (101, &["--limit", "0"], 101),
+        (101, &["--limit", "7"], 7),
+    ] {
+        let ran = run(listed(count), &[&chunks[..], more].concat()).await;
+        assert_eq!(
+            (ran.code, ran.err.as_str(), ran.out.lines().count()),
+            (Some(0), "", lines)
+        );
+    }
+    for (arguments, lines) in [(&chunks[..], 100), (&chunks[1..], 101)] {
+        let ran = run(listed(101), arguments).await;
+        assert_eq!((ran.code, ran.out.lines().count()), (Some(0), lines));
+        assert!(
+            ran.err.starts_with("there are more than these 100 chunks: --limit 0"),
+            "{}",
+            ran.err
+        );
     }
 }
 

@@ -19,7 +19,7 @@ use super::json::{ChunkLine, encodings, end_ns, kind_name};
 use super::limits::{FOLLOW_PERIOD, STREAMS_FOLLOWED_MAX};
 use super::listing::{STREAM_DIGITS_SHOWN, say_if_empty, stream_name, time};
 use super::patience::{Patience, Stopped};
-use super::table::{Output, fixed, number, text};
+use super::table::{Output, fixed, name, number, text};
 use super::words::{Scale, thousands};
 
 /// Chunks that are listed where nobody says how many.
@@ -36,16 +36,30 @@ pub(super) async fn chunks(client: &Client, arguments: &ChunkArguments, output: 
         return follow(client, &selection, arguments, &streams, printer, output).await;
     }
     let order = ChunkOrder {
-        limit: arguments.limit.unwrap_or(LIMIT),
+        // One more tells that there are more.
+        limit: arguments.limit.unwrap_or(LIMIT + 1),
         newest_first: arguments.newest_first,
         first_samples: arguments.first_samples,
         after: BTreeMap::new(),
     };
     let mut chunks = client.chunks(&selection, &order).await?;
+    let mut printed = 0;
+    let mut is_more = false;
     while let Some(chunk) = chunks.next().await? {
+        is_more = arguments.limit.is_none() && printed == LIMIT;
+        if is_more {
+            break;
+        }
         printer.print(&chunk, output).await?;
+        printed += 1;
     }
     say_if_empty(output, "no chunks");
+    if is_more {
+        output.flush()?;
+        output.note(&format!(
+            "there are more than these {LIMIT} chunks: --limit 0 lists them all, --newest-first begins at their end"
+        ));
+    }
     Ok(())
 }
 
@@ -141,20 +155,22 @@ impl Printer {
         // Whoever follows sees rows before those that would decide how wide the columns are.
         let least = |width: usize| if self.follows { width } else { 0 };
         output.table([
-            text("DEVICE").spare(4).least(least(10)),
+            name("DEVICE").spare(5).least(least(10)),
             text("STREAM"),
             number("SEQ").least(least(6)),
             text("KIND").least(least(7)),
-            text("REASON").spare(2).least(least(11)),
-            number("FIRST SAMPLE").spare(9),
+            text("REASON").spare(3).least(least(11)),
+            number("FIRST SAMPLE").spare(10),
             number("SAMPLES").least(least(7)),
-            number("BYTES").spare(3).least(least(7)),
-            text("ENCODING, BYTES A SAMPLE").spare(5).least(least(24)),
-            fixed("FROM").least(least(24)),
-            fixed("TO").spare(8).least(least(24)),
-            text("DIGEST").spare(7),
-            fixed("LOADED AT").spare(6),
-            text("FIRST SAMPLES").least(if output.is_narrow() { 18 } else { least(60) }),
+            number("BYTES").spare(4).least(least(7)),
+            text("ENCODING, BYTES A SAMPLE").spare(6).least(least(24)),
+            fixed("FROM").spare(1).least(least(24)),
+            fixed("TO").spare(9).least(least(24)),
+            text("DIGEST").spare(8),
+            fixed("LOADED AT").spare(7),
+            text("FIRST SAMPLES")
+                .spare(2)
+                .least(if output.is_narrow() { 18 } else { least(60) }),
         ]);
     }
 

@@ -7,7 +7,7 @@ use wavekeep::{Client, StreamInfo};
 use super::Select;
 use super::failure::Failure;
 use super::json::{DeviceLine, GapLine, StreamLine};
-use super::table::{Output, fixed, number, text};
+use super::table::{Heading, Output, fixed, name, number, text};
 use super::words::{si, size, thousands};
 
 /// Digits of an id that a terminal shows; `--stream` takes them.
@@ -36,7 +36,7 @@ pub(super) fn say_if_empty(output: &Output, sentence: &str) {
 
 pub(super) async fn devices(client: &Client, output: &mut Output) -> Result<(), Failure> {
     output.table([
-        text("DEVICE"),
+        name("DEVICE"),
         text("STATE"),
         number("STREAMS").spare(3),
         number("SAMPLES"),
@@ -69,21 +69,23 @@ fn state(stream: &StreamInfo) -> &'static str {
     stream.end_reason.map_or("live", |reason| reason.name())
 }
 
+const STREAMS: [Heading; 11] = [
+    text("STREAM"),
+    name("DEVICE"),
+    text("STATE").spare(3),
+    text("SIGNALS"),
+    number("RATE").spare(2),
+    number("SAMPLES"),
+    number("MISSING").spare(4),
+    number("STORED").spare(7),
+    text("RUN").spare(5),
+    fixed("FROM").spare(1),
+    fixed("TO").spare(6),
+];
+
 pub(super) async fn streams(client: &Client, select: &Select, output: &mut Output) -> Result<(), Failure> {
     let selection = select.selection(client).await?;
-    output.table([
-        text("STREAM"),
-        text("DEVICE"),
-        text("STATE").spare(2),
-        text("SIGNALS"),
-        number("RATE").spare(1),
-        number("SAMPLES"),
-        number("MISSING").spare(3),
-        number("STORED").spare(6),
-        text("RUN").spare(4),
-        fixed("FROM"),
-        fixed("TO").spare(5),
-    ]);
+    output.table(STREAMS);
     for stream in client.streams(&selection).await? {
         if output.json {
             output.json_line(&StreamLine::from(&stream))?;
@@ -113,18 +115,20 @@ pub(super) async fn streams(client: &Client, select: &Select, output: &mut Outpu
     Ok(())
 }
 
+const GAPS: [Heading; 8] = [
+    name("DEVICE"),
+    text("STREAM"),
+    text("REASON"),
+    text("SIGNALS").spare(3),
+    number("FIRST SAMPLE").spare(2),
+    number("MISSING"),
+    fixed("FROM").spare(1),
+    fixed("TO").spare(4),
+];
+
 pub(super) async fn gaps(client: &Client, select: &Select, output: &mut Output) -> Result<(), Failure> {
     let selection = select.selection(client).await?;
-    output.table([
-        text("DEVICE"),
-        text("STREAM"),
-        text("REASON"),
-        text("SIGNALS").spare(2),
-        number("FIRST SAMPLE").spare(1),
-        number("MISSING"),
-        fixed("FROM"),
-        fixed("TO").spare(3),
-    ]);
+    output.table(GAPS);
     let mut gaps = client.gaps(&selection).await?;
     while let Some(gap) = gaps.next().await? {
         if output.json {
@@ -149,4 +153,54 @@ pub(super) async fn gaps(client: &Client, select: &Select, output: &mut Output) 
     }
     say_if_empty(output, "no gaps");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::drawn;
+    use super::*;
+
+    const FROM: &str = "2026-11-23T00:00:00.000Z";
+
+    #[test]
+    fn streams_and_gaps_fit_a_terminal_and_say_which_device_it_is() {
+        let stream = [
+            "01010101",
+            "js220-001122",
+            "live",
+            "current,voltage",
+            "2 MHz",
+            "123,456,789,012",
+            "1,200",
+            "1.2 GiB",
+            "night-1",
+            FROM,
+            FROM,
+        ];
+        let gap = [
+            "js220-001122",
+            "01010101",
+            "source_loss",
+            "all",
+            "123456789012",
+            "1,200",
+            FROM,
+            FROM,
+        ];
+        for (headings, row) in [(&STREAMS[..], &stream[..]), (&GAPS, &gap)] {
+            for width in [60, 80] {
+                let drawn = drawn(headings, row, width);
+                assert!(drawn.contains("js220-001122") && drawn.contains("01010101"), "{drawn}");
+                assert_eq!(drawn.contains(FROM), width == 80, "{drawn}");
+            }
+        }
+        let narrow = drawn(&STREAMS, &stream, 60);
+        assert!(
+            narrow.contains("RATE") && narrow.contains("123,456,789,012"),
+            "{narrow}"
+        );
+        assert!(drawn(&GAPS, &gap, 60).contains("123456789012"));
+        let long = [&["js220-001122-on-the-long-bench"], &gap[1..]].concat();
+        assert!(drawn(&GAPS, &long, 60).contains("-bench"), "the end of a name tells");
+    }
 }

@@ -14,7 +14,7 @@ use super::Select;
 use super::agent::Agent;
 use super::failure::Failure;
 use super::limits::{INTEGRALS_MAX, STREAMS_RECONCILED_MAX};
-use super::listing::say_if_empty;
+use super::listing::{say_if_empty, stream_name};
 use super::table::Output;
 use super::words::{si, thousands};
 
@@ -33,6 +33,9 @@ Of an instrument that integrates by itself (a Joulescope's statistics), its char
 samples. They differ by what is missing; that is for you to know, and no failure.
 
 It ends with 0 only if every stream adds up, and with 1 otherwise. It reads counts, no samples: `wavekeep-server scrub` reads those.";
+
+/// Where a line goes on below.
+const HANG: usize = 4;
 
 /// Which streams, and where their agent is.
 #[derive(Debug, Args)]
@@ -157,16 +160,17 @@ fn tell(sums: &[Reckoning], integrals: &BTreeMap<StreamId, Integrals>, output: &
         if at > 0 {
             output.line("")?;
         }
-        for line in lines(sum)
-            .into_iter()
-            .chain(integrals.get(&sum.stream).into_iter().flat_map(compared))
-        {
-            output.line(&line)?;
+        let stream = stream_name(sum.stream, output);
+        for (line, hang) in lines(sum, &stream, output.is_narrow()) {
+            output.prose(&line, hang)?;
+        }
+        for line in integrals.get(&sum.stream).into_iter().flat_map(compared) {
+            output.prose(&line, HANG)?;
         }
     }
     if sums.len() > 1 && !output.json {
         output.line("")?;
-        output.line(&total(sums))?;
+        output.prose(&total(sums), HANG)?;
     }
     say_if_empty(output, "no streams");
     Ok(())
@@ -196,7 +200,41 @@ fn age(ms: u64) -> String {
     }
 }
 
-fn lines(sum: &Reckoning) -> Vec<String> {
+/// Lines, and where each goes on below if it is too long for a terminal.
+fn lines(sum: &Reckoning, stream: &str, is_narrow: bool) -> Vec<(String, usize)> {
+    let rows = rows(sum);
+    let longest = |of: fn(&Row) -> &String| rows.iter().map(|row| of(row).chars().count()).max();
+    let (name_width, count_width) = match (longest(|row| &row.0), longest(|row| &row.1)) {
+        (Some(names), Some(counts)) if is_narrow => (names + 2, counts),
+        _ => (22, 18),
+    };
+    let run = if sum.run.is_empty() {
+        String::new()
+    } else {
+        format!(", run {}", sum.run)
+    };
+    let mut lines = vec![(format!("{} stream {stream}, {}{run}", sum.device, state(sum)), HANG)];
+    let says_at = 2 + name_width + count_width + 2;
+    lines.extend(rows.iter().map(|(name, count, says)| {
+        let line = format!("  {name:<name_width$}{count:>count_width$}  {says}");
+        (line.trim_end().to_owned(), says_at)
+    }));
+    let verdict = match (sum.adds_up(), sum.captured) {
+        (true, Some(_)) => "adds up".into(),
+        (true, None) => "adds up, as far as the server knows".into(),
+        (false, _) => {
+            let all: Vec<String> = sum.findings.iter().map(what).collect();
+            format!("DOES NOT ADD UP: {}", all.join("; "))
+        }
+    };
+    lines.push((format!("  {verdict}"), HANG));
+    lines
+}
+
+/// What is counted, how many samples it is, and what is to be said of that.
+type Row = (String, String, String);
+
+fn rows(sum: &Reckoning) -> Vec<Row> {
     let number = |count: Option<u64>| count.map_or_else(|| "not known".into(), thousands);
     let mut rows = vec![
         ("captured".to_owned(), number(sum.captured), word(sum)),
@@ -226,26 +264,7 @@ fn lines(sum: &Reckoning) -> Vec<String> {
         _ => "captured and not committed yet".into(),
     };
     rows.push(("in the outbox".into(), number(sum.in_outbox), held));
-    let run = if sum.run.is_empty() {
-        String::new()
-    } else {
-        format!(", run {}", sum.run)
-    };
-    let mut lines = vec![format!("{} stream {}, {}{run}", sum.device, sum.stream, state(sum))];
-    lines.extend(
-        rows.into_iter()
-            .map(|(name, count, says)| format!("  {name:<22}{count:>18}  {says}").trim_end().to_owned()),
-    );
-    let verdict = match (sum.adds_up(), sum.captured) {
-        (true, Some(_)) => "adds up".into(),
-        (true, None) => "adds up, as far as the server knows".into(),
-        (false, _) => {
-            let all: Vec<String> = sum.findings.iter().map(what).collect();
-            format!("DOES NOT ADD UP: {}", all.join("; "))
-        }
-    };
-    lines.push(format!("  {verdict}"));
-    lines
+    rows
 }
 
 /// What the instrument says, and what the samples come to.
@@ -441,5 +460,69 @@ impl From<&Reckoning> for Line {
             findings: sum.findings.iter().map(what).collect(),
             instrument: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wavekeep::proto::chunk::Reason;
+
+    use super::super::table::folded;
+    use super::*;
+
+    fn sum() -> Reckoning {
+        let held = Held {
+            stream: StreamId([7; 16]),
+            device: "js220-001122".into(),
+            run: "night-1".into(),
+            first_sample: 0,
+            next_sample: 1_234_567_890,
+            released_sample: 0,
+            acked_sample: 0,
+            ended: false,
+        };
+        Reckoning {
+            gaps: BTreeMap::from([(Reason::DeviceOverflow, 1_200)]),
+            quarantined: 65_536,
+            behind: 7,
+            findings: vec![Finding::Seqs { found: 7, counted: 9 }, Finding::Missing { samples: 3 }],
+            ..Reckoning::unknown_to_server(&held)
+        }
+    }
+
+    fn drawn(sum: &Reckoning, width: Option<usize>) -> Vec<String> {
+        let lines = lines(sum, "07070707", width.is_some()).into_iter();
+        lines.flat_map(|(line, hang)| folded(&line, width, hang)).collect()
+    }
+
+    #[test]
+    fn a_sum_fits_a_terminal() {
+        for width in [40, 60, 80] {
+            let drawn = drawn(&sum(), Some(width));
+            let widest = drawn.iter().map(|line| line.chars().count()).max();
+            assert!(widest.is_some_and(|widest| widest <= width), "{}", drawn.join("\n"));
+        }
+        let narrow = drawn(&sum(), Some(60));
+        assert_eq!(narrow[0], "js220-001122 stream 07070707, live, run night-1");
+        assert_eq!(narrow[1], "  captured             1,234,567,890  the agent says so now");
+        // Nothing is left out, it goes on below.
+        let all = narrow.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in [
+            "gap device_overflow 1,200",
+            "7 of them were acknowledged once: the agent sends them again",
+            "its watermark counts 9",
+        ] {
+            assert!(all.contains(word), "{all}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_looks_each_sum_is_a_line() {
+        let drawn = drawn(&sum(), None);
+        assert_eq!(drawn.len(), 7, "{drawn:?}");
+        assert_eq!(
+            drawn[1],
+            format!("  captured{:>32}  the agent says so now", "1,234,567,890")
+        );
     }
 }

@@ -15,10 +15,15 @@ use super::limits::ROWS_MEASURED;
 const JOINT: &str = "  ";
 /// Minimum width of a text column.
 const WIDTH_MIN: usize = 8;
+/// Of a name, so much is kept as long as anything else can give way.
+const NAME_KEPT: usize = 20;
+/// What hangs below a line has at least this much room.
+const FOLDED_MIN: usize = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
+    Name,
     Fixed,
     Number,
 }
@@ -28,7 +33,7 @@ enum Kind {
 pub(super) struct Heading {
     name: &'static str,
     kind: Kind,
-    /// Where the terminal is too narrow for all, the highest are left out first; 0 never is.
+    /// Where the terminal is too narrow for all, the highest are left out first, unless there is room left in the end; 0 never is.
     spare: u8,
     /// Never narrower than this, whatever the first rows are (wider ones may follow) and the terminal is.
     least: usize,
@@ -46,6 +51,11 @@ const fn heading(name: &'static str, kind: Kind) -> Heading {
 /// Left-aligned; cut where the terminal is narrow.
 pub(super) const fn text(name: &'static str) -> Heading {
     heading(name, Kind::Text)
+}
+
+/// Left-aligned; what a row is about: cut last, and in its middle.
+pub(super) const fn name(name: &'static str) -> Heading {
+    heading(name, Kind::Name)
 }
 
 /// Left-aligned; never cut.
@@ -122,6 +132,12 @@ impl Output {
         Ok(writeln!(self.out, "{line}")?)
     }
 
+    /// A sentence, or what ends with one: in a terminal it goes on below, indented by `hang`.
+    pub(super) fn prose(&mut self, line: &str, hang: usize) -> Result<(), Failure> {
+        let lines = folded(line, self.width_max, hang);
+        lines.iter().try_for_each(|line| self.line(line))
+    }
+
     pub(super) fn table(&mut self, headings: impl Into<Vec<Heading>>) {
         self.headings = headings.into();
     }
@@ -182,47 +198,110 @@ fn length(cell: &str) -> usize {
     cell.chars().count()
 }
 
-/// As wide as the cells. Until the line fits, spare columns are left out (0 wide) and then the widest texts give way.
+/// As wide as the cells. Until the line fits, spare columns are left out (0 wide), then the widest texts give way, and then names.
 fn widths(headings: &[Heading], rows: &[Vec<String>], width_max: Option<usize>) -> Vec<usize> {
-    let cells = |column: usize| rows.iter().map(move |row| length(&row[column]));
-    let widest = |(column, heading): (usize, &Heading)| {
-        cells(column)
-            .chain([length(heading.name), heading.least])
-            .max()
-            .unwrap_or(0)
+    let full = |(column, heading): (usize, &Heading)| {
+        let cells = rows.iter().map(|row| length(&row[column]));
+        let widest = cells.chain([length(heading.name), heading.least]).max();
+        widest.unwrap_or(0)
     };
-    let mut widths: Vec<usize> = headings.iter().enumerate().map(widest).collect();
-    let is_text = |column: usize| headings[column].kind == Kind::Text;
-    let narrowest = |column: usize| WIDTH_MIN.max(headings[column].least);
-    let least = |(column, width): (usize, &usize)| {
-        if is_text(column) {
-            (*width).min(narrowest(column))
-        } else {
-            *width
-        }
+    let full: Vec<usize> = headings.iter().enumerate().map(full).collect();
+    let Some(width_max) = width_max else { return full };
+    let least = |(heading, full): (&Heading, &usize)| match heading.kind {
+        Kind::Text => WIDTH_MIN.max(heading.least).min(*full),
+        Kind::Name => NAME_KEPT.max(heading.least).min(*full),
+        Kind::Fixed | Kind::Number => *full,
     };
-    let sum = |widths: &mut dyn Iterator<Item = usize>| {
-        let (total, count) = widths
-            .filter(|width| *width > 0)
-            .fold((0, 0), |(total, count), width| (total + width, count + 1));
-        total + JOINT.len() * usize::saturating_sub(count, 1)
-    };
-    let is_over = |total: usize| width_max.is_some_and(|width_max| total > width_max);
-    while is_over(sum(&mut widths.iter().enumerate().map(least))) {
+    let least: Vec<usize> = headings.iter().zip(&full).map(least).collect();
+    let mut floor = left_out(headings, &least, width_max);
+    let shown = full.iter().zip(&floor);
+    let mut widths: Vec<usize> = shown.map(|(full, floor)| if *floor > 0 { *full } else { 0 }).collect();
+    let names = |column: &usize| headings[*column].kind == Kind::Name;
+    (0..floor.len())
+        .filter(names)
+        .for_each(|name| floor[name] = widths[name]);
+    give_way(&mut widths, &floor, width_max);
+    (0..floor.len())
+        .filter(names)
+        .for_each(|name| floor[name] = WIDTH_MIN.max(headings[name].least).min(floor[name]));
+    give_way(&mut widths, &floor, width_max);
+    widths
+}
+
+/// These widths, with 0 for the columns for which there is no room.
+fn left_out(headings: &[Heading], least: &[usize], width_max: usize) -> Vec<usize> {
+    let mut widths = least.to_vec();
+    let mut out = Vec::new();
+    while total(&widths) > width_max {
         let spare = (0..widths.len()).filter(|column| headings[*column].spare > 0 && widths[*column] > 0);
         let Some(column) = spare.max_by_key(|column| headings[*column].spare) else {
             break;
         };
         widths[column] = 0;
+        out.push(column);
     }
-    while is_over(sum(&mut widths.iter().copied())) {
-        let texts = (0..widths.len()).filter(|column| is_text(*column) && widths[*column] > narrowest(*column));
-        let Some(column) = texts.max_by_key(|column| widths[*column]) else {
+    // In place of a wide one that had to go, there may be room for narrow ones that went before it.
+    for column in out.into_iter().rev() {
+        widths[column] = least[column];
+        if total(&widths) > width_max {
+            widths[column] = 0;
+        }
+    }
+    widths
+}
+
+/// The widest above its floor first.
+fn give_way(widths: &mut [usize], floor: &[usize], width_max: usize) {
+    while total(widths) > width_max {
+        let above = (0..widths.len()).filter(|column| widths[*column] > floor[*column]);
+        let Some(column) = above.max_by_key(|column| widths[*column]) else {
             break;
         };
         widths[column] -= 1;
     }
-    widths
+}
+
+/// Of a line.
+fn total(widths: &[usize]) -> usize {
+    let shown = widths.iter().filter(|width| **width > 0);
+    let (sum, count) = shown.fold((0, 0), |(sum, count), width| (sum + width, count + 1));
+    sum + JOINT.len() * usize::saturating_sub(count, 1)
+}
+
+/// In lines of at most `width_max`, broken at blanks where that can be; all but the first are indented by `hang`.
+pub(super) fn folded(line: &str, width_max: Option<usize>, hang: usize) -> Vec<String> {
+    let Some(width_max) = width_max.filter(|width_max| length(line) > *width_max) else {
+        return vec![line.into()];
+    };
+    // What hangs too far to the right has no room there.
+    let indent = " ".repeat(if hang + FOLDED_MIN > width_max { 0 } else { hang });
+    let mut lines = Vec::new();
+    let mut current = String::new();
+    for piece in line.split_inclusive(' ') {
+        let is_begun = !current.trim_start().is_empty();
+        if is_begun && length(&current) + length(piece.trim_end()) > width_max {
+            lines.push(std::mem::replace(&mut current, indent.clone()).trim_end().to_owned());
+        }
+        if !lines.is_empty() && current == indent && piece == " " {
+            continue;
+        }
+        current.push_str(piece);
+        while width_max > indent.len() && length(current.trim_end()) > width_max {
+            let rest: String = current.chars().skip(width_max).collect();
+            lines.push(current.chars().take(width_max).collect());
+            current = format!("{indent}{rest}");
+        }
+    }
+    lines.push(current.trim_end().to_owned());
+    lines
+}
+
+/// In its middle: names of instruments differ at their ends.
+fn cut_name(name: &str, width: usize) -> String {
+    let kept = width.saturating_sub(1);
+    let begins = name.chars().take(kept / 2);
+    let ends = name.chars().skip(length(name) - (kept - kept / 2));
+    begins.chain(['…']).chain(ends).collect()
 }
 
 fn line(headings: &[Heading], widths: &[usize], row: &[String]) -> String {
@@ -230,6 +309,8 @@ fn line(headings: &[Heading], widths: &[usize], row: &[String]) -> String {
         let width = *width;
         if heading.kind == Kind::Number {
             format!("{cell:>width$}")
+        } else if length(cell) > width && heading.kind == Kind::Name {
+            cut_name(cell, width)
         } else if length(cell) > width {
             let kept: String = cell.chars().take(width.saturating_sub(1)).collect();
             format!("{kept}…")
@@ -244,6 +325,17 @@ fn line(headings: &[Heading], widths: &[usize], row: &[String]) -> String {
         .filter(|((_, width), _)| **width > 0);
     let cells: Vec<String> = shown.map(cell).collect();
     cells.join(JOINT).trim_end().into()
+}
+
+/// The table as a terminal of this width shows it.
+#[cfg(test)]
+pub(super) fn drawn(headings: &[Heading], row: &[&str], width_max: usize) -> String {
+    let row: Vec<String> = row.iter().map(|cell| (*cell).to_owned()).collect();
+    let widths = widths(headings, std::slice::from_ref(&row), Some(width_max));
+    let names: Vec<String> = headings.iter().map(|heading| heading.name.into()).collect();
+    let lines = [line(headings, &widths, &names), line(headings, &widths, &row)];
+    assert!(lines.iter().all(|line| length(line) <= width_max), "{lines:?}");
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -292,5 +384,41 @@ mod tests {
         assert_eq!(line(&headings, &[16, 0], &rows()[0]), "js220-on-the-lo…");
         let fixed = [fixed("TIME"), number("SAMPLES").spare(1)];
         assert_eq!(widths(&fixed, &rows(), Some(10)), [23, 0]);
+    }
+
+    #[test]
+    fn what_was_left_out_comes_back_where_a_wider_one_had_to_go() {
+        let headings = [text("DEVICE"), fixed("A LONG TIME").spare(1), number("MS").spare(2)];
+        let rows = [["b", "2026-11-23T00:00:00.000Z", "7"].map(str::to_owned).to_vec()];
+        assert_eq!(widths(&headings, &rows, Some(36)), [6, 24, 2]);
+        assert_eq!(widths(&headings, &rows, Some(35)), [6, 24, 0]);
+        assert_eq!(widths(&headings, &rows, Some(20)), [6, 0, 2]);
+    }
+
+    #[test]
+    fn a_name_is_cut_last_and_in_its_middle() {
+        let headings = [name("DEVICE"), text("SIGNALS"), number("SAMPLES").spare(1)];
+        let rows = [["js220-001122-at-bench-7", "current,voltage", "7"]
+            .map(str::to_owned)
+            .to_vec()];
+        assert_eq!(widths(&headings, &rows, Some(42)), [23, 8, 7]);
+        assert_eq!(widths(&headings, &rows, Some(39)), [20, 8, 7]);
+        assert_eq!(widths(&headings, &rows, Some(38)), [23, 13, 0]);
+        assert_eq!(widths(&headings, &rows, Some(20)), [10, 8, 0]);
+        assert_eq!(line(&headings, &[10, 8, 0], &rows[0]), "js22…nch-7  current…");
+    }
+
+    #[test]
+    fn prose_goes_on_below() {
+        let said = "  stored  1,200  as far as that heartbeat tells";
+        assert_eq!(folded(said, None, 17), [said]);
+        assert_eq!(folded(said, Some(47), 17), [said]);
+        let below = ["  stored  1,200  as far as that", "                 heartbeat tells"];
+        assert_eq!(folded(said, Some(38), 17), below);
+        assert_eq!(
+            folded(said, Some(20), 17),
+            ["  stored  1,200  as", "far as that", "heartbeat tells"]
+        );
+        assert_eq!(folded("a bcdefghijkl m", Some(6), 2), ["a", "bcdefg", "hijkl", "m"]);
     }
 }

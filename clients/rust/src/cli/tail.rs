@@ -17,7 +17,7 @@ use super::json::{CommittedLine, Extremes};
 use super::listing::{stream_name, time};
 use super::patience::{Patience, Stopped};
 use super::state::State;
-use super::table::{Output, fixed, number, text};
+use super::table::{Heading, Output, fixed, name, number, text};
 use super::words::{Scale, thousands};
 
 pub(super) const EXAMPLES: &str = "Examples:
@@ -66,7 +66,7 @@ pub(super) async fn tail(client: &Client, follow: &Follow, output: &mut Output) 
         _ => TailFrom::Now,
     };
     let mut state = state.map(|(state, _)| state);
-    headings(output);
+    output.table(headings(output.is_narrow()));
     let mut left = follow.limit.unwrap_or(u64::MAX);
     let mut patience = Patience::default();
     while left > 0 {
@@ -111,16 +111,16 @@ async fn print_all(
     Ok(())
 }
 
-fn headings(output: &mut Output) {
-    output.table([
-        text("DEVICE").spare(2).least(10),
+fn headings(is_narrow: bool) -> [Heading; 7] {
+    [
+        name("DEVICE").least(10),
         text("STREAM").spare(3),
         number("SEQ").least(6),
-        fixed("FROM").least(24),
-        number("SAMPLES").least(7),
+        fixed("FROM").spare(1).least(24),
+        number("SAMPLES").spare(2).least(7),
         fixed("COMMITTED").spare(4).least(24),
-        text("MEAN, LEAST TO MOST").least(if output.is_narrow() { 30 } else { 60 }),
-    ]);
+        text("MEAN, LEAST TO MOST").least(if is_narrow { 26 } else { 60 }),
+    ]
 }
 
 fn print(committed: &Committed<'_>, output: &mut Output) -> Result<(), Failure> {
@@ -197,6 +197,7 @@ fn words(extremes: &Extremes) -> String {
 mod tests {
     use wavekeep::proto::stream::{SampleType, Signal};
 
+    use super::super::table::drawn;
     use super::*;
 
     #[test]
@@ -211,5 +212,20 @@ mod tests {
         let extremes = Extremes::of(&signal, &[0.000_5, 0.002, f64::NAN]);
         assert_eq!(words(&extremes), "current 1.250 mA, 0.500 to 2.000 mA");
         assert_eq!(words(&Extremes::of(&signal, &[f64::NAN])), "current NaN");
+    }
+
+    #[test]
+    fn chunks_fit_a_terminal_and_say_which_device_they_are_of() {
+        let time = "2026-11-23T00:00:00.000Z";
+        let said = "current 1.250 mA, 0.500 to 2.000 mA; voltage 3.300 V, 3.299 to 3.301 V";
+        let row = ["js220-001122", "01010101", "1234567", time, "65,536", time, said];
+        for width in [60, 80] {
+            let drawn = drawn(&headings(true), &row, width);
+            assert!(
+                drawn.contains("js220-001122  ") && drawn.contains("current 1.250 mA"),
+                "{drawn}"
+            );
+            assert_eq!(drawn.contains(time), width == 80, "{drawn}");
+        }
     }
 }
