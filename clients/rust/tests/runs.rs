@@ -237,6 +237,29 @@ async fn a_run_is_made_of_a_time_and_changed_by_what_is_named() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_an_end_open_is_told_that_the_run_grows() {
+    let seen = Seen::default();
+    let server = serve(script(&[&support::command::whole()]), seen.clone()).await;
+    for verb in ["create", "add"] {
+        let open = ["run", verb, "n", "--device", "js220-001", "--from", "-2us"];
+        let ran = run_at(&server, &open).await;
+        ok(&ran);
+        let told = "the end of this time is open: what is recorded later";
+        assert!(ran.err.starts_with(told), "{}", ran.err);
+        let ran = run_at(&server, &[&open[..], &["--to", "-0s"]].concat()).await;
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    }
+    let added = take(&seen.updated).remove(1);
+    let range = added.members[0].range.expect("a range");
+    assert_eq!(
+        (range.from_ns, range.to_ns),
+        (Some(START_NS + 7_000), Some(START_NS + 9_000))
+    );
+    let ran = run_at(&server, &["run", "create", "week"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "it has no time");
+}
+
+#[tokio::test]
 async fn a_time_is_taken_out_of_a_run_as_it_was_added_or_with_all_of_its_device() {
     let answer = Script {
         runs: vec![v1::Run {

@@ -125,13 +125,13 @@ pub(super) async fn compare(client: &Client, asked: &Compare, output: &mut Outpu
     if output.json {
         return output.json_line(&ComparisonLine::from(&comparison));
     }
-    output.line(&sentence(&comparison.sentence))?;
+    output.prose(&sentence(&comparison.sentence), 0)?;
     for note in &comparison.notes {
-        output.line(&format!("  {note}"))?;
+        output.prose(&format!("  {note}"), 4)?;
     }
     output.line("")?;
     for line in lines(&comparison) {
-        output.line(&line)?;
+        output.prose(&line, 4)?;
     }
     output.line("")?;
     table(&comparison, output)?;

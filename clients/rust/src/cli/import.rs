@@ -1,5 +1,6 @@
 //! `run import`: runs from a table. The table is read whole before anything is sent, and sent as one request.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -12,6 +13,13 @@ use super::failure::Failure;
 use super::limits::{IMPORT_BYTES_MAX, IMPORT_ROWS_MAX};
 use super::table::Output;
 use super::words::thousands;
+
+/// Columns that are no labels.
+const KNOWN: [&str; 7] = ["name", "device", "stream", "from", "to", "parent", "note"];
+/// What people call some of them.
+const MEANT: [(&str, &str); 2] = [("start", "from"), ("end", "to")];
+/// Where this differs from a shorter name, it may well be another word.
+const MISSPELT_LETTERS_MIN: usize = 4;
 
 /// A row: where it begins in the file, and what it says.
 #[derive(Debug, PartialEq)]
@@ -73,16 +81,9 @@ fn rows(text: &[u8]) -> Result<Vec<Row>, String> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
     let names = reader.headers().map_err(|error| bad_csv(&error))?.clone();
     let place = |name: &str| names.iter().position(|column| column == name);
-    let Some(name_at) = place("name") else {
-        return Err(
-            "line 1: there is no column `name`: the first line names the columns, name,device,from,to and labels"
-                .into(),
-        );
-    };
-    if let Some(twice) = names.iter().enumerate().find(|(at, name)| place(name) != Some(*at)) {
-        return Err(format!("line 1: there are two columns {:?}: keep one", twice.1));
-    }
+    let name_at = require_columns(&names)?;
     let mut rows = Vec::new();
+    let mut told = Told::default();
     for record in reader.records() {
         let record = record.map_err(|error| bad_csv(&error))?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -107,17 +108,87 @@ fn rows(text: &[u8]) -> Result<Vec<Row>, String> {
             .into_iter()
             .collect();
         for (key, value) in names.iter().zip(&record) {
-            let known = ["name", "device", "stream", "from", "to", "parent", "note"].contains(&key);
-            if !known && !value.is_empty() {
+            if !KNOWN.contains(&key) && !value.is_empty() {
                 run.labels.insert(key.to_owned(), value.to_owned());
             }
         }
+        told.row(line, &run)?;
         rows.push(Row { line, run });
     }
     if rows.is_empty() {
         return Err("there is no row under its first line".into());
     }
     Ok(rows)
+}
+
+/// The place of the names, where the columns are what they seem to be.
+fn require_columns(names: &csv::StringRecord) -> Result<usize, String> {
+    let place = |name: &str| names.iter().position(|column| column == name);
+    if let Some(twice) = names.iter().enumerate().find(|(at, name)| place(name) != Some(*at)) {
+        return Err(format!("line 1: there are two columns {:?}: keep one", twice.1));
+    }
+    // Beside the known one, it is a label.
+    let unclear = names
+        .iter()
+        .find_map(|name| Some((name, meant(name).filter(|meant| place(meant).is_none())?)));
+    if let Some((name, meant)) = unclear {
+        return Err(format!(
+            "line 1: {name:?} would be a label: did you mean {meant:?}? Write it so; where it is a label, add an empty column {meant:?}"
+        ));
+    }
+    place("name").ok_or_else(|| {
+        "line 1: there is no column `name`: the first line names the columns, name,device,from,to and labels".into()
+    })
+}
+
+/// The known column that somebody may have meant with this one.
+fn meant(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let other = MEANT.iter().find(|(other, _)| *other == name).map(|(_, known)| *known);
+    let is_meant =
+        |known: &&&str| name == **known || (known.len() >= MISSPELT_LETTERS_MIN && is_one_edit(&name, known));
+    other.or_else(|| KNOWN.iter().find(is_meant).copied())
+}
+
+/// Is a letter missing, too much, another one, or swapped with the next?
+fn is_one_edit(one: &str, other: &str) -> bool {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let begins = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
+    let (one, other) = (&one[begins..], &other[begins..]);
+    let ends = one.iter().rev().zip(other.iter().rev());
+    let ends = ends.take_while(|(one, other)| one == other).count();
+    match (&one[..one.len() - ends], &other[..other.len() - ends]) {
+        ([_], [] | [_]) | ([], [_]) => true,
+        ([a, b], [c, d]) => (a, b) == (d, c),
+        _ => false,
+    }
+}
+
+/// What earlier rows said of each run, and in which line: a run has each of it once.
+#[derive(Default)]
+struct Told(BTreeMap<(String, String), (u64, String)>);
+
+impl Told {
+    fn row(&mut self, line: u64, run: &NewRun) -> Result<(), String> {
+        let labels = run
+            .labels
+            .iter()
+            .map(|(key, value)| (format!("label {key:?}"), value.clone()));
+        let parent = run.parent.clone().map(|parent| ("parent".to_owned(), parent));
+        let note = Some(run.note.clone()).filter(|note| !note.is_empty());
+        let note = note.map(|note| ("note".to_owned(), note));
+        for (what, value) in labels.chain(parent).chain(note) {
+            let before = self.0.entry((run.name.clone(), what.clone()));
+            let (first_line, first) = before.or_insert_with(|| (line, value.clone()));
+            if *first != value {
+                return Err(format!(
+                    "line {line}: the {what} of run {:?} is {value:?}, and {first:?} in line {first_line}: give it one value",
+                    run.name
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn bad_csv(error: &csv::Error) -> String {
@@ -188,6 +259,22 @@ mod tests {
     }
 
     #[test]
+    fn a_label_may_be_called_almost_like_a_column_that_is_there() {
+        let text = "name,note,node,from,start,two,stage\nx,,7,,cold,2,\nx,,7,,,,3\n";
+        let rows = rows(text.as_bytes()).expect("it is right");
+        let labels = |at: usize| {
+            rows[at]
+                .run
+                .labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(labels(0), ["node=7", "start=cold", "two=2"]);
+        assert_eq!(labels(1), ["node=7", "stage=3"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         for (text, part) in [
             ("device,from\nx,y\n", "line 1: there is no column `name`"),
@@ -205,6 +292,26 @@ mod tests {
             ),
             ("name,stream\nx,0b\n", "line 2: \"0b\" is not a stream id"),
             ("name,device\n", "no row"),
+            (
+                "name,device,start,end\n",
+                "line 1: \"start\" would be a label: did you mean \"from\"?",
+            ),
+            (
+                "name,device,from,End\n",
+                "line 1: \"End\" would be a label: did you mean \"to\"?",
+            ),
+            ("name,devcie\n", "did you mean \"device\"?"),
+            ("Name,device\n", "did you mean \"name\"?"),
+            ("name,device,fron,to\n", "add an empty column \"from\""),
+            (
+                "name,algorithm\nx,A\ny,B\nx,\nx,B\n",
+                "line 5: the label \"algorithm\" of run \"x\" is \"B\", and \"A\" in line 2: give it one value",
+            ),
+            (
+                "name,note\nx,A\nx,B\n",
+                "line 3: the note of run \"x\" is \"B\", and \"A\" in line 2",
+            ),
+            ("name,parent\nx,A\nx,B\n", "line 3: the parent of run \"x\" is \"B\""),
         ] {
             let why = rows(text.as_bytes()).expect_err(part);
             assert!(why.contains(part), "{why}");

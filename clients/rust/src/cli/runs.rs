@@ -32,10 +32,11 @@ const RUN_EXAMPLES: &str = "Examples:
 
 const CREATE_EXAMPLES: &str = "Examples:
   wavekeep run create night-1 --device js220-001 --from 2026-03-01T22:00:00Z --to 2026-03-02T06:00:00Z
-  wavekeep run create night-1 --device js220-001 --from -10min --label algorithm=A --label firmware=1.4.2 --parent week-9
+  wavekeep run create night-1 --device js220-001 --from -10min --to -0s --label algorithm=A --label firmware=1.4.2 --parent week-9
   wavekeep run create week-9 --note 'all nights of March'
 
-A run names what is stored, and moves nothing. Repeating the command changes nothing.";
+A run names what is stored, and moves nothing. Without --to its end is open: what is recorded later belongs to it, too; -0s is the end
+of what is stored now. Repeating the command with the same times changes nothing (-10min is another time each time).";
 
 const REMOVE_EXAMPLES: &str = "Examples:
   wavekeep run remove night-1 --device js220-002
@@ -48,8 +49,9 @@ const IMPORT_EXAMPLES: &str = "Example:
   wavekeep run import runs.csv
 
 The first line names the columns: name, device, from, to; stream (an id, instead of device), parent and note, if there are such; every
-other column is a label. A row is a time that is made part of a run, and several rows may name the same one. Times are RFC 3339; an empty
-one is open. Runs that are there get the labels and times; nothing is taken from them. All rows are imported, or none.";
+other column is a label. A row is a time that is made part of a run, and several rows may name the same one, with one value of each label.
+Times are RFC 3339; an empty one is open. Runs that are there get the labels and times; nothing is taken from them. All rows are imported,
+or none.";
 
 #[derive(Debug, Args)]
 pub(super) struct Runs {
@@ -256,6 +258,7 @@ pub(super) async fn run(client: &Client, arguments: &RunArguments, output: &mut 
     match &arguments.command {
         RunCommand::Create(create) => {
             let member = create.part.member(client).await?;
+            let is_open = member.as_ref().is_some_and(is_open);
             let run = NewRun {
                 name: create.name.clone(),
                 labels: create.labels.iter().cloned().collect(),
@@ -264,15 +267,19 @@ pub(super) async fn run(client: &Client, arguments: &RunArguments, output: &mut 
                 members: member.into_iter().collect(),
             };
             let run = client.create_run(&run).await?;
-            told(&run, output)
+            told(&run, output)?;
+            say_if_open(is_open, output)
         }
         RunCommand::Add(add) => {
+            let member = add.part.required(client).await?;
+            let is_open = is_open(&member);
             let change = RunChange {
-                add: vec![add.part.required(client).await?],
+                add: vec![member],
                 ..RunChange::default()
             };
             let run = client.update_run(&add.name, &change).await?;
-            told(&run, output)
+            told(&run, output)?;
+            say_if_open(is_open, output)
         }
         RunCommand::Remove(remove) => {
             let member = remove.part.required(client).await?;
@@ -363,6 +370,21 @@ fn told(run: &Run, output: &mut Output) -> Result<(), Failure> {
         thousands(run.streams),
         length(run)
     ))
+}
+
+fn is_open(member: &RunMember) -> bool {
+    member.range.to_ns.is_none()
+}
+
+/// Whoever names the last two seconds may not expect that the run grows with each recording.
+fn say_if_open(is_open: bool, output: &mut Output) -> Result<(), Failure> {
+    if is_open {
+        output.flush()?;
+        output.note(
+            "the end of this time is open: what is recorded later belongs to the run, too; --to ends it (--to -0s: where what is stored ends now)",
+        );
+    }
+    Ok(())
 }
 
 async fn show(client: &Client, run: &Run, output: &mut Output) -> Result<(), Failure> {

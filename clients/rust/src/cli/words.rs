@@ -31,14 +31,25 @@ const PREFIXES: [(f64, &str); 9] = [
     (1e-15, "f"),
 ];
 
+/// Units that take a prefix: symbols without one.
+const UNITS: [&str; 37] = [
+    "A", "Ah", "B", "Bq", "C", "F", "Gy", "H", "Hz", "J", "K", "N", "Ohm", "Pa", "S", "Sv", "T", "V", "VA", "W", "Wb",
+    "Wh", "bit", "cd", "eV", "g", "kat", "lm", "lx", "m", "mol", "ohm", "rad", "s", "var", "\u{3a9}", "\u{2126}",
+];
+
+/// Not `mA`, which has one; nor `°C`, `%` or `m²`, of which a thousand are not one with a `k`. A product takes that of its first factor.
+fn takes_prefix(unit: &str) -> bool {
+    let first = unit.split(['·', '*', '/', ' ']).next().unwrap_or_default();
+    UNITS.contains(&first)
+}
+
 /// Six significant digits with an SI prefix: `10.2801 µA`.
 pub(super) fn si(value: f64, unit: &str) -> String {
     if !value.is_finite() {
         return "none".into();
     }
     let (scale, prefix) = match unit {
-        "" => (1.0, ""),
-        _ if value == 0.0 => (1.0, ""),
+        _ if value == 0.0 || !takes_prefix(unit) => (1.0, ""),
         _ => PREFIXES
             .into_iter()
             .find(|(scale, _)| value.abs() >= *scale)
@@ -69,6 +80,17 @@ pub(super) struct Scale {
     scale: f64,
     prefix: &'static str,
     decimals: usize,
+    /// What numbers that shall look different are apart.
+    step: f64,
+}
+
+/// That tell numbers so far apart from each other.
+fn decimals(step: f64, max: f64) -> usize {
+    if step > 0.0 && step.is_finite() {
+        (-step.log10()).ceil().clamp(0.0, max) as usize
+    } else {
+        3
+    }
 }
 
 impl Scale {
@@ -90,30 +112,24 @@ impl Scale {
         let largest = finite.fold(0.0f64, |largest, value| largest.max(value.abs()));
         let fits = PREFIXES.into_iter().find(|(scale, _)| largest >= *scale);
         let (scale, prefix) = fits.unwrap_or(if largest == 0.0 { (1.0, "") } else { (1e-15, "f") });
-        let decimals = if step > 0.0 && step.is_finite() {
-            (-(step / scale).log10()).ceil().clamp(0.0, 9.0) as usize
-        } else {
-            3
-        };
         Self {
             scale,
             prefix,
-            decimals,
+            decimals: decimals(step / scale, 9.0),
+            step,
         }
     }
 
-    /// Without a prefix: of what has no unit.
+    /// Without a prefix, where the unit takes none.
     fn bare(self, unit: &str) -> Self {
-        if !unit.is_empty() || self.prefix.is_empty() {
+        if takes_prefix(unit) || self.prefix.is_empty() {
             return self;
         }
-        // Decimals that the prefix stood for.
-        let digits = self.scale.log10().round() as i64;
-        let decimals = (self.decimals as i64 - digits).clamp(0, 18) as usize;
         Self {
             scale: 1.0,
             prefix: "",
-            decimals,
+            decimals: decimals(self.step, 18.0),
+            ..self
         }
     }
 
@@ -217,6 +233,34 @@ mod tests {
         assert_eq!(scale.all_with_unit(&[0.0025], ""), "0.0025");
         assert_eq!(Scale::new(&[12_000.0], 1_000.0).with_unit(12_000.0, ""), "12000");
         assert_eq!(Scale::new(&[], 0.0).with_unit(0.0, "A"), "0.000 A");
+    }
+
+    #[test]
+    fn a_unit_that_has_a_prefix_gets_no_other() {
+        assert_eq!(
+            [
+                si(0.5, "mA"),
+                si(998.393, "uA"),
+                si(1_723.93, "uJ·s"),
+                si(1_500.0, "°C")
+            ],
+            ["0.5 mA", "998.393 uA", "1723.93 uJ·s", "1500 °C"]
+        );
+        assert_eq!(
+            (si(0.5, "A·s"), si(1_500.0, "m/s"), si(1_500.0, "m²")),
+            ("500 mA·s".into(), "1.5 km/s".into(), "1500 m²".into())
+        );
+        assert_eq!(
+            (si(0.5, "%"), si(2e-6, "kWh")),
+            ("0.5 %".into(), "2.00000e-6 kWh".into())
+        );
+        let scale = Scale::new(&[0.5, 0.25], 0.01);
+        assert_eq!(
+            (scale.with_unit(0.5, "mA"), scale.with_unit(0.5, "A")),
+            ("0.50 mA".into(), "500 mA".into())
+        );
+        let scale = Scale::of_four_digits(&[1_234.5, 1.0]);
+        assert_eq!(scale.all_with_unit(&[1_234.5, 1.0], "uA"), "1234 1 uA");
     }
 
     #[test]
