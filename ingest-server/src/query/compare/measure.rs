@@ -15,7 +15,6 @@ use super::super::gaps::Missing;
 use super::super::grid::{Columns, Dated, Grid};
 use super::super::limits;
 use super::super::locate::Located;
-use super::super::plan::Range;
 use super::super::read::Reader;
 use super::super::reading::Reading;
 use super::super::runs::merged;
@@ -95,6 +94,7 @@ pub(super) async fn measure(
         lane: question.axis.map(Lane::new),
     };
     let mut parts: Vec<Part> = Vec::new();
+    let mut times_ns = Vec::new();
     for member in &run.members {
         let mut reading = reader.begin_two().await?;
         let located = reader.locate_in(&mut reading, member).await?;
@@ -109,6 +109,7 @@ pub(super) async fn measure(
                 .await?;
             if is_measured {
                 parts.push(part);
+                times_ns.push(located.times_ns);
             }
         }
         if let Some(reading) = reading {
@@ -127,21 +128,25 @@ pub(super) async fn measure(
             question.signal, run.name
         )));
     }
-    measured.duration_ns = duration_ns(&run, measured.times_ns);
+    measured.duration_ns = duration_ns(&run, &times_ns);
     Ok(measured)
 }
 
-/// Of the times that the run consists of, between its first sample and its last.
-fn duration_ns(run: &RunMembers, (from_ns, to_ns): (i64, i64)) -> u64 {
-    let all = Range {
-        from_ns: Some(from_ns),
-        to_ns: Some(to_ns),
-    };
-    let ranges = run.members.iter().flat_map(|member| &member.ranges);
-    let within = ranges.filter_map(|range| range.within(all)).collect();
-    let lengths = merged(within).into_iter().map(|range| {
-        let (from_ns, to_ns) = (range.from_ns.unwrap_or(from_ns), range.to_ns.unwrap_or(to_ns));
-        to_ns.saturating_sub(from_ns).max(0).cast_unsigned()
+/// Of each of the times that the run consists of, from its first sample to its last.
+fn duration_ns(run: &RunMembers, located: &[(i64, i64)]) -> u64 {
+    let ranges = run.members.iter().flat_map(|member| member.ranges.iter().copied());
+    let lengths = merged(ranges.collect()).into_iter().map(|range| {
+        // A sample may reach out of its time, and so into the next one; its middle does not.
+        let middle = |times: &&(i64, i64)| times.0.midpoint(times.1);
+        let within = located
+            .iter()
+            .filter(|times| range.touches((middle(times), middle(times))));
+        let ends = within
+            .copied()
+            .reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        ends.map_or(0, |(from_ns, to_ns)| {
+            to_ns.saturating_sub(from_ns).max(0).cast_unsigned()
+        })
     });
     lengths.fold(0, u64::saturating_add)
 }
