@@ -8,6 +8,7 @@ import matplotlib as mpl
 import pytest
 
 from tests.support.lab import Lab
+from wavekeep import Client
 
 mpl.use("Agg")
 
@@ -20,6 +21,13 @@ def lab() -> Iterator[Lab]:
         yield running
     finally:
         running.close()
+
+
+@pytest.fixture(scope="module")
+def client(lab: Lab) -> Iterator[Client]:
+    """One for each file's tests."""
+    with Client(lab.url) as one:
+        yield one
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import time_ns
 from typing import Any
@@ -24,12 +24,6 @@ from wavekeep.moments import rfc3339
 DEVICE = "of-catalog"
 OTHER = "of-catalog-2"
 NS = 10**9
-
-
-@pytest.fixture(scope="module")
-def client(lab: Lab) -> Iterator[Client]:
-    with Client(lab.url) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from wavekeep.moments import rfc3339
 from wavekeep.v1 import query_pb2
 
 RUNS = 5
-
-
-@pytest.fixture(scope="module")
-def client(lab: Lab) -> Iterator[Client]:
-    with Client(lab.url) as one:
-        yield one
 
 
 @pytest.fixture(scope="module", autouse=True)

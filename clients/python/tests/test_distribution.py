@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,6 @@ from wavekeep.v1 import query_pb2
 
 SHARES = (99, 0, 1, 50, 99.9, 100)
 BINS = 40
-
-
-@pytest.fixture(scope="module")
-def client(lab: Lab) -> Iterator[Client]:
-    with Client(lab.url) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

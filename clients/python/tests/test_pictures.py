@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,6 @@ from wavekeep import Client, NewMember
 from wavekeep.v1 import query_pb2, stream_pb2
 
 TRACE = min(folder.parent for folder in DATA.glob("mlperf_tiny_*/*/trace1-energy.bin")) / "trace1-energy.bin"
-
-
-@pytest.fixture(scope="module")
-def client(lab: Lab) -> Iterator[Client]:
-    with Client(lab.url) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

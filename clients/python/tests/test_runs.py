@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,6 @@ DEVICE = "of-runs"
 # Seconds after the start, with markers in and around them.
 TIMES = ((1.0, 4.0), (6.5, 12.25))
 NS = 10**9
-
-
-@pytest.fixture(scope="module")
-def client(lab: Lab) -> Iterator[Client]:
-    with Client(lab.url) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

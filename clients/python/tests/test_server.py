@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,6 @@ from wavekeep import Client, Columns, Samples, errors
 
 RATE_HZ = 100_000
 SPEC = f"js220,rate={RATE_HZ},seed=7"
-
-
-@pytest.fixture(scope="module")
-def client(lab: Lab) -> Iterator[Client]:
-    with Client(lab.url) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")
