@@ -36,11 +36,7 @@ pub(super) async fn require_device(reading: &mut Reading, name: &str) -> Result<
         return Ok(());
     }
     let names = read_stream::device_names(connection, limits::NAMES_COMPARED_MAX).await?;
-    Err(QueryError::Unknown {
-        kind: "device",
-        name: name.to_owned(),
-        nearest: nearest(name, names),
-    })
+    Err(unknown("device", name, names))
 }
 
 /// The error that says which run may have been meant, where there is none of this name.
@@ -50,11 +46,15 @@ pub(super) async fn require_run(reading: &mut Reading, name: &str) -> Result<(),
         return Ok(());
     }
     let names = read_run::names(connection, limits::NAMES_COMPARED_MAX).await?;
-    Err(QueryError::Unknown {
-        kind: "run",
+    Err(unknown("run", name, names))
+}
+
+fn unknown(kind: &'static str, name: &str, names: Vec<String>) -> QueryError {
+    QueryError::Unknown {
+        kind,
         name: name.to_owned(),
         nearest: nearest(name, names),
-    })
+    }
 }
 
 /// A filter may demand a label that nothing has yet, unless there is one that is written alike.
