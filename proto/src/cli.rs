@@ -5,10 +5,13 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Command, CommandFactory, Parser};
+use clap::{Arg, Args, Command, CommandFactory, Parser, ValueHint};
 use clap_complete::Shell;
 
 use crate::nearest::{misspelt, nearest};
+
+/// Values that are files, in whichever type they are read.
+const PATHS: [&str; 3] = ["FILE", "DIR", "PATH"];
 
 /// Usage errors end the process with 2, after one sentence.
 #[must_use]
@@ -75,7 +78,7 @@ impl Completions {
     }
 
     fn script<P: CommandFactory>(&self) -> Vec<u8> {
-        let mut command = P::command();
+        let mut command = with_hints(P::command());
         let name = command.get_name().to_owned();
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, &name, &mut script);
@@ -97,6 +100,52 @@ impl Completions {
 A shell that is started afterwards has them."
         )
     }
+}
+
+/// Where an option wants a name or a number, no shell offers files.
+fn with_hints(command: Command) -> Command {
+    let is_open = |argument: &Arg| {
+        let mut names = argument.get_value_names().unwrap_or_default().iter();
+        argument.get_action().takes_values()
+            && argument.get_possible_values().is_empty()
+            && argument.get_value_hint() == ValueHint::Unknown
+            && !names.any(|name| PATHS.contains(&name.as_str()))
+    };
+    let hinted = command.mut_args(|argument| {
+        if is_open(&argument) {
+            argument.value_hint(ValueHint::Other)
+        } else {
+            argument
+        }
+    });
+    hinted.mut_subcommands(with_hints)
+}
+
+/// What every program promises of each of its commands: examples of itself, and a variable for each option. What is not so, in sentences;
+/// for their tests.
+#[must_use]
+pub fn broken_promises<P: CommandFactory>() -> Vec<String> {
+    fn check(command: &Command, path: &str, broken: &mut Vec<String>) {
+        let path = format!("{path} {}", command.get_name()).trim().to_owned();
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        if !(help.contains("Example") && help.contains(&path)) {
+            broken.push(format!("`{path} --help` has no example of it"));
+        }
+        for argument in command.get_arguments() {
+            let Some(option) = argument.get_long() else { continue };
+            let variable = argument.get_env().and_then(|name| name.to_str());
+            let is_plain = ["help", "version"].contains(&option);
+            if !is_plain && !variable.is_some_and(|name| name.starts_with("WAVEKEEP_")) {
+                broken.push(format!("--{option} of `{path}` has no variable WAVEKEEP_…"));
+            }
+        }
+        for inner in command.get_subcommands() {
+            check(inner, &path, broken);
+        }
+    }
+    let mut broken = Vec::new();
+    check(&P::command(), "", &mut broken);
+    broken
 }
 
 /// clap_complete 4.6 calls the commands of a program with a hyphen by two names: it goes on from `a__b`, and knows what comes

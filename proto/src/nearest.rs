@@ -1,7 +1,9 @@
 //! The name that somebody may have meant.
 
-/// Insertions, deletions, replacements and swaps of neighbours that make one of the other.
-fn edits(one: &[char], other: &[char]) -> usize {
+/// Insertions, deletions, replacements and swaps of neighbouring letters that make one of the other.
+#[must_use]
+pub fn edits(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
     let mut before_last: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=other.len()).collect();
     for (row, here) in one.iter().enumerate() {
@@ -22,12 +24,13 @@ fn edits(one: &[char], other: &[char]) -> usize {
 /// The name that is written most like `name`, if at most a third of it differs. Case counts for nothing.
 #[must_use]
 pub fn nearest(name: &str, names: impl IntoIterator<Item = String>) -> Option<String> {
-    let letters = |text: &str| text.to_lowercase().chars().collect::<Vec<_>>();
-    let wanted = letters(name);
+    let wanted = name.to_lowercase();
+    let letters = |text: &str| text.chars().count();
     let distance = |known: String| {
-        let letters = letters(&known);
-        let differing = edits(&wanted, &letters);
-        let near = differing <= wanted.len().max(letters.len()).div_ceil(3) || letters.starts_with(&wanted);
+        let lowered = known.to_lowercase();
+        let differing = edits(&wanted, &lowered);
+        let a_third = letters(&wanted).max(letters(&lowered)).div_ceil(3);
+        let near = differing <= a_third || lowered.starts_with(&wanted);
         (near && !wanted.is_empty()).then_some((differing, known))
     };
     names.into_iter().filter_map(distance).min().map(|(_, known)| known)
@@ -37,11 +40,10 @@ pub fn nearest(name: &str, names: impl IntoIterator<Item = String>) -> Option<St
 /// with a slip of the pen must not be passed over in silence; other programs' variables are not our business.
 #[must_use]
 pub fn misspelt(set: impl IntoIterator<Item = String>, read: &[String]) -> Option<(String, String)> {
-    let letters = |text: &str| text.chars().collect::<Vec<_>>();
     set.into_iter()
         .filter(|name| name.starts_with("WAVEKEEP_") && !read.contains(name))
         .find_map(|name| {
-            let meant = read.iter().find(|known| edits(&letters(&name), &letters(known)) == 1)?;
+            let meant = read.iter().find(|known| edits(&name, known) == 1)?;
             Some((name, meant.clone()))
         })
 }
@@ -83,11 +85,10 @@ mod tests {
 
     #[test]
     fn edits_are_counted() {
-        let count = |one: &str, other: &str| {
-            let letters = |text: &str| text.chars().collect::<Vec<_>>();
-            edits(&letters(one), &letters(other))
-        };
-        assert_eq!((count("", "abc"), count("abc", ""), count("abc", "abc")), (3, 3, 0));
-        assert_eq!((count("kitten", "sitting"), count("ab", "ba")), (3, 1));
+        assert_eq!((edits("", "abc"), edits("abc", ""), edits("abc", "abc")), (3, 3, 0));
+        assert_eq!(
+            (edits("kitten", "sitting"), edits("ab", "ba"), edits("ä", "ö")),
+            (3, 1, 1)
+        );
     }
 }

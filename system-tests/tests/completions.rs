@@ -19,8 +19,10 @@ fn offered(script: &str, line: &str) -> Vec<String> {
     let program = line.split(' ').next().unwrap();
     let words: Vec<String> = line.split(' ').map(|word| format!("'{word}'")).collect();
     // The function is the one that the script registers for the program.
+    // `compopt` is for a shell in which somebody presses tab.
     let asked = format!(
         "{script}
+        compopt() {{ :; }}
         registered=$(complete -p {program}); function=${{registered#*-F }}; function=${{function%% *}}
         COMP_WORDS=({}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
         $function {program} \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"
@@ -85,6 +87,21 @@ fn bash_completes_every_program_at_every_level() {
             assert!(line.ends_with(' ') || offered.len() == 1, "{line}: {offered:?}");
         }
     }
+}
+
+#[test]
+fn no_file_is_offered_where_a_name_or_a_time_is_wanted() {
+    let script = script("wavekeep", "bash");
+    for line in [
+        "wavekeep stats --device ",
+        "wavekeep stats --from ",
+        "wavekeep run create --label ",
+    ] {
+        assert_eq!(offered(&script, line), [""], "{line}");
+    }
+    // Here, the folder of this test.
+    let files = offered(&script, "wavekeep export --output ");
+    assert!(files.iter().any(|name| name == "Cargo.toml"), "{files:?}");
 }
 
 #[test]

@@ -366,18 +366,12 @@ fn init_logs(cli: &Cli) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use wavekeep_proto::cli::broken_promises;
 
     use super::*;
 
     #[test]
-    fn every_command_shows_examples_of_itself() {
-        fn check(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name()).trim().to_owned();
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example") && help.contains(&path), "{path}: {help:?}");
-            command.get_subcommands().for_each(|inner| check(inner, &path));
-        }
-        check(&Cli::command(), "");
+    fn every_command_has_examples_and_every_option_a_variable() {
+        assert_eq!(broken_promises::<Cli>(), Vec::<String>::new());
     }
 }

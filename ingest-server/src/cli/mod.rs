@@ -107,6 +107,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use wavekeep_proto::cli::broken_promises;
 
     use super::*;
 
@@ -116,31 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_shows_examples_of_itself() {
-        fn check(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name()).trim().to_owned();
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example") && help.contains(&path), "{path}: {help:?}");
-            command.get_subcommands().for_each(|inner| check(inner, &path));
-        }
-        check(&Cli::command(), "");
-    }
-
-    #[test]
-    fn every_option_has_an_environment_variable() {
-        fn check(command: &clap::Command) {
-            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
-                let id = argument.get_id().as_str();
-                let plain = ["help", "version"].contains(&id);
-                let variable = argument.get_env().map(|name| name.to_string_lossy().into_owned());
-                assert!(
-                    plain || variable.is_some_and(|name| name.starts_with("WAVEKEEP_")),
-                    "--{id} of {}",
-                    command.get_name()
-                );
-            }
-            command.get_subcommands().for_each(check);
-        }
-        check(&Cli::command());
+    fn every_command_has_examples_and_every_option_a_variable() {
+        assert_eq!(broken_promises::<Cli>(), Vec::<String>::new());
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use wavekeep::proto::id::StreamId;
+use wavekeep::proto::nearest::edits;
 use wavekeep::time::Moment;
 use wavekeep::{Client, Error, NewRun, RunMember, TimeRange};
 
@@ -145,23 +146,8 @@ fn require_columns(names: &csv::StringRecord) -> Result<usize, String> {
 fn meant(name: &str) -> Option<&'static str> {
     let name = name.to_lowercase();
     let other = MEANT.iter().find(|(other, _)| *other == name).map(|(_, known)| *known);
-    let is_meant =
-        |known: &&&str| name == **known || (known.len() >= MISSPELT_LETTERS_MIN && is_one_edit(&name, known));
+    let is_meant = |known: &&&str| name == **known || (known.len() >= MISSPELT_LETTERS_MIN && edits(&name, known) == 1);
     other.or_else(|| KNOWN.iter().find(is_meant).copied())
-}
-
-/// Is a letter missing, too much, another one, or swapped with the next?
-fn is_one_edit(one: &str, other: &str) -> bool {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let begins = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
-    let (one, other) = (&one[begins..], &other[begins..]);
-    let ends = one.iter().rev().zip(other.iter().rev());
-    let ends = ends.take_while(|(one, other)| one == other).count();
-    match (&one[..one.len() - ends], &other[..other.len() - ends]) {
-        ([_], [] | [_]) | ([], [_]) => true,
-        ([a, b], [c, d]) => (a, b) == (d, c),
-        _ => false,
-    }
 }
 
 /// What earlier rows said of each run, and in which line: a run has each of it once.
