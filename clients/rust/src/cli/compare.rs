@@ -15,6 +15,9 @@ use super::waveform::look;
 use super::words::{duration, si, thousands};
 use super::{height, within};
 
+/// Smaller probabilities are said to be smaller than this.
+const P_SHOWN_MIN: f64 = 0.0001;
+
 pub(super) const EXAMPLES: &str = "Examples:
   wavekeep compare night-1 night-2
   wavekeep compare --first algorithm=A --second algorithm=B
@@ -172,11 +175,22 @@ fn lines(comparison: &Comparison) -> Vec<String> {
     let mut lines = vec![group(&comparison.first), group(&comparison.second)];
     if let Some(welch) = comparison.difference.welch {
         lines.push(format!(
-            "  Welch's t = {:.4}, {:.4} degrees of freedom, p = {:.4}",
-            welch.t, welch.degrees_of_freedom, welch.p
+            "  Welch's t = {:.4}, {:.4} degrees of freedom, p {}",
+            welch.t,
+            welch.degrees_of_freedom,
+            probability(welch.p)
         ));
     }
     lines
+}
+
+/// No p is zero.
+fn probability(p: f64) -> String {
+    if p < P_SHOWN_MIN {
+        format!("< {P_SHOWN_MIN}")
+    } else {
+        format!("= {p:.4}")
+    }
 }
 
 fn table(comparison: &Comparison, output: &mut Output) -> Result<(), Failure> {
