@@ -269,6 +269,67 @@ async fn markers_are_listed_where_they_stand_and_those_of_chunks_stay_as_they_ar
 }
 
 #[tokio::test]
+async fn markers_that_were_added_are_taken_away_and_those_of_chunks_are_not() {
+    let (asker, stream) = with_device().await;
+    let markers: Vec<v1::AddedMarker> = [1, 2]
+        .map(|number| v1::AddedMarker {
+            id: vec![number; 16].into(),
+            device: "js220-001".into(),
+            time_ns: NOVEMBER_2026_NS,
+            format: v1::MarkerFormat::Text as i32,
+            content: b"boot".to_vec().into(),
+            ..v1::AddedMarker::default()
+        })
+        .into();
+    let mut catalog = asker.catalog.clone();
+    let workspace = asker.workspace();
+    let request = v1::AddMarkersRequest { workspace, markers };
+    assert_eq!(
+        catalog
+            .add_markers(request.clone())
+            .await
+            .expect("they are added")
+            .into_inner()
+            .added,
+        2
+    );
+    let remove = async |ids: Vec<Vec<u8>>| {
+        let ids = ids.into_iter().map(Into::into).collect();
+        let workspace = asker.workspace();
+        let answer = asker
+            .catalog
+            .clone()
+            .remove_markers(v1::RemoveMarkersRequest { workspace, ids })
+            .await;
+        answer.map(|answer| answer.into_inner().removed)
+    };
+    let refused = remove(vec![vec![2; 16], vec![2; 15]]).await;
+    assert_refused(refused, Code::InvalidArgument, "an id of 16 random bytes");
+    let too_many = remove(vec![vec![2; 16]; 1001]).await;
+    assert_refused(too_many, Code::InvalidArgument, "at most 1000 markers");
+    // One that is there, one that is not, and one twice.
+    assert_eq!(
+        remove(vec![vec![2; 16], vec![3; 16], vec![2; 16]])
+            .await
+            .expect("it is removed"),
+        1
+    );
+    assert_eq!(remove(vec![vec![2; 16]]).await.expect("it is gone"), 0);
+    let left = asker.markers(by_stream(&stream)).await.expect("an answer");
+    let left: Vec<&[u8]> = left.iter().map(|marker| &marker.added_id[..]).collect();
+    assert_eq!(left, [&b""[..], &[1; 16]], "that of the chunk, and the other one");
+    assert_eq!(
+        catalog
+            .add_markers(request)
+            .await
+            .expect("it is added anew")
+            .into_inner()
+            .added,
+        1
+    );
+}
+
+#[tokio::test]
 async fn a_marker_that_a_successor_has_is_listed_once() {
     let asker = Asker::new().await;
     let mut first = Stream::new();

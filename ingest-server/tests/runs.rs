@@ -139,6 +139,68 @@ async fn two_times_in_one_chunk_are_read_apart_and_the_chunk_is_listed_once() {
 }
 
 #[tokio::test]
+async fn a_listed_stream_says_what_of_it_is_selected_and_of_which_runs_it_is() {
+    let asker = Asker::new().await;
+    let mut stream = Stream::new();
+    let rows = counting(&mut stream);
+    asker.store(&stream, rows).await;
+    let range = |(from, to): (i64, i64)| v1::TimeRange {
+        from_ns: at(from),
+        to_ns: at(to),
+    };
+    let times = [
+        ("night, 1", [(150, 300), (250, 400)]),
+        ("night, 2", [(400, 500), (5_000, 6_000)]),
+    ];
+    for (name, times) in times {
+        let members = times.map(|(from, to)| between(by_device("js220-001"), at(from), at(to)));
+        let labels = [("operator", name)];
+        asker
+            .create_run(run(name, &labels), members.to_vec())
+            .await
+            .expect("it is made");
+    }
+    let filtered = |filter: &str| v1::Selection {
+        filter: filter.into(),
+        ..v1::Selection::default()
+    };
+    let of = async |selection: v1::Selection| {
+        let answer = asker.selected(selection, true).await.expect("an answer");
+        let ranges: Vec<_> = answer.streams.into_iter().map(|stream| stream.ranges).collect();
+        let operators = answer.runs.iter().map(|run| run.labels["operator"].clone());
+        (ranges, operators.collect::<Vec<_>>())
+    };
+    assert_eq!(
+        of(by_run("night, 1")).await,
+        (vec![vec![range((150, 400))]], vec!["night, 1".into()])
+    );
+    // Times of several runs that meet are one; nothing is stored of the last.
+    let both = of(filtered("run~night*")).await;
+    assert_eq!(
+        both,
+        (
+            vec![vec![range((150, 500))]],
+            vec!["night, 1".into(), "night, 2".into()]
+        )
+    );
+    let second = of(filtered("run~night* run!=\"night, 1\"")).await;
+    assert_eq!(second, (vec![vec![range((400, 500))]], vec!["night, 2".into()]));
+    let cut = of(between(by_run("night, 1"), at(200), None)).await;
+    assert_eq!(cut.0, [[range((200, 400))]]);
+    // Where no run is named, all that is asked for is selected.
+    assert_eq!(
+        of(by_device("js220-001")).await,
+        (vec![vec![v1::TimeRange::default()]], vec![])
+    );
+    assert_eq!(
+        of(between(by_device("js220-001"), at(1), at(2))).await.0,
+        [[range((1, 2))]]
+    );
+    let unasked = asker.selected(by_run("night, 1"), false).await.expect("an answer");
+    assert!(unasked.runs.is_empty());
+}
+
+#[tokio::test]
 async fn streams_recorded_for_a_run_and_times_added_to_it_are_its_members() {
     let asker = Asker::new().await;
     let (mut recorded, mut other) = (Stream::new(), changed(|definition| definition.device = "ppk2".into()));

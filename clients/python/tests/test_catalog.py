@@ -6,6 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import time_ns
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 from tests.support.double import Script, serving
 from tests.support.lab import Lab, free_port
 from tests.test_client import details
-from wavekeep import Client, Member, NewMember, NewRun, Run, Stream, catalog, errors, limits
+from wavekeep import Client, Marker, Member, NewMember, NewRun, Run, Stream, catalog, errors, limits
 from wavekeep.moments import rfc3339
 
 DEVICE = "of-catalog"
@@ -344,6 +345,25 @@ def test_a_marker_is_of_now_or_of_a_time_before_the_end(client: Client, stream: 
     assert stream.last_time_ns is not None
     assert client.mark("then", device=DEVICE, time="-1s").time_ns == stream.last_time_ns - NS
     assert "then" in [str(one) for one in client.markers(run="of-catalog-recorded")]
+
+
+def test_a_marker_that_was_added_is_taken_away(lab: Lab, client: Client, stream: Stream, start_ns: int) -> None:
+    def noted() -> list[Marker]:
+        return [one for one in client.markers(device=DEVICE) if one.content == "to be gone"]
+
+    one, other, last = (client.mark("to be gone", device=DEVICE, time=start_ns + at, y=0.0) for at in range(3))
+    assert noted() == [one, other, last]
+    assert client.unmark(other) == 1
+    assert client.unmark([other]) == 0, "it is gone already"
+    assert noted() == [one, last]
+    captured = replace(one, id=None, stream=stream.id, sample=0)
+    with pytest.raises(errors.InvalidQuestion, match="came with the samples"):
+        client.unmark([one, captured])
+    assert one.id is not None
+    lab.command_line("unmark", one.id.hex[:8])
+    assert noted() == [last]
+    assert client.unmark(marker for marker in (one, last)) == 1
+    assert noted() == []
 
 
 def test_a_marker_is_added_once_by_its_id(client: Client, stream: Stream, start_ns: int) -> None:

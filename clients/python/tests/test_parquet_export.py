@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.lab import Lab
+from wavekeep import Client
 
 RATE = 200_000
 SPEC = f"js220,rate={RATE},seed=11,loss=1e-5"
@@ -60,6 +62,40 @@ def test_metadata_says_whose_samples_they_are_and_what_is_missing(lab: Lab, devi
     gaps = json.loads(facts["wavekeep.gaps"])
     assert sum(gap["count"] for gap in gaps) == listed["gap_sample_count"] > 0
     assert file.metadata.num_rows == listed["sample_count"]
+
+
+def runs_of(path: Path) -> list[dict[str, Any]] | None:
+    metadata = pq.ParquetFile(path).metadata.metadata
+    return json.loads(metadata[b"wavekeep.runs"]) if b"wavekeep.runs" in metadata else None
+
+
+def test_metadata_has_the_labels_that_a_run_was_given_afterwards(lab: Lab, device: str, client: Client, tmp_path: Path) -> None:
+    (stream,) = client.streams(device=device)
+    assert stream.first_time_ns is not None
+    names = ["parquet, first", "parquet, last"]
+    for name, second, operator in zip(names, (0, 2), "AB", strict=True):
+        start = stream.first_time_ns + second * 1_000_000_000
+        labels = {"operator": operator}
+        client.create_run(name, device=device, start=start, end=start + 1_000_000_000, labels=labels, note="by hand")
+    first = {"run": names[0], "labels": {"operator": "A"}, "note": "by hand", "parent": None}
+    path = tmp_path / "run.parquet"
+    lab.command_line("export", "--run", names[0], "--gaps", "skip", "--format", "parquet", "--output", str(path))
+    assert runs_of(path) == [first]
+    both = tmp_path / "both.parquet"
+    lab.command_line("export", "--filter", "run~parquet*", "--gaps", "skip", "--format", "parquet", "--output", str(both))
+    assert [run["labels"]["operator"] for run in runs_of(both) or []] == ["A", "B"]
+    plain = tmp_path / "plain.parquet"
+    lab.export_to(plain, "parquet", device, "--gaps", "skip")
+    assert runs_of(plain) is None, "no run was asked for"
+    # Of a directory, each file has those that it has something of.
+    folder = tmp_path / "directory"
+    select = ["--filter", "run~parquet*", "--gaps", "skip", "--file-seconds", "1"]
+    lab.command_line("export", *select, "--format", "parquet", "--output", f"{folder}/")
+    files = sorted(folder.rglob("*.parquet"))
+    named = [[run["run"] for run in runs_of(file) or []] for file in files]
+    assert named[0] == names[:1]
+    assert named[-1] == names[1:]
+    assert sum(pq.ParquetFile(file).metadata.num_rows for file in files) == pq.ParquetFile(both).metadata.num_rows
 
 
 def test_filled_gaps_are_null(lab: Lab, device: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ use wavekeep_proto::{limits as proto_limits, v1};
 use crate::limits;
 use crate::{
     Accounts, ChunkOrder, Chunks, Comparison, Device, Distribution, Error, Gaps, Groups, Imported, Markers, NewMarker,
-    NewRun, Run, RunChange, Selection, Statistics, StreamInfo, Tail, TailFrom, Waveform,
+    NewRun, Run, RunChange, Selected, Selection, Statistics, StreamInfo, Tail, TailFrom, Waveform,
 };
 
 /// Asks one workspace of one server. Clones share the connection.
@@ -53,17 +53,23 @@ impl Client {
 
     /// The streams of a selection, in order of time. Those that have no sample in its range are not among them.
     pub async fn streams(&self, selection: &Selection) -> Result<Vec<StreamInfo>, Error> {
+        let answer = self.list_streams(selection, false).await?;
+        answer.streams.into_iter().map(StreamInfo::from_wire).collect()
+    }
+
+    /// The same, with what of each stream is selected, and, if they are wanted, the runs that the selection names.
+    pub async fn selected(&self, selection: &Selection, with_runs: bool) -> Result<Selected, Error> {
+        Selected::from_wire(self.list_streams(selection, with_runs).await?)
+    }
+
+    async fn list_streams(&self, selection: &Selection, with_runs: bool) -> Result<v1::ListStreamsResponse, Error> {
         let request = v1::ListStreamsRequest {
             workspace: self.workspace.clone(),
             selection: Some(selection.to_wire()),
+            with_runs,
         };
-        let answer = self.query.clone().list_streams(request).await.map_err(self.refused())?;
-        answer
-            .into_inner()
-            .streams
-            .into_iter()
-            .map(StreamInfo::from_wire)
-            .collect()
+        let answer = self.query.clone().list_streams(request).await;
+        Ok(answer.map_err(self.refused())?.into_inner())
     }
 
     /// The stored chunks of a selection without their samples, or with the first few.
@@ -153,6 +159,16 @@ impl Client {
         };
         let answer = self.catalog.clone().add_markers(request).await;
         Ok(answer.map_err(self.refused())?.into_inner().added)
+    }
+
+    /// Removes markers that were added, by their ids; how many of them were there. At most 1,000.
+    pub async fn remove_markers(&self, ids: &[[u8; 16]]) -> Result<u64, Error> {
+        let request = v1::RemoveMarkersRequest {
+            workspace: self.workspace.clone(),
+            ids: ids.iter().map(|id| id.to_vec().into()).collect(),
+        };
+        let answer = self.catalog.clone().remove_markers(request).await;
+        Ok(answer.map_err(self.refused())?.into_inner().removed)
     }
 
     /// The markers of a selection: stream by stream, and at last those that were added. An added one belongs to a device at any time,

@@ -80,7 +80,7 @@ pub use listing::{ChunkInfo, ChunkOrder, Chunks, Device, FirstSamples, Gap, Gaps
 pub use manifest::StreamManifest;
 pub use markers::{ListedMarker, MarkerOrigin, Markers, NewMarker};
 pub use runs::{Imported, MemberOf, NewRun, Run, RunChange, RunMember};
-pub use selection::{Selection, TimeRange};
+pub use selection::{Selected, SelectedStream, Selection, TimeRange};
 pub use statistics::{Distribution, Histogram, Statistics};
 pub use stream_info::StreamInfo;
 pub use tail::{Committed, Cursor, Cursors, Tail, TailFrom};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::v1;
 
-use crate::{Error, TimeRange};
+use crate::{Error, StreamInfo, TimeRange};
 
 /// Whose time is part of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +47,7 @@ impl RunMember {
                 MemberOf::Device(name) => What::Device(name.clone()),
                 MemberOf::Stream(id) => What::StreamId(id.to_vec().into()),
             }),
-            range: Some(v1::TimeRange {
-                from_ns: self.range.from_ns,
-                to_ns: self.range.to_ns,
-            }),
+            range: Some(self.range.to_wire()),
             ..v1::Selection::default()
         }
     }
@@ -64,11 +61,7 @@ impl RunMember {
             }
             Some(What::Run(_)) | None => return Err(Error::Malformed("a run's member")),
         };
-        let range = wire.range.unwrap_or_default();
-        let range = TimeRange {
-            from_ns: range.from_ns,
-            to_ns: range.to_ns,
-        };
+        let range = TimeRange::from_wire(wire.range.unwrap_or_default());
         Ok(Self { of, range })
     }
 }
@@ -107,6 +100,20 @@ pub struct Run {
 }
 
 impl Run {
+    /// Is any of this time of the stream part of it? From ≤ t < to, in nanoseconds.
+    #[must_use]
+    pub fn covers(&self, stream: &StreamInfo, (from_ns, to_ns): (i64, i64)) -> bool {
+        let is_of_it = |of: &MemberOf| match of {
+            MemberOf::Device(name) => *name == stream.definition.device,
+            MemberOf::Stream(id) => *id == stream.id(),
+        };
+        let touches = |range: TimeRange| {
+            range.from_ns.is_none_or(|start| start < to_ns) && range.to_ns.is_none_or(|end| from_ns < end)
+        };
+        let mut members = self.members.iter();
+        self.name == stream.run || members.any(|member| is_of_it(&member.of) && touches(member.range))
+    }
+
     pub(crate) fn from_wire(wire: v1::Run) -> Result<Self, Error> {
         let members = wire.members.into_iter().map(RunMember::from_wire);
         Ok(Self {

@@ -3,7 +3,7 @@
 use wavekeep_proto::id::StreamId;
 use wavekeep_proto::v1;
 
-use crate::StreamInfo;
+use crate::{Error, Run, StreamInfo};
 
 /// A range of UTC time: `from_ns` ≤ t < `to_ns`, in nanoseconds since 1970. What is unset is open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -12,6 +12,70 @@ pub struct TimeRange {
     pub from_ns: Option<i64>,
     /// The first that no longer does.
     pub to_ns: Option<i64>,
+}
+
+impl TimeRange {
+    pub(crate) fn from_wire(wire: v1::TimeRange) -> Self {
+        let v1::TimeRange { from_ns, to_ns } = wire;
+        Self { from_ns, to_ns }
+    }
+
+    pub(crate) fn to_wire(self) -> v1::TimeRange {
+        let Self { from_ns, to_ns } = self;
+        v1::TimeRange { from_ns, to_ns }
+    }
+}
+
+/// A stream, and what is selected of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelectedStream {
+    /// The stream.
+    pub info: StreamInfo,
+    /// At least one, in order and apart from each other: of a selection that names runs, what lies in their times.
+    pub ranges: Vec<TimeRange>,
+}
+
+impl SelectedStream {
+    /// From when to when something of it may be stored, in each of its ranges; in nanoseconds.
+    pub fn times_ns(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let stored = self.info.first_time_ns.zip(self.info.last_time_ns);
+        let within = move |range: &TimeRange| {
+            let (first, last) = stored?;
+            let from = range.from_ns.map_or(first, |from| from.max(first));
+            Some((from, range.to_ns.map_or(last, |to| to.min(last))))
+        };
+        self.ranges.iter().filter_map(within)
+    }
+}
+
+/// What a selection consists of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selected {
+    /// In order of time. Those that have no sample in its range are not among them.
+    pub streams: Vec<SelectedStream>,
+    /// The runs that it names, if they were wanted; also those of which nothing lies in its range.
+    pub runs: Vec<Run>,
+}
+
+impl Selected {
+    pub(crate) fn from_wire(wire: v1::ListStreamsResponse) -> Result<Self, Error> {
+        let stream = |mut wire: v1::StreamInfo| {
+            let ranges = std::mem::take(&mut wire.ranges).into_iter();
+            let ranges: Vec<TimeRange> = ranges.map(TimeRange::from_wire).collect();
+            // One that does not say what is selected must not pass for one of which all is.
+            if ranges.is_empty() {
+                return Err(Error::Malformed(
+                    "a listed stream has no range: the server is an older one",
+                ));
+            }
+            let info = StreamInfo::from_wire(wire)?;
+            Ok(SelectedStream { info, ranges })
+        };
+        Ok(Self {
+            streams: wire.streams.into_iter().map(stream).collect::<Result<_, _>>()?,
+            runs: wire.runs.into_iter().map(Run::from_wire).collect::<Result<_, _>>()?,
+        })
+    }
 }
 
 /// Whose samples.

@@ -25,6 +25,7 @@ struct Seen {
     updated: Arc<Mutex<Vec<v1::UpdateRunRequest>>>,
     imported: Arc<Mutex<Vec<v1::ImportRunsRequest>>>,
     marked: Arc<Mutex<Vec<v1::AddMarkersRequest>>>,
+    unmarked: Arc<Mutex<Vec<v1::RemoveMarkersRequest>>>,
     /// Entries of an import from this one on are refused.
     refuse_from: Option<usize>,
 }
@@ -79,6 +80,15 @@ impl Catalog for Seen {
         let added = request.markers.len() as u64;
         self.marked.lock().expect("not poisoned").push(request);
         Ok(Response::new(v1::AddMarkersResponse { added }))
+    }
+    async fn remove_markers(
+        &self,
+        request: Request<v1::RemoveMarkersRequest>,
+    ) -> Result<Response<v1::RemoveMarkersResponse>, Status> {
+        let request = request.into_inner();
+        let removed = request.ids.len() as u64;
+        self.unmarked.lock().expect("not poisoned").push(request);
+        Ok(Response::new(v1::RemoveMarkersResponse { removed }))
     }
 }
 
@@ -413,6 +423,55 @@ async fn markers_are_listed_in_order_of_time_whatever_they_hold() {
         (START_NS, 7, &b"a note"[..])
     );
     assert_eq!(marker.id.len(), 16);
+}
+
+#[tokio::test]
+async fn a_marker_that_was_added_is_taken_away_by_the_beginning_of_its_id() {
+    let listed = |id: &[u8], content: &'static [u8]| v1::ListedMarker {
+        device: "js220-001".into(),
+        time_ns: START_NS,
+        format: v1::MarkerFormat::Text as i32,
+        content: content.into(),
+        added_id: id.to_vec().into(),
+        stream_id: if id.is_empty() { vec![1; 16] } else { Vec::new() }.into(),
+        ..v1::ListedMarker::default()
+    };
+    let mut other = [0xab; 16];
+    other[2] = 0;
+    let answer = Script {
+        markers: vec![
+            listed(&[], b"captured"),
+            listed(&[0xab; 16], b"boot"),
+            listed(&other, b"boot"),
+        ],
+        ..Script::default()
+    };
+    let seen = Seen::default();
+    let server = serve(answer, seen.clone()).await;
+    let ran = run_at(&server, &["unmark", "ABAB00"]).await;
+    let id = format!("abab00{}", "ab".repeat(13));
+    assert_eq!(
+        ok(&ran),
+        format!("unmarked {id} of js220-001 at 2026-11-23T00:00:00Z: boot\n")
+    );
+    let removed = take(&seen.unmarked).remove(0).ids;
+    assert_eq!((removed.len(), &removed[0][..]), (1, &other[..]));
+    // A whole id is not looked for.
+    let both = ["--json", "unmark", "abab00", &"CD".repeat(16), "abab00a"];
+    let said = ok(&run_at(&server, &both).await).to_owned();
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.contains(&"cd".repeat(16)), "{said}");
+    assert_eq!(take(&seen.unmarked)[1].ids, [other.to_vec(), vec![0xcd; 16]]);
+    for (words, why) in [
+        (["abab00", "abab"], "several markers begin with abab: give more digits"),
+        (["abab00", "0101"], "no marker that was added begins with 0101"),
+        (["abab00", "boot"], "\"boot\" is no marker's id"),
+        (["abab00", "aba"], "at least the first 4"),
+    ] {
+        let ran = run_at(&server, &[&["unmark"][..], &words].concat()).await;
+        assert!(ran.code != Some(0) && ran.err.contains(why), "{words:?}: {}", ran.err);
+    }
+    assert_eq!(take(&seen.unmarked).len(), 2, "all of them, or none");
 }
 
 /// A stream of a run comes once for each range; each is held against its own.

@@ -15,6 +15,8 @@ use super::error::{CatalogError, Why};
 use super::limits;
 use crate::store::read_run::{MemberOf, RunMember, RunRow};
 
+const MARKER_ID_BYTES: usize = 16;
+
 /// What is to become of a run. What is unset stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Change {
@@ -228,13 +230,33 @@ pub(super) struct Marker {
     pub(super) content: Bytes,
 }
 
+fn few_markers(count: usize) -> Result<(), Why> {
+    let max = proto_limits::MARKERS_MAX;
+    if count > max {
+        let sentence = format!("at most {max} markers are added or removed at a time: send them in parts");
+        return Err(Why::Invalid(sentence));
+    }
+    Ok(())
+}
+
+fn marker_id(id: &[u8]) -> Result<(), Why> {
+    if id.len() != MARKER_ID_BYTES {
+        let sentence = format!("a marker that is added has an id of {MARKER_ID_BYTES} random bytes");
+        return Err(Why::Invalid(sentence));
+    }
+    Ok(())
+}
+
+/// Of markers that are to be removed.
+pub(super) fn marker_ids(ids: &[Bytes]) -> Result<Vec<&[u8]>, Why> {
+    few_markers(ids.len())?;
+    ids.iter().try_for_each(|id| marker_id(id))?;
+    Ok(ids.iter().map(AsRef::as_ref).collect())
+}
+
 impl Marker {
     pub(super) fn all(markers: Vec<v1::AddedMarker>) -> Result<Vec<Self>, CatalogError> {
-        if markers.len() > proto_limits::MARKERS_MAX {
-            let max = proto_limits::MARKERS_MAX;
-            let sentence = format!("at most {max} markers are added at a time: add them in parts");
-            return Err(Why::Invalid(sentence).into());
-        }
+        few_markers(markers.len())?;
         let entries = markers.into_iter().enumerate();
         entries
             .map(|(entry, marker)| Self::of(marker).map_err(CatalogError::at(entry)))
@@ -244,9 +266,7 @@ impl Marker {
     fn of(wire: v1::AddedMarker) -> Result<Self, Why> {
         let invalid = |sentence: &str| Why::Invalid(sentence.into());
         name("device", &wire.device)?;
-        if wire.id.len() != 16 {
-            return Err(invalid("a marker that is added has an id of 16 random bytes"));
-        }
+        marker_id(&wire.id)?;
         if wire.content.len() > proto_limits::MARKER_BYTES_MAX {
             let max = proto_limits::MARKER_BYTES_MAX;
             return Err(Why::Invalid(format!("a marker has at most {max} bytes: shorten it")));

@@ -114,4 +114,15 @@ impl Catalog for CatalogService {
         let added = write::add_markers(&self.database, &workspace, &markers).await?;
         Ok(Response::new(v1::AddMarkersResponse { added }))
     }
+
+    async fn remove_markers(
+        &self,
+        request: Request<v1::RemoveMarkersRequest>,
+    ) -> Result<Response<v1::RemoveMarkersResponse>, Status> {
+        let request = request.into_inner();
+        let (_permit, workspace) = self.begin(&request.workspace).await?;
+        let ids = change::marker_ids(&request.ids).map_err(CatalogError::from)?;
+        let removed = write::remove_markers(&self.database, &workspace, &ids).await?;
+        Ok(Response::new(v1::RemoveMarkersResponse { removed }))
+    }
 }

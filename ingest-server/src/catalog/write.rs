@@ -193,6 +193,17 @@ pub(super) async fn add_markers(
     Ok(added)
 }
 
+pub(super) async fn remove_markers(
+    database: &Database,
+    workspace: &Workspace,
+    ids: &[&[u8]],
+) -> Result<u64, CatalogError> {
+    let mut tx = database.begin(workspace).await?;
+    let removed = added_marker::delete(tx.connection(), ids).await?;
+    tx.commit().await?;
+    Ok(removed)
+}
+
 fn row(marker: &Marker) -> added_marker::Row<'_> {
     added_marker::Row {
         id: &marker.id,

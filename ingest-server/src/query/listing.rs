@@ -30,7 +30,13 @@ pub(super) fn stream_info(row: &StreamRow) -> v1::StreamInfo {
         gap_sample_count: row.gap_sample_count,
         stored_bytes: row.stored_bytes,
         quarantined: row.quarantined,
+        ranges: Vec::new(),
     }
+}
+
+fn time_range(range: Range) -> v1::TimeRange {
+    let Range { from_ns, to_ns } = range;
+    v1::TimeRange { from_ns, to_ns }
 }
 
 fn device(row: DeviceRow) -> v1::Device {
@@ -62,10 +68,27 @@ pub(super) async fn devices(reader: &Reader) -> Result<v1::ListDevicesResponse, 
     fits(v1::ListDevicesResponse { devices })
 }
 
-pub(super) async fn streams(reader: &Reader, asked: &Asked) -> Result<v1::ListStreamsResponse, QueryError> {
-    let members = reader.members(asked).await?;
-    let streams = members.iter().map(|member| stream_info(&member.row)).collect();
-    fits(v1::ListStreamsResponse { streams })
+/// The streams of a selection and, where they are wanted, the runs that it names; as one transaction sees them.
+pub(super) async fn streams(
+    reader: &Reader,
+    asked: &Asked,
+    with_runs: bool,
+) -> Result<v1::ListStreamsResponse, QueryError> {
+    let mut reading = reader.begin().await?;
+    let members = reader.members_in(&mut reading, asked).await?;
+    let runs = match asked.runs().filter(|_| with_runs) {
+        Some(terms) => reader.runs_in(&mut reading, &Filter { terms }).await?,
+        None => Vec::new(),
+    };
+    reading.end();
+    let info = |member: &Member| v1::StreamInfo {
+        ranges: member.ranges.iter().copied().map(time_range).collect(),
+        ..stream_info(&member.row)
+    };
+    fits(v1::ListStreamsResponse {
+        streams: members.iter().map(info).collect(),
+        runs: runs.iter().map(run).collect(),
+    })
 }
 
 pub(super) async fn runs(reader: &Reader, filter: &Filter) -> Result<v1::ListRunsResponse, QueryError> {
@@ -118,10 +141,10 @@ fn selection(member: &RunMember) -> v1::Selection {
             MemberOf::Device(name) => What::Device(name.clone()),
             MemberOf::Stream(id) => What::StreamId(id.to_vec().into()),
         }),
-        range: Some(v1::TimeRange {
+        range: Some(time_range(Range {
             from_ns: member.from_ns,
             to_ns: member.to_ns,
-        }),
+        })),
         ..v1::Selection::default()
     }
 }

@@ -205,8 +205,10 @@ impl Query for QueryService {
         request: Request<v1::ListStreamsRequest>,
     ) -> Result<Response<v1::ListStreamsResponse>, Status> {
         let begun = self.begin(request.metadata(), &request.get_ref().workspace).await?;
-        let asked = asked(request.into_inner().selection)?;
-        let answer = answer::within(begun.deadline(), listing::streams(&begun.reader, &asked)).await?;
+        let request = request.into_inner();
+        let asked = asked(request.selection)?;
+        let answer = listing::streams(&begun.reader, &asked, request.with_runs);
+        let answer = answer::within(begun.deadline(), answer).await?;
         Ok(Response::new(answer))
     }
 

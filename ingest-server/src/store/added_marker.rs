@@ -38,3 +38,10 @@ pub(crate) async fn insert(connection: &mut PgConnection, rows: &[Row<'_>]) -> R
     let done = within_limit(query.execute(connection)).await?;
     Ok(done.rows_affected())
 }
+
+/// Deletes those that are there: how many.
+pub(crate) async fn delete(connection: &mut PgConnection, ids: &[&[u8]]) -> Result<u64, StoreError> {
+    let query = statement("DELETE FROM added_marker WHERE id = ANY($1)").bind(ids);
+    let done = within_limit(query.execute(connection)).await?;
+    Ok(done.rows_affected())
+}

@@ -233,11 +233,16 @@ impl Asker {
     }
 
     pub async fn streams(&self, selection: v1::Selection) -> Result<Vec<v1::StreamInfo>, Status> {
+        Ok(self.selected(selection, false).await?.streams)
+    }
+
+    pub async fn selected(&self, selection: v1::Selection, with_runs: bool) -> Result<v1::ListStreamsResponse, Status> {
         let request = v1::ListStreamsRequest {
             workspace: self.workspace(),
             selection: Some(selection),
+            with_runs,
         };
-        Ok(self.query.clone().list_streams(request).await?.into_inner().streams)
+        Ok(self.query.clone().list_streams(request).await?.into_inner())
     }
 
     pub async fn devices(&self) -> Vec<v1::Device> {

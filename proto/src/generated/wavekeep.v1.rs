@@ -1009,11 +1009,16 @@ pub struct ListStreamsRequest {
     pub workspace: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub selection: ::core::option::Option<Selection>,
+    /// answers the runs that the selection names, too
+    #[prost(bool, tag = "3")]
+    pub with_runs: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListStreamsResponse {
     #[prost(message, repeated, tag = "1")]
     pub streams: ::prost::alloc::vec::Vec<StreamInfo>,
+    #[prost(message, repeated, tag = "2")]
+    pub runs: ::prost::alloc::vec::Vec<Run>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StreamInfo {
@@ -1048,6 +1053,9 @@ pub struct StreamInfo {
     pub stored_bytes: u64,
     #[prost(uint64, tag = "14")]
     pub quarantined: u64,
+    /// In ListStreams: what is selected of it, in order and apart from each other: of a selection that names runs, what lies in their times.
+    #[prost(message, repeated, tag = "15")]
+    pub ranges: ::prost::alloc::vec::Vec<TimeRange>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListChunksRequest {
@@ -2966,6 +2974,18 @@ pub struct AddMarkersResponse {
     #[prost(uint64, tag = "1")]
     pub added: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveMarkersRequest {
+    #[prost(string, tag = "1")]
+    pub workspace: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveMarkersResponse {
+    #[prost(uint64, tag = "1")]
+    pub removed: u64,
+}
 /// Generated client implementations.
 #[cfg(feature = "grpc")]
 pub mod catalog_client {
@@ -3176,6 +3196,31 @@ pub mod catalog_client {
                 .insert(GrpcMethod::new("wavekeep.v1.Catalog", "AddMarkers"));
             self.inner.unary(req, path, codec).await
         }
+        /// Of those that were added: what came in a chunk is part of its capture, and stays.
+        pub async fn remove_markers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveMarkersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveMarkersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wavekeep.v1.Catalog/RemoveMarkers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wavekeep.v1.Catalog", "RemoveMarkers"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3222,6 +3267,14 @@ pub mod catalog_server {
             request: tonic::Request<super::AddMarkersRequest>,
         ) -> std::result::Result<
             tonic::Response<super::AddMarkersResponse>,
+            tonic::Status,
+        >;
+        /// Of those that were added: what came in a chunk is part of its capture, and stays.
+        async fn remove_markers(
+            &self,
+            request: tonic::Request<super::RemoveMarkersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveMarkersResponse>,
             tonic::Status,
         >;
     }
@@ -3506,6 +3559,51 @@ pub mod catalog_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AddMarkersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wavekeep.v1.Catalog/RemoveMarkers" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveMarkersSvc<T: Catalog>(pub Arc<T>);
+                    impl<
+                        T: Catalog,
+                    > tonic::server::UnaryService<super::RemoveMarkersRequest>
+                    for RemoveMarkersSvc<T> {
+                        type Response = super::RemoveMarkersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveMarkersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Catalog>::remove_markers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveMarkersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

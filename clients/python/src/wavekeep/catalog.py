@@ -171,6 +171,12 @@ class Catalog:
         )
         return listed_marker_from_wire(marker if added else self._as_it_was_added(marker, is_of_now=time is None))
 
+    def unmark(self, markers: Marker | UUID | Iterable[Marker | UUID]) -> int:
+        """All of them, or none."""
+        listed = [markers] if isinstance(markers, (Marker, UUID)) else markers
+        request = catalog_pb2.RemoveMarkersRequest(workspace=self._workspace, ids=[_added_id(one).bytes for one in listed])
+        return int(self._ask("RemoveMarkers", request, catalog_pb2.RemoveMarkersResponse).removed)
+
     def _as_it_was_added(self, marker: query_pb2.ListedMarker, *, is_of_now: bool) -> query_pb2.ListedMarker:
         """The same marker, which was there already; the time of one that is of now is that of the first time."""
         span = (None, None) if is_of_now else (marker.time_ns, marker.time_ns + 1)
@@ -206,6 +212,16 @@ class Catalog:
                 "it in parts"
             )
         return self._connection.ask(method, request, answer, service="Catalog")
+
+
+def _added_id(marker: Marker | UUID) -> UUID:
+    if isinstance(marker, UUID):
+        return marker
+    if marker.id is None:
+        raise errors.InvalidQuestion(
+            f"{str(marker)!r} came with the samples, and is part of what was captured: only what was added goes"
+        )
+    return marker.id
 
 
 def run_name(run: str | Run) -> str:

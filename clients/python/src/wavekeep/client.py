@@ -372,6 +372,18 @@ class Client:
         """
         return self._catalog.mark(content, device, time, kind, group, y, id)
 
+    def unmark(self, markers: Marker | UUID | Iterable[Marker | UUID]) -> int:
+        """Takes away notes that were added, as `mark` and `markers` answer them, or by their ids; how many of them were there. At
+        most 1,000 at a time.
+
+        ```python
+        client.unmark(one for one in client.markers(device="js220-001") if one.id and one.content == "boot")
+        ```
+
+        One that came with the samples is part of what was captured: `InvalidQuestion`, and none is taken away.
+        """
+        return self._catalog.unmark(markers)
+
     # What is behind them.
 
     def _markers(self, selection: query_pb2.Selection, span: Span | None = None) -> list[Marker]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,8 @@ class Marker:
     """Height on the axis; NaN when it has none."""
     content: Any
     """Text as `str`, JSON as what it says, anything else as `bytes`."""
+    id: UUID | None = None
+    """Of one that was added."""
 
     def __str__(self) -> str:
         return self.content if isinstance(self.content, str) else repr(self.content)
@@ -192,7 +195,8 @@ def listed_marker_from_wire(wire: query_pb2.ListedMarker) -> Marker:
     """From an answer."""
     content = _content(wire.format, wire.content)
     stream, sample = (None, None) if wire.added_id else (wire.stream_id.hex(), wire.sample)
-    return Marker(wire.device, stream, sample, wire.time_ns, wire.kind, wire.group, wire.y, content)
+    added = UUID(bytes=wire.added_id) if wire.added_id else None
+    return Marker(wire.device, stream, sample, wire.time_ns, wire.kind, wire.group, wire.y, content, added)
 
 
 def _content(form: int, content: bytes) -> Any:

@@ -1,7 +1,7 @@
 //! `export`: verified samples into a file. What can be refused is refused before anything is fetched.
 
 use wavekeep::time::rfc3339;
-use wavekeep::{Client, Gap, Part, Selection, StreamInfo, TimeRange};
+use wavekeep::{Client, Gap, Part, Selected, SelectedStream, Selection, StreamInfo, TimeRange};
 
 use super::axis::require_one_axis;
 use super::failure::Failure;
@@ -37,12 +37,18 @@ pub(super) async fn export(
     if goes_on(export) {
         return lake::fill(client, workspace, export, &selection, output).await;
     }
-    let streams = client.streams(&selection).await?;
+    let Selected { streams, mut runs } = client.selected(&selection, export.format.has_facts()).await?;
+    runs.retain(|run| {
+        let has = |stream: &SelectedStream| stream.times_ns().any(|times| run.covers(&stream.info, times));
+        streams.iter().any(has)
+    });
+    let streams: Vec<StreamInfo> = streams.into_iter().map(|stream| stream.info).collect();
     require_one_axis(&streams)?;
     require_stored(export, &streams)?;
     require_fillable(client, export, &selection, &streams).await?;
     let range = selection.time_range();
     let mut writer = Writer::new(export, workspace, range, total(&streams, range))?;
+    writer.runs(&runs);
     let mut waveform = client.waveform(&selection).await?;
     while let Some(part) = waveform.next().await? {
         match part {

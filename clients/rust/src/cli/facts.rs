@@ -1,7 +1,7 @@
 //! What a file says of itself beside its samples: whose they are, what is missing, and which digests prove them.
 //!
 //! # Invariants
-//! - Nothing in it says when or where it was exported: the same selection gives the same facts.
+//! - Nothing in it says when or where it was exported: the same selection gives the same facts, while nobody labels its runs anew.
 //! - I12: at most [`GAPS_LISTED_MAX`] gaps are listed; the others are counted.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use wavekeep::proto::id::Hash;
 use wavekeep::proto::stream::Signal;
-use wavekeep::{Gap, StreamInfo, StreamManifest};
+use wavekeep::{Gap, Run, StreamInfo, StreamManifest};
 
 use super::GapPolicy;
 use super::limits::GAPS_LISTED_MAX;
@@ -24,6 +24,7 @@ pub(super) struct Facts {
     gap_policy: &'static str,
     signals: Vec<SignalFacts>,
     streams: Vec<StreamFacts>,
+    runs: Vec<RunFacts>,
     gaps: Vec<GapFacts>,
     gaps_not_listed: u64,
 }
@@ -52,6 +53,16 @@ struct StreamFacts {
     last_seq: u64,
     digest_before: Option<String>,
     digest: String,
+}
+
+/// A run that was asked for, with what people said of it. The labels of its streams are theirs: which ones all of them share is
+/// another answer when one more is recorded.
+#[derive(Debug, Serialize)]
+struct RunFacts {
+    run: String,
+    labels: BTreeMap<String, String>,
+    note: String,
+    parent: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -124,6 +135,15 @@ impl Facts {
         });
     }
 
+    pub(super) fn run(&mut self, run: &Run) {
+        self.runs.push(RunFacts {
+            run: run.name.clone(),
+            labels: run.own_labels.clone(),
+            note: run.note.clone(),
+            parent: run.parent.clone(),
+        });
+    }
+
     pub(super) fn gap(&mut self, gap: &Gap) {
         if self.gaps.len() >= GAPS_LISTED_MAX {
             self.gaps_not_listed += 1;
@@ -150,6 +170,9 @@ impl Facts {
             ("wavekeep.gap_policy", self.gap_policy.to_owned()),
             ("wavekeep.gaps", json(&self.gaps)),
         ];
+        if !self.runs.is_empty() {
+            entries.push(("wavekeep.runs", json(&self.runs)));
+        }
         if self.gaps_not_listed > 0 {
             entries.push(("wavekeep.gaps_not_listed", self.gaps_not_listed.to_string()));
         }

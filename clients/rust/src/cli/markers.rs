@@ -1,15 +1,18 @@
-//! `mark` and `markers`.
+//! `mark`, `unmark` and `markers`.
+
+use std::collections::BTreeMap;
 
 use clap::Args;
 use serde::Serialize;
 use wavekeep::proto::chunk::MarkerFormat;
+use wavekeep::proto::id::StreamId;
 use wavekeep::time::{Moment, rfc3339};
 use wavekeep::{Client, ListedMarker, MarkerOrigin, NewMarker, Selection, TimeRange};
 
 use super::Select;
 use super::failure::Failure;
-use super::limits::MARKERS_LISTED_MAX;
-use super::listing::{say_if_empty, stream_name, time};
+use super::limits::{MARKERS_LISTED_MAX, STREAM_DIGITS_MIN};
+use super::listing::{STREAM_DIGITS_SHOWN, say_if_empty, stream_name, time};
 use super::table::{Output, fixed, number, text};
 
 pub(super) const MARK_EXAMPLES: &str = "Examples:
@@ -17,7 +20,14 @@ pub(super) const MARK_EXAMPLES: &str = "Examples:
   wavekeep mark --device js220-001 --time 2026-03-01T12:00:00Z --kind 1 'firmware 1.4.2'
   wavekeep mark --device js220-001 --time -10s --json-text '{\"step\": 3}'
 
-A marker stands at a time of a device, whether something is stored of that time or not.";
+A marker stands at a time of a device, whether something is stored of that time or not. `wavekeep unmark` takes it away.";
+
+pub(super) const UNMARK_EXAMPLES: &str = "Examples:
+  wavekeep unmark 5f0c1d2e
+  wavekeep unmark --device js220-001 5f0c 77ab12
+
+A marker that was added has an id, which `mark` and `markers` print; its first digits are enough where no other one begins so. Those
+that came with the samples are part of what was captured, and stay.";
 
 pub(super) const MARKERS_EXAMPLES: &str = "Examples:
   wavekeep markers --device js220-001 --from -1h
@@ -42,6 +52,19 @@ pub(super) struct Mark {
     /// The note.
     text: Option<String>,
 }
+
+#[derive(Debug, Args)]
+pub(super) struct Unmark {
+    /// Its device, where there are many markers to look through for the first digits of an id.
+    #[arg(long, value_name = "NAME", env = "WAVEKEEP_DEVICE")]
+    device: Option<String>,
+    /// The markers: their ids, or the first digits.
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+}
+
+/// What to do about a marker that is not found.
+const ADDED_ALONE: &str = "`wavekeep markers` lists them; what came with the samples cannot be taken away";
 
 const KINDS: [&str; 3] = ["text", "vertical", "horizontal"];
 
@@ -82,7 +105,99 @@ pub(super) async fn mark(client: &Client, mark: &Mark, output: &mut Output) -> R
         };
         return output.json_line(&line);
     }
-    output.line(&format!("marked {device} at {}", rfc3339(time_ns)))
+    let id = added_name(&marker.id, output);
+    output.line(&format!("marked {device} at {}: {id}", rfc3339(time_ns)))
+}
+
+/// Where one is named by the first digits of its id: all of them, or none.
+pub(super) async fn unmark(client: &Client, asked: &Unmark, output: &mut Output) -> Result<(), Failure> {
+    let whole: Vec<Option<[u8; 16]>> = asked.ids.iter().map(|text| whole_id(text)).collect();
+    let listed = if whole.iter().all(Option::is_some) {
+        Vec::new()
+    } else {
+        added(client, asked.device.as_deref()).await?
+    };
+    let mut found: BTreeMap<[u8; 16], Option<&ListedMarker>> = BTreeMap::new();
+    for (text, whole) in asked.ids.iter().zip(whole) {
+        let (id, marker) = match whole {
+            Some(id) => (id, None),
+            None => the_marker(&listed, text).map(|(id, marker)| (id, Some(marker)))?,
+        };
+        found.insert(id, marker);
+    }
+    let ids: Vec<[u8; 16]> = found.keys().copied().collect();
+    let removed = client.remove_markers(&ids).await?;
+    if removed == 0 {
+        return Err(Failure::Unknown(format!(
+            "no marker that was added has this id: {ADDED_ALONE}"
+        )));
+    }
+    if removed < ids.len() as u64 {
+        output.note(&format!("{} of these were not there", ids.len() as u64 - removed));
+    }
+    for (id, marker) in found {
+        let (device, time_ns) = marker.map(|marker| (marker.device.clone(), marker.time_ns)).unzip();
+        let id = digits(&id);
+        if output.json {
+            let time = time_ns.map(rfc3339);
+            output.json_line(&RemovedLine { id, device, time })?;
+            continue;
+        }
+        let what = marker.map(|marker| {
+            format!(
+                " of {} at {}: {}",
+                marker.device,
+                rfc3339(marker.time_ns),
+                content(marker)
+            )
+        });
+        output.line(&format!("unmarked {id}{}", what.unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
+/// Those that people added, with their ids.
+async fn added(client: &Client, device: Option<&str>) -> Result<Vec<([u8; 16], ListedMarker)>, Failure> {
+    let mut listed = client
+        .markers(&device.map_or_else(Selection::everything, Selection::device))
+        .await?;
+    let mut added = Vec::new();
+    while let Some(marker) = listed.next().await? {
+        if let MarkerOrigin::Added { id } = marker.origin {
+            added.push((id, marker));
+        }
+        if added.len() > MARKERS_LISTED_MAX {
+            return Err(Failure::Failed(format!(
+                "there are more than {MARKERS_LISTED_MAX} markers: give --device, or all 32 digits of the id (--json prints them)"
+            )));
+        }
+    }
+    Ok(added)
+}
+
+fn whole_id(text: &str) -> Option<[u8; 16]> {
+    // An id of a stream is written likewise.
+    text.parse::<StreamId>().ok().map(|id| *id.as_bytes())
+}
+
+/// By the beginning of its id.
+fn the_marker<'a>(added: &'a [([u8; 16], ListedMarker)], text: &str) -> Result<([u8; 16], &'a ListedMarker), Failure> {
+    let begins = text.to_ascii_lowercase();
+    if begins.len() < STREAM_DIGITS_MIN || !begins.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(Failure::Usage(format!(
+            "{text:?} is no marker's id: give its 32 hexadecimal digits, or at least the first {STREAM_DIGITS_MIN} (`wavekeep markers` lists them)"
+        )));
+    }
+    let mut matching = added.iter().filter(|(id, _)| digits(id).starts_with(&begins));
+    match (matching.next(), matching.next()) {
+        (Some((id, marker)), None) => Ok((*id, marker)),
+        (None, _) => Err(Failure::Unknown(format!(
+            "no marker that was added begins with {text}: {ADDED_ALONE}"
+        ))),
+        (Some(_), Some(_)) => Err(Failure::Usage(format!(
+            "several markers begin with {text}: give more digits"
+        ))),
+    }
 }
 
 fn now_ns() -> Result<i64, Failure> {
@@ -133,7 +248,7 @@ pub(super) async fn markers(client: &Client, select: &Select, output: &mut Outpu
         }
         let (stream, sample) = match marker.origin {
             MarkerOrigin::Chunk { stream, sample, .. } => (stream_name(stream, output), sample.to_string()),
-            MarkerOrigin::Added { .. } => ("added".into(), String::new()),
+            MarkerOrigin::Added { id } => (format!("added {}", added_name(&id, output)), String::new()),
         };
         output.row([
             time(Some(marker.time_ns), output),
@@ -157,6 +272,15 @@ fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The id of one that was added: whole, or as much of it as a narrow terminal has room for.
+fn added_name(id: &[u8; 16], output: &Output) -> String {
+    let mut digits = digits(id);
+    if output.is_narrow() {
+        digits.truncate(STREAM_DIGITS_SHOWN);
+    }
+    digits
+}
+
 /// Bytes as hexadecimal digits.
 fn content(marker: &ListedMarker) -> String {
     match marker.format {
@@ -170,6 +294,14 @@ struct AddedLine {
     id: String,
     device: String,
     time: String,
+}
+
+#[derive(Serialize)]
+struct RemovedLine {
+    id: String,
+    /// None of one that was named by its whole id.
+    device: Option<String>,
+    time: Option<String>,
 }
 
 /// Of `--json`. Its fields are a surface that scripts depend on: they are added to, never renamed.

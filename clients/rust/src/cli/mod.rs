@@ -43,7 +43,7 @@ use wavekeep::proto::cli::Completions;
 use wavekeep::time::Moment;
 
 use self::failure::Failure;
-use self::markers::Mark;
+use self::markers::{Mark, Unmark};
 use self::reconcile::Reconcile;
 use self::runs::{RunArguments, Runs};
 use self::table::Output;
@@ -183,6 +183,9 @@ enum Command {
     /// Note something at a time of a device.
     #[command(after_help = markers::MARK_EXAMPLES)]
     Mark(Mark),
+    /// Take away notes that were added.
+    #[command(after_help = markers::UNMARK_EXAMPLES)]
+    Unmark(Unmark),
     /// List the notes: those that came with the samples, and those that were added.
     #[command(after_help = markers::MARKERS_EXAMPLES)]
     Markers(Select),
@@ -374,6 +377,11 @@ impl Format {
         matches!(self, Self::Npy | Self::Jls)
     }
 
+    /// Does it say of itself whose samples it has?
+    fn has_facts(self) -> bool {
+        matches!(self, Self::Parquet | Self::Jls)
+    }
+
     /// Has it something for a sample that is missing, whatever its type?
     fn has_null(self) -> bool {
         self == Self::Parquet
@@ -444,6 +452,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         | Command::Runs(_)
         | Command::Run(_)
         | Command::Mark(_)
+        | Command::Unmark(_)
         | Command::Markers(_)
         | Command::Compare(_)
         | Command::Reconcile(_) => (),
@@ -463,6 +472,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Runs(asked) => runs::runs(&client, asked, &mut output).await?,
         Command::Run(arguments) => runs::run(&client, arguments, &mut output).await?,
         Command::Mark(mark) => markers::mark(&client, mark, &mut output).await?,
+        Command::Unmark(asked) => markers::unmark(&client, asked, &mut output).await?,
         Command::Markers(select) => markers::markers(&client, select, &mut output).await?,
         Command::Reconcile(asked) => {
             let verdict = reconcile::reconcile(&client, asked, &mut output).await;
@@ -472,4 +482,22 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
         Command::Completions(_) => (), // needed no server
     }
     output.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use wavekeep::proto::cli::broken_promises;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_every_option_a_variable() {
+        assert_eq!(broken_promises::<Arguments>(), Vec::<String>::new());
+    }
 }

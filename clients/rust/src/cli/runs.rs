@@ -388,8 +388,18 @@ fn say_if_open(is_open: bool, output: &mut Output) -> Result<(), Failure> {
 }
 
 async fn show(client: &Client, run: &Run, output: &mut Output) -> Result<(), Failure> {
+    let parts: Vec<String> = client
+        .runs("")
+        .await?
+        .into_iter()
+        .filter(|other| other.parent.as_ref() == Some(&run.name))
+        .map(|other| other.name)
+        .collect();
     if output.json {
-        return output.json_line(&RunLine::from(run));
+        return output.json_line(&ShownLine {
+            run: RunLine::from(run),
+            parts,
+        });
     }
     let mut rows = vec![("run", run.name.clone())];
     let mut row = |name, value: String| {
@@ -403,13 +413,6 @@ async fn show(client: &Client, run: &Run, output: &mut Output) -> Result<(), Fai
     row("labels", own);
     row("of all streams", pairs(&shared));
     row("parent", run.parent.clone().unwrap_or_default());
-    let parts: Vec<String> = client
-        .runs("")
-        .await?
-        .into_iter()
-        .filter(|other| other.parent.as_ref() == Some(&run.name))
-        .map(|other| other.name)
-        .collect();
     row("parts", parts.join(" "));
     row("note", run.note.clone());
     row("devices", run.devices.join(" "));
@@ -480,6 +483,14 @@ struct RunLine {
     from: Option<String>,
     to: Option<String>,
     members: Vec<MemberLine>,
+}
+
+/// Of `run show --json`: one run, with the runs that are part of it.
+#[derive(Serialize)]
+struct ShownLine {
+    #[serde(flatten)]
+    run: RunLine,
+    parts: Vec<String>,
 }
 
 impl From<&Run> for RunLine {

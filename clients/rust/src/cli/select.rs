@@ -2,7 +2,7 @@
 
 use wavekeep::proto::id::StreamId;
 use wavekeep::time::Moment;
-use wavekeep::{Client, Selection, StreamInfo, TimeRange};
+use wavekeep::{Client, Selected, SelectedStream, Selection, StreamInfo, TimeRange};
 
 use super::Select;
 use super::failure::Failure;
@@ -24,15 +24,10 @@ impl Select {
         let relative = [self.from, self.to]
             .iter()
             .any(|time| matches!(time, Some(Moment::BeforeEnd(_))));
-        let end_ns = match &self.run {
-            _ if !relative => 0,
-            // A run may end before its streams do.
-            Some(run) => {
-                let named = client.runs(&run_filter(run)).await?;
-                let end = named.first().and_then(|run| run.last_time_ns);
-                end.ok_or_else(nothing_yet)?
-            }
-            None => end_ns(&client.streams(&selection).await?)?,
+        let end_ns = if relative {
+            end_ns(&client.selected(&selection, false).await?)?
+        } else {
+            0
         };
         let at = |time: Option<Moment>| time.map(|time| time.resolve(end_ns));
         let range = TimeRange {
@@ -73,13 +68,12 @@ impl Select {
     }
 }
 
-fn end_ns(streams: &[StreamInfo]) -> Result<i64, Failure> {
-    let end = streams.iter().filter_map(|stream| stream.last_time_ns).max();
-    end.ok_or_else(nothing_yet)
-}
-
-fn nothing_yet() -> Failure {
-    Failure::Failed("nothing is stored there yet, so it has no end to count back from".into())
+/// Where what is stored of it ends: a run may end before its streams do.
+fn end_ns(selected: &Selected) -> Result<i64, Failure> {
+    let nothing_yet = "nothing is stored there yet, so it has no end to count back from";
+    let times = selected.streams.iter().flat_map(SelectedStream::times_ns);
+    let end = times.map(|(_, to)| to).max();
+    end.ok_or_else(|| Failure::Failed(nothing_yet.into()))
 }
 
 /// The expression that lets one run through: a name may have any letter.

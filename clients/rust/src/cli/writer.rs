@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use wavekeep::proto::chunk::Marker;
 use wavekeep::proto::stream::SampleType;
 use wavekeep::time::rfc3339;
-use wavekeep::{Block, Gap, StreamInfo, StreamManifest, TimeRange};
+use wavekeep::{Block, Gap, Run, StreamInfo, StreamManifest, TimeRange};
 
 use super::axis::{Edge, Follows, follows, refused};
 use super::body::{Body, Times};
@@ -76,6 +76,11 @@ impl<'a> Writer<'a> {
             lost_markers: 0,
             progress,
         })
+    }
+
+    /// The runs that were asked for, and that there is something of.
+    pub(super) fn runs(&mut self, runs: &[Run]) {
+        runs.iter().for_each(|run| self.facts.run(run));
     }
 
     pub(super) fn stream(&mut self, stream: &StreamInfo) -> Result<(), Failure> {

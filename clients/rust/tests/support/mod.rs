@@ -76,10 +76,20 @@ impl Query for Script {
     }
     async fn list_streams(
         &self,
-        _: Request<v1::ListStreamsRequest>,
+        request: Request<v1::ListStreamsRequest>,
     ) -> Result<Response<v1::ListStreamsResponse>, Status> {
-        let streams = self.streams.clone();
-        Ok(Response::new(v1::ListStreamsResponse { streams }))
+        let request = request.into_inner();
+        let asked = request.selection.and_then(|selection| selection.range);
+        let mut streams = self.streams.clone();
+        for stream in streams.iter_mut().filter(|stream| stream.ranges.is_empty()) {
+            stream.ranges = vec![asked.unwrap_or_default()];
+        }
+        let runs = if request.with_runs {
+            self.runs.clone()
+        } else {
+            Vec::new()
+        };
+        Ok(Response::new(v1::ListStreamsResponse { streams, runs }))
     }
     async fn list_chunks(
         &self,

@@ -99,3 +99,17 @@ class AddMarkersResponse(_message.Message):
     ADDED_FIELD_NUMBER: _ClassVar[int]
     added: int
     def __init__(self, added: _Optional[int] = ...) -> None: ...
+
+class RemoveMarkersRequest(_message.Message):
+    __slots__ = ("workspace", "ids")
+    WORKSPACE_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    workspace: str
+    ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, workspace: _Optional[str] = ..., ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RemoveMarkersResponse(_message.Message):
+    __slots__ = ("removed",)
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    removed: int
+    def __init__(self, removed: _Optional[int] = ...) -> None: ...

@@ -93,21 +93,25 @@ class Device(_message.Message):
     def __init__(self, name: _Optional[str] = ..., streams: _Optional[int] = ..., first_time_ns: _Optional[int] = ..., last_time_ns: _Optional[int] = ..., sample_count: _Optional[int] = ..., gap_sample_count: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., live: _Optional[bool] = ...) -> None: ...
 
 class ListStreamsRequest(_message.Message):
-    __slots__ = ("workspace", "selection")
+    __slots__ = ("workspace", "selection", "with_runs")
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
     SELECTION_FIELD_NUMBER: _ClassVar[int]
+    WITH_RUNS_FIELD_NUMBER: _ClassVar[int]
     workspace: str
     selection: Selection
-    def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ...) -> None: ...
+    with_runs: bool
+    def __init__(self, workspace: _Optional[str] = ..., selection: _Optional[_Union[Selection, _Mapping]] = ..., with_runs: _Optional[bool] = ...) -> None: ...
 
 class ListStreamsResponse(_message.Message):
-    __slots__ = ("streams",)
+    __slots__ = ("streams", "runs")
     STREAMS_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
     streams: _containers.RepeatedCompositeFieldContainer[StreamInfo]
-    def __init__(self, streams: _Optional[_Iterable[_Union[StreamInfo, _Mapping]]] = ...) -> None: ...
+    runs: _containers.RepeatedCompositeFieldContainer[Run]
+    def __init__(self, streams: _Optional[_Iterable[_Union[StreamInfo, _Mapping]]] = ..., runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ...) -> None: ...
 
 class StreamInfo(_message.Message):
-    __slots__ = ("definition", "labels", "run", "watermark", "next_sample", "digest", "ended", "end_reason", "first_time_ns", "last_time_ns", "sample_count", "gap_sample_count", "stored_bytes", "quarantined")
+    __slots__ = ("definition", "labels", "run", "watermark", "next_sample", "digest", "ended", "end_reason", "first_time_ns", "last_time_ns", "sample_count", "gap_sample_count", "stored_bytes", "quarantined", "ranges")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +133,7 @@ class StreamInfo(_message.Message):
     GAP_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     STORED_BYTES_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
     definition: _stream_pb2.StreamDefinition
     labels: _containers.ScalarMap[str, str]
     run: str
@@ -143,7 +148,8 @@ class StreamInfo(_message.Message):
     gap_sample_count: int
     stored_bytes: int
     quarantined: int
-    def __init__(self, definition: _Optional[_Union[_stream_pb2.StreamDefinition, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., run: _Optional[str] = ..., watermark: _Optional[int] = ..., next_sample: _Optional[int] = ..., digest: _Optional[bytes] = ..., ended: _Optional[bool] = ..., end_reason: _Optional[_Union[_stream_pb2.Reason, str]] = ..., first_time_ns: _Optional[int] = ..., last_time_ns: _Optional[int] = ..., sample_count: _Optional[int] = ..., gap_sample_count: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ...) -> None: ...
+    ranges: _containers.RepeatedCompositeFieldContainer[TimeRange]
+    def __init__(self, definition: _Optional[_Union[_stream_pb2.StreamDefinition, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., run: _Optional[str] = ..., watermark: _Optional[int] = ..., next_sample: _Optional[int] = ..., digest: _Optional[bytes] = ..., ended: _Optional[bool] = ..., end_reason: _Optional[_Union[_stream_pb2.Reason, str]] = ..., first_time_ns: _Optional[int] = ..., last_time_ns: _Optional[int] = ..., sample_count: _Optional[int] = ..., gap_sample_count: _Optional[int] = ..., stored_bytes: _Optional[int] = ..., quarantined: _Optional[int] = ..., ranges: _Optional[_Iterable[_Union[TimeRange, _Mapping]]] = ...) -> None: ...
 
 class ListChunksRequest(_message.Message):
     __slots__ = ("workspace", "selection", "limit", "newest_first", "first_samples", "after")

@@ -8,14 +8,15 @@
 
 mod cut;
 mod files;
-mod members;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use wavekeep::proto::id::StreamId;
 use wavekeep::proto::stream::Signal;
-use wavekeep::{ChunkOrder, Client, Gap, Part, Run, Selection, StreamInfo, StreamManifest, TimeRange};
+use wavekeep::{
+    ChunkOrder, Client, Gap, Part, Run, Selected, SelectedStream, Selection, StreamInfo, StreamManifest, TimeRange,
+};
 
 use self::cut::{Cut, Cutter};
 use self::files::{Covered, Lake, Name, Settings};
@@ -70,9 +71,8 @@ struct Filling<'a> {
     client: &'a Client,
     workspace: &'a str,
     export: &'a Export,
-    range: TimeRange,
-    /// Whose members are wanted, as they are this time; None where all of the streams is.
-    runs: Option<Vec<Run>>,
+    /// Those that are named, as they are this time.
+    runs: Vec<Run>,
     lake: Lake,
     streams: BTreeMap<StreamId, Followed>,
     written: u64,
@@ -96,8 +96,7 @@ pub(super) async fn fill(
         client,
         workspace,
         export,
-        range: selection.time_range(),
-        runs: None,
+        runs: Vec::new(),
         lake: Lake::open(&export.output, workspace, &settings)?,
         streams: BTreeMap::new(),
         written: 0,
@@ -130,22 +129,17 @@ pub(super) async fn fill(
 impl Filling<'_> {
     /// Writes every file that can be written now.
     async fn round(&mut self, selection: &Selection, output: &mut Output) -> Result<(), Stopped> {
-        let streams = self.client.streams(selection).await?;
-        if !streams.is_empty()
-            && let Some(asked) = members::runs_asked(&self.export.select)
-        {
-            self.runs = Some(self.client.runs(&asked).await?);
-        }
-        for info in streams {
-            self.stream(&info, output).await?;
+        let Selected { streams, runs } = self.client.selected(selection, true).await?;
+        self.runs = runs;
+        for stream in streams {
+            self.stream(stream, output).await?;
         }
         Ok(())
     }
 
-    async fn stream(&mut self, info: &StreamInfo, output: &mut Output) -> Result<(), Stopped> {
-        let signals = self.signals(info);
-        let ranges = members::ranges(self.runs.as_deref(), info, self.range);
-        if signals.is_empty() || ranges.is_empty() {
+    async fn stream(&mut self, stream: SelectedStream, output: &mut Output) -> Result<(), Stopped> {
+        let SelectedStream { info, ranges } = stream;
+        if self.signals(&info).is_empty() {
             return Ok(());
         }
         if self.streams.len() >= STREAMS_FOLLOWED_MAX && !self.streams.contains_key(&info.id()) {
@@ -157,9 +151,9 @@ impl Filling<'_> {
         let mut followed = match self.streams.remove(&info.id()) {
             Some(followed) if followed.cutter.ranges == ranges => followed,
             // Somebody may have changed the run meanwhile.
-            _ => self.first_look(info, ranges),
+            _ => self.first_look(&info, ranges),
         };
-        let done = self.look(info, &mut followed, output).await;
+        let done = self.look(&info, &mut followed, output).await;
         // An unfinished look is begun again from what is in the directory.
         if done.is_ok() {
             self.streams.insert(info.id(), followed);
@@ -319,6 +313,8 @@ impl Filling<'_> {
         }
         require_next(at, to, path)?;
         facts.stream(info, &cut.extent);
+        let runs = self.runs.iter().filter(|run| run.covers(info, cut.times_ns));
+        runs.for_each(|run| facts.run(run));
         let written = rows.rows;
         file.write(&rows.finish(facts.entries())?)?;
         Ok((written, file.finish(&[])?))
