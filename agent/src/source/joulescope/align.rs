@@ -186,15 +186,6 @@ impl Lane {
         if standings.contains(&Standing::Waiting) && !overdue {
             return None;
         }
-        let mut end = (at - at % self.grid).saturating_add(BLOCK_SAMPLES);
-        let mut may_go_on = false;
-        // A gap is one piece, however long.
-        if standings
-            .iter()
-            .all(|standing| matches!(standing, Standing::Missing { .. }))
-        {
-            end = u64::MAX;
-        }
         for standing in &mut standings {
             if *standing == Standing::Waiting {
                 // Half of what is waited for, so that it does not give up sample by sample; all, if there are too many holes.
@@ -205,6 +196,18 @@ impl Lane {
                     reason: Reason::SourceLoss,
                 };
             }
+        }
+        // A gap is one piece, however long: a sample id may be any number.
+        let is_gap = standings
+            .iter()
+            .all(|standing| matches!(standing, Standing::Missing { .. }));
+        let mut end = if is_gap {
+            u64::MAX
+        } else {
+            (at - at % self.grid).saturating_add(BLOCK_SAMPLES)
+        };
+        let mut may_go_on = false;
+        for standing in &standings {
             let (until, more) = match *standing {
                 Standing::Present { until, more } => (until, more),
                 Standing::Missing { until, .. } => (until, false),

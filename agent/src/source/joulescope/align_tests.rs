@@ -65,6 +65,31 @@ fn push(lane: &mut Lane, widths: &[usize], signal: usize, range: Range<u64>) -> 
 }
 
 #[test]
+fn i12_a_hole_is_one_piece_however_long_it_is_and_whoever_waits() {
+    let widths = [32, 32];
+    // A sample id with a flipped bit, say, of the one signal; the other one sends nothing more, or goes on where it was.
+    for others in [100..100, 100..500] {
+        let mut lane = Lane::new(&widths, LAG_SAMPLES);
+        let far = 1u64 << 47;
+        for signal in [0, 1] {
+            push(&mut lane, &widths, signal, 0..100);
+        }
+        assert_eq!(lane.begin(), Some(0));
+        push(&mut lane, &widths, 0, far..far + 100);
+        if !others.is_empty() {
+            push(&mut lane, &widths, 1, others.clone());
+        }
+        let mut pieces = 0;
+        let drained = lane.drain(true, &mut |_| {
+            pieces += 1;
+            if pieces < 10 { Ok(()) } else { Err(()) }
+        });
+        assert!(drained.is_ok(), "{others:?}: it does not end");
+        assert!(lane.at().is_some_and(|at| at > far - LAG_SAMPLES), "{others:?}");
+    }
+}
+
+#[test]
 fn i4_both_lost_is_a_gap_and_one_lost_is_absent() {
     let widths = [32, 32];
     let mut lane = Lane::new(&widths, LAG_SAMPLES);
