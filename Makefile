@@ -69,7 +69,7 @@ test-py: build ## the Python client: ruff, mypy, pytest against the real server,
 
 .PHONY: sql-extension
 sql-extension: setup ## builds the Postgres extension that makes rows of samples, for the newest Postgres here or that of PG_CONFIG, and says how to install it
-	@scripts/sql-extension
+	@scripts/sql-extension --how-to-install
 
 .PHONY: test-sql
 test-sql: build ## samples in SQL: the extension by itself, then the pages' queries and real recordings through a private Postgres that has it
