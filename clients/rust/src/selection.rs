@@ -191,10 +191,7 @@ impl Selection {
         let Some(stated) = stated else {
             return Some(self.range);
         };
-        let stated = TimeRange {
-            from_ns: stated.from_ns,
-            to_ns: stated.to_ns,
-        };
+        let stated = TimeRange::from_wire(stated);
         let begins = self
             .range
             .from_ns
@@ -231,10 +228,7 @@ impl Selection {
                 What::Stream(id) => Some(Wire::StreamId(id.to_vec().into())),
                 What::Run(name) => Some(Wire::Run(name.clone())),
             },
-            range: Some(v1::TimeRange {
-                from_ns: self.range.from_ns,
-                to_ns: self.range.to_ns,
-            }),
+            range: Some(self.range.to_wire()),
             signals: self.signals.clone(),
             filter: self.filter.clone(),
         }

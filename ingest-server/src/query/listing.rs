@@ -34,7 +34,7 @@ pub(super) fn stream_info(row: &StreamRow) -> v1::StreamInfo {
     }
 }
 
-fn time_range(range: Range) -> v1::TimeRange {
+pub(super) fn time_range(range: Range) -> v1::TimeRange {
     let Range { from_ns, to_ns } = range;
     v1::TimeRange { from_ns, to_ns }
 }

@@ -115,10 +115,7 @@ pub(super) async fn send(
             parts.send(part(Part::Manifest(pending))).await?;
         }
         let info = Some(listing::stream_info(row));
-        let asked_range = Some(v1::TimeRange {
-            from_ns: range.range.from_ns,
-            to_ns: range.range.to_ns,
-        });
+        let asked_range = Some(listing::time_range(range.range));
         let stream = v1::WaveformStream {
             info,
             range: asked_range,

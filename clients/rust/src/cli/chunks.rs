@@ -17,7 +17,7 @@ use super::ChunkArguments;
 use super::failure::Failure;
 use super::json::{ChunkLine, encodings, end_ns, kind_name};
 use super::limits::{FOLLOW_PERIOD, STREAMS_FOLLOWED_MAX};
-use super::listing::{STREAM_DIGITS_SHOWN, say_if_empty, stream_name, time};
+use super::listing::{say_if_empty, shown, stream_name, time};
 use super::patience::{Patience, Stopped};
 use super::table::{Output, fixed, name, number, text};
 use super::words::{Scale, thousands};
@@ -209,10 +209,7 @@ impl Printer {
         } else {
             format!("{}-{}", header.first_seq, header.seq)
         };
-        let mut digest = chunk.digest.to_string();
-        if output.is_narrow() {
-            digest.truncate(STREAM_DIGITS_SHOWN);
-        }
+        let digest = shown(chunk.digest.to_string(), output);
         let end_ns = definition.map(|definition| end_ns(chunk, definition));
         output.row([
             chunk.device.clone(),

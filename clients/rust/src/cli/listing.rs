@@ -11,7 +11,7 @@ use super::table::{Heading, Output, fixed, name, number, text};
 use super::words::{si, size, thousands};
 
 /// Digits of an id that a terminal shows; `--stream` takes them.
-pub(super) const STREAM_DIGITS_SHOWN: usize = 8;
+const STREAM_DIGITS_SHOWN: usize = 8;
 
 /// To the millisecond where a person looks at it.
 pub(super) fn time(ns: Option<i64>, output: &Output) -> String {
@@ -20,7 +20,11 @@ pub(super) fn time(ns: Option<i64>, output: &Output) -> String {
 }
 
 pub(super) fn stream_name(id: StreamId, output: &Output) -> String {
-    let mut digits = id.to_string();
+    shown(id.to_string(), output)
+}
+
+/// The digits of an id or a digest: whole, or as many as a terminal has room for.
+pub(super) fn shown(mut digits: String, output: &Output) -> String {
     if output.is_narrow() {
         digits.truncate(STREAM_DIGITS_SHOWN);
     }

@@ -12,7 +12,8 @@ use wavekeep::{Client, ListedMarker, MarkerOrigin, NewMarker, Selection, TimeRan
 use super::Select;
 use super::failure::Failure;
 use super::limits::{MARKERS_LISTED_MAX, STREAM_DIGITS_MIN};
-use super::listing::{STREAM_DIGITS_SHOWN, say_if_empty, stream_name, time};
+use super::listing::{say_if_empty, shown, stream_name, time};
+use super::select::beginning;
 use super::table::{Output, fixed, number, text};
 
 pub(super) const MARK_EXAMPLES: &str = "Examples:
@@ -100,12 +101,12 @@ pub(super) async fn mark(client: &Client, mark: &Mark, output: &mut Output) -> R
     if output.json {
         let line = AddedLine {
             id: digits(&marker.id),
-            device: device.clone(),
-            time: rfc3339(time_ns),
+            device: Some(device.clone()),
+            time: Some(rfc3339(time_ns)),
         };
         return output.json_line(&line);
     }
-    let id = added_name(&marker.id, output);
+    let id = shown(digits(&marker.id), output);
     output.line(&format!("marked {device} at {}: {id}", rfc3339(time_ns)))
 }
 
@@ -140,7 +141,7 @@ pub(super) async fn unmark(client: &Client, asked: &Unmark, output: &mut Output)
         let id = digits(&id);
         if output.json {
             let time = time_ns.map(rfc3339);
-            output.json_line(&RemovedLine { id, device, time })?;
+            output.json_line(&AddedLine { id, device, time })?;
             continue;
         }
         let what = marker.map(|marker| {
@@ -182,12 +183,11 @@ fn whole_id(text: &str) -> Option<[u8; 16]> {
 
 /// By the beginning of its id.
 fn the_marker<'a>(added: &'a [([u8; 16], ListedMarker)], text: &str) -> Result<([u8; 16], &'a ListedMarker), Failure> {
-    let begins = text.to_ascii_lowercase();
-    if begins.len() < STREAM_DIGITS_MIN || !begins.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    let Some(begins) = beginning(text) else {
         return Err(Failure::Usage(format!(
             "{text:?} is no marker's id: give its 32 hexadecimal digits, or at least the first {STREAM_DIGITS_MIN} (`wavekeep markers` lists them)"
         )));
-    }
+    };
     let mut matching = added.iter().filter(|(id, _)| digits(id).starts_with(&begins));
     match (matching.next(), matching.next()) {
         (Some((id, marker)), None) => Ok((*id, marker)),
@@ -248,7 +248,7 @@ pub(super) async fn markers(client: &Client, select: &Select, output: &mut Outpu
         }
         let (stream, sample) = match marker.origin {
             MarkerOrigin::Chunk { stream, sample, .. } => (stream_name(stream, output), sample.to_string()),
-            MarkerOrigin::Added { id } => (format!("added {}", added_name(&id, output)), String::new()),
+            MarkerOrigin::Added { id } => (format!("added {}", shown(digits(&id), output)), String::new()),
         };
         output.row([
             time(Some(marker.time_ns), output),
@@ -272,15 +272,6 @@ fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The id of one that was added: whole, or as much of it as a narrow terminal has room for.
-fn added_name(id: &[u8; 16], output: &Output) -> String {
-    let mut digits = digits(id);
-    if output.is_narrow() {
-        digits.truncate(STREAM_DIGITS_SHOWN);
-    }
-    digits
-}
-
 /// Bytes as hexadecimal digits.
 fn content(marker: &ListedMarker) -> String {
     match marker.format {
@@ -289,17 +280,11 @@ fn content(marker: &ListedMarker) -> String {
     }
 }
 
+/// A marker that was added or taken away.
 #[derive(Serialize)]
 struct AddedLine {
     id: String,
-    device: String,
-    time: String,
-}
-
-#[derive(Serialize)]
-struct RemovedLine {
-    id: String,
-    /// None of one that was named by its whole id.
+    /// None of one that was taken away by its whole id.
     device: Option<String>,
     time: Option<String>,
 }

@@ -486,15 +486,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use wavekeep::proto::cli::broken_promises;
 
     use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Arguments::command().debug_assert();
-    }
 
     #[test]
     fn every_command_has_examples_and_every_option_a_variable() {

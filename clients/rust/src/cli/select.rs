@@ -82,17 +82,23 @@ pub(super) fn run_filter(name: &str) -> String {
     format!("run=\"{quoted}\"")
 }
 
+/// The first digits of an id, as ids are written; None where it is none, or so short that it would be many.
+pub(super) fn beginning(text: &str) -> Option<String> {
+    let begins = text.to_ascii_lowercase();
+    let is_one = begins.len() >= STREAM_DIGITS_MIN && begins.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_one.then_some(begins)
+}
+
 async fn stream_id(client: &Client, text: &str) -> Result<StreamId, Failure> {
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
-    let begins = text.to_ascii_lowercase();
-    if begins.len() < STREAM_DIGITS_MIN || !begins.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    let Some(begins) = beginning(text) else {
         let sentence = format!(
             "{text:?} is not a stream id: give its 32 hexadecimal digits, or at least the first {STREAM_DIGITS_MIN}"
         );
         return Err(Failure::Usage(sentence));
-    }
+    };
     let streams = client.streams(&Selection::everything()).await?;
     let mut matching = streams
         .iter()
